@@ -1,0 +1,124 @@
+"""Everything that moves a price, as of any time: a fold over the ordered registry log (DESIGN decision 3).
+
+``price = f(event, log prefix)``; ``Directory.seq`` names the prefix. It is held in memory by every metering worker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import NamedTuple
+
+from services.domain.rate_card import RateCard
+from services.domain.scope import Interval, Plan, PlanPeriod, Scope, ScopeType
+
+
+class Credential(NamedTuple):
+    """One key's non-secret history: whose it is, for which provider, and when it was active."""
+
+    credential_id: str
+    org_id: str
+    scope: Scope
+    provider: str
+    active: tuple[Interval, ...]
+
+    def active_at(self, at: datetime) -> bool:
+        """Whether the key was active at ``at``."""
+        return any(interval.covers(at) for interval in self.active)
+
+
+class PlanHistory(NamedTuple):
+    """The plans of one organization, in order of time."""
+
+    org_id: str
+    plans: tuple[PlanPeriod, ...]
+
+
+Change = Credential | PlanHistory | RateCard
+"""What one message of the registry log says: the whole history of one credential, one plan, or one rate card."""
+
+_Slot = tuple[str, ScopeType, str, str]
+
+
+def _slot(credential: Credential) -> _Slot:
+    return (credential.org_id, credential.scope.type, credential.scope.id, credential.provider)
+
+
+class Directory:
+    """As-of answers about credentials, plans and rate cards. Changed only by ``apply``, in ``seq`` order."""
+
+    def __init__(self) -> None:
+        """An empty directory knows no prefix of the log: ``seq`` 0."""
+        self.seq = 0
+        self._credentials: dict[str, Credential] = {}
+        self._slots: dict[_Slot, tuple[Credential, ...]] = {}
+        self._plans: dict[str, tuple[PlanPeriod, ...]] = {}
+        self._cards: tuple[RateCard, ...] = ()
+
+    def apply(self, seq: int, change: Change) -> bool:
+        """Take in the change numbered ``seq``; False, and nothing happens, when it is not newer than what is known."""
+        if seq <= self.seq:
+            return False
+        if isinstance(change, Credential):
+            self._apply_credential(change)
+        elif isinstance(change, PlanHistory):
+            self._plans[change.org_id] = change.plans
+        else:
+            self._apply_card(change)
+        self.seq = seq
+        return True
+
+    def _apply_credential(self, credential: Credential) -> None:
+        before = self._credentials.get(credential.credential_id)
+        if before is not None:
+            self._slots[_slot(before)] = tuple(c for c in self._slots[_slot(before)] if c is not before)
+        self._credentials[credential.credential_id] = credential
+        slot = _slot(credential)
+        self._slots[slot] = (*self._slots.get(slot, ()), credential)
+
+    def _apply_card(self, card: RateCard) -> None:
+        others = (known for known in self._cards if known.card != card.card)
+        # The sort is stable, so of two cards for one date the one published last is in force.
+        self._cards = tuple(sorted((*others, card), key=lambda c: c.effective_from))
+
+    def plan_at(self, org_id: str, at: datetime) -> Plan:
+        """The organization's plan at ``at``; ``free`` where none is known (CONTRACT section 4)."""
+        for period in reversed(self._plans.get(org_id, ())):
+            if period.interval.covers(at):
+                return period.plan
+        return Plan.FREE
+
+    def active_in(self, org_id: str, scope: Scope, provider: str, at: datetime) -> Credential | None:
+        """The credential that was active at ``at`` in one slot; a slot never holds two at once."""
+        for credential in self._slots.get((org_id, scope.type, scope.id, provider), ()):
+            if credential.active_at(at):
+                return credential
+        return None
+
+    def credential(self, credential_id: str) -> Credential | None:
+        """The credential of that id, whatever its state."""
+        return self._credentials.get(credential_id)
+
+    def plans_of(self, org_id: str) -> tuple[PlanPeriod, ...]:
+        """The plan history of one organization; empty where none is known."""
+        return self._plans.get(org_id, ())
+
+    def card_at(self, at: datetime) -> RateCard | None:
+        """The rate card in force at ``at``: the last one effective by then; None before the first."""
+        for card in reversed(self._cards):
+            if card.effective_from <= at:
+                return card
+        return None
+
+    @property
+    def cards(self) -> tuple[RateCard, ...]:
+        """All rate cards in the order in which they come into force."""
+        return self._cards
+
+
+def directory_of(changes: Iterable[tuple[int, Change]] | Mapping[int, Change]) -> Directory:
+    """The directory that a log prefix, given as pairs of ``seq`` and change, amounts to."""
+    directory = Directory()
+    for seq, change in sorted(changes.items() if isinstance(changes, Mapping) else changes, key=lambda pair: pair[0]):
+        directory.apply(seq, change)
+    return directory

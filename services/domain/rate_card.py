@@ -1,0 +1,172 @@
+"""Rate cards: dated, immutable data that say what an act costs and who takes own keys (CONTRACT sections 4 and 5).
+
+New models, tools, tiers, providers and factors are new cards, never new code. Amounts in a card's body are JSON
+integers or decimal strings; here they become integers, so that no float is ever near a price.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from decimal import Decimal, InvalidOperation
+from typing import Any, NamedTuple, cast
+
+from services.domain.credits import MC_PER_CREDIT
+from services.domain.scope import ScopeType
+
+_MICRO = 1_000_000
+_MAX_PRICE = Decimal(1_000_000)
+
+
+class InvalidRateCard(ValueError):
+    """The body of a card cannot be used; the message names the place in it."""
+
+
+class Ratio(NamedTuple):
+    """An exact factor: one half is ``Ratio(1, 2)``."""
+
+    numerator: int
+    denominator: int
+
+
+class ModelPrice(NamedTuple):
+    """One line of the card. Prices are micro-USD per million tokens (``3`` USD is ``3_000_000``)."""
+
+    tier: str
+    tier_mc: int
+    """What one node call on this model lists at, in mc."""
+    input_price: int
+    cached_input_price: int
+    output_price: int
+
+
+class RateCard(NamedTuple):
+    """A price book in force from ``effective_from`` (UTC) until the next one."""
+
+    card: str
+    effective_from: datetime
+    usd_micros_per_credit: int
+    own_key_providers: frozenset[str]
+    scope_order: tuple[ScopeType, ...]
+    """The order in which a team's and a user's key are looked for, below the organization's."""
+    own_key_node_call_mc: int
+    own_key_token_factor: Ratio
+    tool_call_mc: int
+    tool_mc: Mapping[str, int]
+    workflow_run_mc: int
+    charge_subflows: bool
+    models: Mapping[tuple[str, str], ModelPrice]
+
+    def tool_price(self, tool: str) -> int:
+        """What one succeeded call of ``tool`` costs, in mc: its own line, else the card's default."""
+        return self.tool_mc.get(tool, self.tool_call_mc)
+
+
+def parse_rate_card(card: str, effective_from: datetime, body: Mapping[str, Any]) -> RateCard:
+    """The card that a registry change carries. Raises InvalidRateCard naming the first place that is wrong."""
+    tiers = {name: _credits(body, "tiers", name) for name in _mapping(body, "tiers")}
+    return RateCard(
+        card=card,
+        effective_from=effective_from,
+        usd_micros_per_credit=_positive(_usd_micros(body, "usd_per_credit"), "usd_per_credit"),
+        own_key_providers=frozenset(_strings(body, "own_key", "providers")),
+        scope_order=_scope_order(body),
+        own_key_node_call_mc=_credits(body, "own_key", "node_call_credits"),
+        own_key_token_factor=_factor(body, "own_key", "token_factor"),
+        tool_call_mc=_credits(body, "tool_call", "credits"),
+        tool_mc={tool: _credits(body, "tool_call", "tools", tool) for tool in _mapping(body, "tool_call", "tools")},
+        workflow_run_mc=_credits(body, "workflow_run", "credits"),
+        charge_subflows=_boolean(body, "workflow_run", "charge_subflows"),
+        models=_models(body, tiers),
+    )
+
+
+def _models(body: Mapping[str, Any], tiers: Mapping[str, int]) -> dict[tuple[str, str], ModelPrice]:
+    models = {}
+    for provider in _mapping(body, "models"):
+        for model in _mapping(body, "models", provider):
+            tier = _at(body, "models", provider, model, "tier")
+            if tier not in tiers:
+                raise InvalidRateCard(f"models.{provider}.{model}.tier: {tier!r} is not one of the card's tiers")
+            prices = (
+                _usd_micros(body, "models", provider, model, name)
+                for name in ("input_usd_per_mtok", "cached_input_usd_per_mtok", "output_usd_per_mtok")
+            )
+            models[provider, model] = ModelPrice(tier, tiers[tier], *prices)
+    return models
+
+
+def _scope_order(body: Mapping[str, Any]) -> tuple[ScopeType, ...]:
+    names = _strings(body, "own_key", "scope_order")
+    if sorted(names) != ["personal", "team"]:
+        raise InvalidRateCard("own_key.scope_order: must name team and personal, each once")
+    return tuple(ScopeType(name) for name in names)
+
+
+def _at(body: Mapping[str, Any], *path: str) -> Any:
+    place: Any = body
+    for index, name in enumerate(path):
+        if not isinstance(place, Mapping) or name not in place:
+            raise InvalidRateCard(f"{'.'.join(path[: index + 1])}: is missing")
+        place = place[name]
+    return place
+
+
+def _mapping(body: Mapping[str, Any], *path: str) -> Mapping[str, Any]:
+    value = _at(body, *path)
+    if not isinstance(value, Mapping):
+        raise InvalidRateCard(f"{'.'.join(path)}: must be an object")
+    return value
+
+
+def _strings(body: Mapping[str, Any], *path: str) -> list[str]:
+    value = _at(body, *path)
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        raise InvalidRateCard(f"{'.'.join(path)}: must be a list of strings")
+    return value
+
+
+def _boolean(body: Mapping[str, Any], *path: str) -> bool:
+    value = _at(body, *path)
+    if not isinstance(value, bool):
+        raise InvalidRateCard(f"{'.'.join(path)}: must be true or false")
+    return value
+
+
+def _decimal(body: Mapping[str, Any], *path: str) -> Decimal:
+    value = _at(body, *path)
+    if isinstance(value, bool) or not isinstance(value, (int, str)):
+        raise InvalidRateCard(f"{'.'.join(path)}: must be a whole number or a decimal in quotes")
+    try:
+        number = Decimal(value)
+    except InvalidOperation:
+        raise InvalidRateCard(f"{'.'.join(path)}: is not a decimal number") from None
+    if not (number.is_finite() and 0 <= number <= _MAX_PRICE):
+        raise InvalidRateCard(f"{'.'.join(path)}: must lie between 0 and {_MAX_PRICE}")
+    return number
+
+
+def _micros(number: Decimal, path: tuple[str, ...], unit: int) -> int:
+    scaled = number * unit
+    if scaled != scaled.to_integral_value():
+        raise InvalidRateCard(f"{'.'.join(path)}: has more than six decimals")
+    return int(scaled)
+
+
+def _usd_micros(body: Mapping[str, Any], *path: str) -> int:
+    return _micros(_decimal(body, *path), path, _MICRO)
+
+
+def _credits(body: Mapping[str, Any], *path: str) -> int:
+    return _micros(_decimal(body, *path), path, MC_PER_CREDIT)
+
+
+def _positive(value: int, place: str) -> int:
+    if value == 0:
+        raise InvalidRateCard(f"{place}: must be greater than 0")
+    return value
+
+
+def _factor(body: Mapping[str, Any], *path: str) -> Ratio:
+    numerator, denominator = cast(tuple[int, int], _decimal(body, *path).as_integer_ratio())
+    return Ratio(numerator, denominator)

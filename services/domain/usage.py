@@ -1,0 +1,94 @@
+"""What was used: one usage event after its wire form has been checked, and its identity and payload."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import datetime
+from enum import StrEnum
+from typing import NamedTuple
+
+
+class EventType(StrEnum):
+    """The four acts that cost credits (CONTRACT section 3)."""
+
+    NODE_CALL = "usage.node_call.v1"
+    TOKEN_USAGE = "usage.token_usage.v1"  # noqa: S105 - a kind of event, not a password
+    TOOL_CALL = "usage.tool_call.v1"
+    WORKFLOW_RUN = "usage.workflow_run.v1"
+
+
+class Claim(NamedTuple):
+    """What the runner says it used: its customer's key (with the credential's id) or the platform's (without)."""
+
+    credential_id: str | None
+
+    @property
+    def is_platform(self) -> bool:
+        """Whether the runner says that it used the platform's key."""
+        return self.credential_id is None
+
+
+class Identity(NamedTuple):
+    """What makes two messages the same event, for ever."""
+
+    org_id: str
+    source: str
+    id: str
+
+
+class UsageEvent(NamedTuple):
+    """One act of use. Fields that its type does not have are None (counts: 0)."""
+
+    org_id: str
+    source: str
+    id: str
+    type: EventType
+    occurred_at: datetime
+    user_id: str
+    team_id: str | None = None
+    run_id: str | None = None
+    agent_id: str | None = None
+    workflow_id: str | None = None
+    parent_run_id: str | None = None
+    node: str | None = None
+    tool: str | None = None
+    provider: str | None = None
+    model: str | None = None
+    calls: int = 0
+    succeeded: bool = True
+    input_tokens: int = 0
+    cached_input_tokens: int = 0
+    output_tokens: int = 0
+    claim: Claim | None = None
+
+    @property
+    def identity(self) -> Identity:
+        """Organization, source and id: the key under which the event is charged once."""
+        return Identity(self.org_id, self.source, self.id)
+
+    @property
+    def quantity(self) -> int:
+        """How much was used: calls, tokens (input and output) or one run."""
+        if self.type is EventType.TOKEN_USAGE:
+            return self.input_tokens + self.output_tokens
+        return 1 if self.type is EventType.WORKFLOW_RUN else self.calls
+
+
+def payload_hash(event: UsageEvent) -> bytes:
+    """What tells a duplicate from a conflict: SHA-256 over type, instant and known data, after defaults.
+
+    Every field goes in with its length, so that no two payloads run together to the same bytes.
+    """
+    digest = hashlib.sha256()
+    for value in event[3:]:
+        text = _canonical(value)
+        digest.update(f"{len(text)}:{text};".encode())
+    return digest.digest()
+
+
+def _canonical(value: object) -> str:
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, Claim):
+        return "platform" if value.is_platform else f"byok:{value.credential_id}"
+    return "" if value is None else str(value)
