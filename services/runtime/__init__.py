@@ -1,0 +1,1 @@
+"""Plumbing without business nouns: settings, logs, databases, the broker, HTTP and tokens. Not a service."""

@@ -1,0 +1,88 @@
+"""Every setting of every process: environment variables with the prefix ``BYOK_``, listed in the README."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+Port = Annotated[int, Field(ge=1, le=65_535)]
+
+
+class Environment(StrEnum):
+    """Where this runs. In production the development signing key is refused."""
+
+    DEVELOPMENT = "development"
+    PRODUCTION = "production"
+
+
+class SettingsError(Exception):
+    """A setting is missing or cannot be used; the message says which and what to do."""
+
+
+class Settings(BaseSettings):
+    """The settings of all processes; each process insists on what it needs with ``required``."""
+
+    model_config = SettingsConfigDict(env_prefix="BYOK_", extra="ignore", frozen=True)
+
+    env: Environment = Environment.PRODUCTION
+    log_level: str = "INFO"
+
+    kafka_bootstrap: str = "127.0.0.1:9092"
+    """``host:port`` of one or more brokers, separated by commas."""
+
+    ledger_dsn: SecretStr | None = None
+    """The ledger database as the role of the running service, which owns no table."""
+    ledger_admin_dsn: SecretStr | None = None
+    """The ledger database as the owner of its tables: only `byok db upgrade` uses it."""
+    registry_dsn: SecretStr | None = None
+    registry_admin_dsn: SecretStr | None = None
+
+    host: str = "127.0.0.1"
+    """Where the HTTP servers of the services listen."""
+    registry_port: Port = 8001
+    ledger_port: Port = 8002
+    metering_port: Port = 8003
+    registry_url: str = "http://127.0.0.1:8001"
+    """Where the other programs find the key registry."""
+    ledger_url: str = "http://127.0.0.1:8002"
+
+    kek_file: Path | None = None
+    """JSON: ``{"active": "<kek id>", "keys": {"<kek id>": "<32 bytes in base64>"}}``."""
+
+    jwt_issuer: str = "byok"
+    jwt_audience: str = "byok"
+    jwt_leeway_seconds: Annotated[int, Field(ge=0, le=300)] = 30
+    jwt_jwks_file: Path | None = None
+    jwt_jwks_url: str | None = None
+    jwt_signing_key_file: Path | None = None
+    """A PEM private key (Ed25519) with which `byok token` signs; for development only."""
+
+    outbox_interval_seconds: Annotated[float, Field(gt=0, le=60)] = 0.05
+    """How long the relay waits before it looks for new changes again."""
+    kafka_timeout_seconds: Annotated[float, Field(gt=0, le=600)] = 30
+    """How long one send may take before it counts as failed and is tried again."""
+    consumer_group: str = "byok-metering"
+    metering_batch_records: Annotated[int, Field(ge=1, le=100_000)] = 4_000
+    metering_batch_events: Annotated[int, Field(ge=1, le=100_000)] = 5_000
+    """How many events at most go into one transaction (a single record may hold up to 1,000)."""
+    metering_linger_seconds: Annotated[float, Field(gt=0, le=5)] = 0.05
+
+    def required(self, name: str) -> str:
+        """The setting ``name`` as text; raises SettingsError that names its variable where it is not set."""
+        value = getattr(self, name)
+        if value is None:
+            raise SettingsError(f"BYOK_{name.upper()} is not set; README.md, 'Settings', says what it is")
+        return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+
+
+def load_settings() -> Settings:
+    """The settings from the environment. Raises SettingsError that names the variable, never its value."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False, include_context=False)[0]
+        raise SettingsError(f"BYOK_{str(first['loc'][0]).upper()}: {first['msg']}") from None
