@@ -1,0 +1,35 @@
+"""Dead letters: the bytes of refused events; why and where from stand in the headers (CONTRACT sections 1 and 7)."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+
+
+class Reason(StrEnum):
+    """Why an event was refused, in order of precedence: the first that holds is the one given."""
+
+    MALFORMED_JSON = "malformed_json"
+    BATCH_TOO_LARGE = "batch_too_large"
+    UNSUPPORTED_TYPE = "unsupported_type"
+    INVALID_EVENT = "invalid_event"
+    TIME_IN_FUTURE = "time_in_future"
+    NO_RATE_CARD = "no_rate_card"
+    UNPRICED_MODEL = "unpriced_model"
+    IDENTITY_CONFLICT = "identity_conflict"
+
+
+class DeadLetterHeaders(BaseModel):
+    """The headers of a record of ``byok.usage-dead-letters``, each the UTF-8 text of its value."""
+
+    model_config = ConfigDict(frozen=True, populate_by_name=True, serialize_by_alias=True)
+
+    reason: Reason
+    detail: str = Field(description="One sentence; for invalid_event it names the field.")
+    source_topic: str = Field(alias="source-topic")
+    source_partition: int = Field(alias="source-partition", ge=0)
+    source_offset: int = Field(alias="source-offset", ge=0)
+    source_index: int = Field(alias="source-index", ge=0, description="The element of a batch; 0 for a single event.")
+    failed_at: AwareDatetime = Field(alias="failed-at")
+    masked: str | None = Field(None, description="'true' where something with the shape of a key was masked.")

@@ -1,0 +1,67 @@
+"""The kinds of values that every message is made of: ids, times and counts, and their limits (CONTRACT, preamble)."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, WithJsonSchema
+
+YEAR_MIN = 2000
+YEAR_MAX = 2100
+
+_NO_CONTROL_CHARACTERS = r"^[^\x00-\x1f\x7f-\x9f]+$"
+_RFC_3339 = re.compile(
+    r"\d{4}-\d{2}-\d{2}T([01]\d|2[0-3]):[0-5]\d:[0-5]\d(\.\d+)?(Z|[+-]([01]\d|2[0-3]):[0-5]\d)", re.ASCII
+)
+
+
+def _within_bytes(limit: int) -> AfterValidator:
+    def check(text: str) -> str:
+        if not text.isascii() and len(text.encode()) > limit:
+            raise ValueError(f"must be at most {limit} bytes of UTF-8")
+        return text
+
+    return AfterValidator(check)
+
+
+Id = Annotated[
+    str,
+    StringConstraints(strict=True, min_length=1, max_length=128, pattern=_NO_CONTROL_CHARACTERS),
+    _within_bytes(128),
+]
+"""An opaque string of 1 to 128 bytes of UTF-8, without control characters."""
+
+EventId = Annotated[
+    str,
+    StringConstraints(strict=True, min_length=1, max_length=256, pattern=_NO_CONTROL_CHARACTERS),
+    _within_bytes(256),
+]
+"""As ``Id``, of up to 256 bytes: the ``id`` and ``source`` of an event."""
+
+
+def parse_time(value: Any) -> datetime:
+    """An RFC 3339 time with an offset, as UTC with microseconds; further digits are cut off.
+
+    Raises ValueError that says what is wrong: not a string, not RFC 3339, without an offset, or outside 2000 to 2100.
+    """
+    if not isinstance(value, str):
+        raise ValueError("must be an RFC 3339 time as a string")  # noqa: TRY004 - pydantic reports ValueErrors
+    if _RFC_3339.fullmatch(value.upper()) is None:
+        raise ValueError("must be an RFC 3339 time with an offset, such as 2026-04-27T09:30:00Z")
+    try:
+        at = datetime.fromisoformat(value.upper()).astimezone(UTC)
+    except (ValueError, OverflowError):
+        raise ValueError("is not a time that exists") from None
+    if not YEAR_MIN <= at.year <= YEAR_MAX:
+        raise ValueError(f"must lie in the years {YEAR_MIN} to {YEAR_MAX}")
+    return at
+
+
+Time = Annotated[datetime, BeforeValidator(parse_time), WithJsonSchema({"type": "string", "format": "date-time"})]
+"""An instant: RFC 3339 with an offset, years 2000 to 2100, kept in UTC with microseconds."""
+
+Calls = Annotated[int, Field(strict=True, ge=1, le=10**6)]
+Tokens = Annotated[int, Field(strict=True, ge=0, le=10**10)]
+Flag = Annotated[bool, Field(strict=True)]

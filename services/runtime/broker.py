@@ -1,0 +1,67 @@
+"""The Kafka side of every process: topics as the contract has them, and a producer that never loses order."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+
+from kafka import KafkaAdminClient, KafkaProducer
+from kafka.admin import NewTopic
+from kafka.errors import KafkaError, TopicAlreadyExistsError
+
+from schemas.topics import TOPICS, Topic
+from services.runtime.backoff import delays
+
+_ADMIN_DEADLINE_SECONDS = 60.0
+
+
+def create_topics(bootstrap: str, topics: Iterable[Topic] = TOPICS, *, replication_factor: int = 1) -> None:
+    """Create the topics that do not exist yet. Raises KafkaError when the broker stays away for a minute."""
+    deadline = time.monotonic() + _ADMIN_DEADLINE_SECONDS
+    for delay in delays():
+        try:
+            _create_missing(bootstrap, topics, replication_factor)
+            return
+        except KafkaError:
+            if time.monotonic() + delay > deadline:
+                raise
+            time.sleep(delay)
+
+
+def _create_missing(bootstrap: str, topics: Iterable[Topic], replication_factor: int) -> None:
+    admin = KafkaAdminClient(bootstrap_servers=bootstrap.split(","), client_id="byok-topics")
+    try:
+        existing = set(admin.list_topics())
+        for topic in topics:
+            if topic.name in existing:
+                continue
+            try:
+                admin.create_topics([NewTopic(topic.name, topic.partitions, replication_factor, {}, topic.config)])
+            except TopicAlreadyExistsError:
+                continue
+    finally:
+        admin.close()
+
+
+def kafka_producer(bootstrap: str, client_id: str, *, timeout_seconds: float) -> KafkaProducer:
+    """A producer that is acknowledged by all in-sync replicas and sends nothing twice.
+
+    Its futures fail after ``timeout_seconds``; later sends may succeed while earlier ones fail (FAUST.md), so whoever
+    needs order keeps the prefix before the first failure, closes this producer, and goes on from there.
+    """
+    return KafkaProducer(
+        bootstrap_servers=bootstrap.split(","),
+        client_id=client_id,
+        acks="all",
+        enable_idempotence=True,
+        compression_type="gzip",
+        linger_ms=5,
+        max_block_ms=int(timeout_seconds * 1000),
+        delivery_timeout_ms=int(timeout_seconds * 1000),
+        request_timeout_ms=min(10_000, int(timeout_seconds * 500)),
+        max_request_size=MESSAGE_BYTES_MAX,
+    )
+
+
+MESSAGE_BYTES_MAX = 1_000_000
+"""What a broker takes by default (``message.max.bytes`` is a little more)."""

@@ -1,0 +1,54 @@
+"""Connections to PostgreSQL: UTC, a name that operators see, and no statement that can hang for ever on a dead peer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg
+from psycopg import Connection
+from psycopg_pool import ConnectionPool
+
+_TIMEOUT_SECONDS = 5
+
+
+def _options(service: str) -> dict[str, Any]:
+    return {
+        "application_name": f"byok-{service}",
+        "connect_timeout": _TIMEOUT_SECONDS,
+        "options": "-c timezone=UTC",
+        # A server that vanished without a word is noticed within half a minute.
+        "keepalives_idle": 10,
+        "keepalives_interval": 5,
+        "keepalives_count": 3,
+        "tcp_user_timeout": 30_000,
+    }
+
+
+def connect(dsn: str, service: str, *, autocommit: bool = False) -> Connection[Any]:
+    """One connection. Raises psycopg.OperationalError when the database cannot be reached."""
+    return psycopg.connect(dsn, autocommit=autocommit, **_options(service))
+
+
+def connection_pool(dsn: str, service: str, *, most: int = 10) -> ConnectionPool[Connection[Any]]:
+    """A pool that opens in the background, so that a service starts while its database is still away."""
+    return ConnectionPool(
+        dsn,
+        kwargs=_options(service),
+        min_size=1,
+        max_size=most,
+        timeout=_TIMEOUT_SECONDS,
+        open=True,
+        check=ConnectionPool.check_connection,
+        name=f"byok-{service}",
+    )
+
+
+def is_outage(error: Exception) -> bool:
+    """Whether the surroundings failed (so that trying again can help), and not the statement or its data."""
+    if not isinstance(error, psycopg.Error):
+        return False
+    state = error.sqlstate
+    if state is None:
+        return isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError))
+    # Connection, resources, operator intervention, system error; serialization failure and deadlock; read-only standby.
+    return state[:2] in {"08", "53", "57", "58", "40", "55"} or state == "25006"

@@ -1,0 +1,97 @@
+"""What every service answers over HTTP besides its own API: health, readiness, metrics; and limits on requests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import prometheus_client
+import uvicorn
+from fastapi import FastAPI
+from fastapi.responses import JSONResponse, Response
+from prometheus_client import CollectorRegistry
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from services.runtime.problems import Problem, install_problem_handlers, problem_response
+
+ReadinessCheck = Callable[[], str | None]
+"""Says what is not ready, in one sentence without secrets; None when all is well."""
+
+_METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class _BodyLimit:
+    """Refuses a request whose body is longer than the limit, whether or not it says so itself."""
+
+    def __init__(self, app: ASGIApp, most: int) -> None:
+        self._app = app
+        self._most = most
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        body, more = bytearray(), True
+        while more and len(body) <= self._most:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return
+            body += message.get("body", b"")
+            more = message.get("more_body", False)
+        if len(body) > self._most:
+            too_large = Problem(413, "request_too_large", f"The body must be at most {self._most} bytes.")
+            await problem_response(too_large)(scope, receive, send)
+            return
+        await self._app(scope, _replay(bytes(body), receive), send)
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    sent = False
+
+    async def replay() -> Message:
+        nonlocal sent
+        if sent:
+            return await receive()
+        sent = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return replay
+
+
+def create_app(
+    *,
+    title: str,
+    description: str,
+    metrics: CollectorRegistry,
+    checks: Mapping[str, ReadinessCheck],
+    body_bytes_max: int,
+    **options: Any,
+) -> FastAPI:
+    """A FastAPI application with problem+json errors, a body limit, /healthz, /readyz and /metrics."""
+    app = FastAPI(title=title, description=description, docs_url="/docs", redoc_url=None, **options)
+    app.add_middleware(_BodyLimit, most=body_bytes_max)
+    install_problem_handlers(app)
+
+    @app.get("/healthz", tags=["operations"], summary="The process is alive")
+    def healthz() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @app.get("/readyz", tags=["operations"], summary="The service can do its work; 503 says what is missing")
+    def readyz() -> JSONResponse:
+        missing = {name: problem for name, check in checks.items() if (problem := check()) is not None}
+        body = {"status": "not_ready", "missing": missing} if missing else {"status": "ready"}
+        return JSONResponse(body, 503 if missing else 200)
+
+    @app.get("/metrics", tags=["operations"], summary="Prometheus metrics", response_class=Response)
+    def metrics_page() -> Response:
+        return Response(prometheus_client.generate_latest(metrics), media_type=_METRICS_TYPE)
+
+    return app
+
+
+def server(app: FastAPI, host: str, port: int) -> uvicorn.Server:
+    """A uvicorn server for ``app``. Its access log is off: URLs may hold what a caller pasted by mistake."""
+    config = uvicorn.Config(
+        app, host=host, port=port, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=5
+    )
+    return uvicorn.Server(config)
