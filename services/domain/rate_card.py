@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 from services.domain.credits import MC_PER_CREDIT
 from services.domain.scope import ScopeType
@@ -65,13 +65,16 @@ class RateCard(NamedTuple):
 def parse_rate_card(card: str, effective_from: datetime, body: Mapping[str, Any]) -> RateCard:
     """The card that a registry change carries. Raises InvalidRateCard naming the first place that is wrong."""
     tiers = {name: _credits(body, "tiers", name) for name in _mapping(body, "tiers")}
+    node_call_mc = _credits(body, "own_key", "node_call_credits")
+    if any(node_call_mc > tier_mc for tier_mc in tiers.values()):
+        raise InvalidRateCard("own_key.node_call_credits: exceeds a tier, so an own key would raise a charge")
     return RateCard(
         card=card,
         effective_from=effective_from,
         usd_micros_per_credit=_positive(_usd_micros(body, "usd_per_credit"), "usd_per_credit"),
         own_key_providers=frozenset(_strings(body, "own_key", "providers")),
         scope_order=_scope_order(body),
-        own_key_node_call_mc=_credits(body, "own_key", "node_call_credits"),
+        own_key_node_call_mc=node_call_mc,
         own_key_token_factor=_factor(body, "own_key", "token_factor"),
         tool_call_mc=_credits(body, "tool_call", "credits"),
         tool_mc={tool: _credits(body, "tool_call", "tools", tool) for tool in _mapping(body, "tool_call", "tools")},
@@ -168,5 +171,7 @@ def _positive(value: int, place: str) -> int:
 
 
 def _factor(body: Mapping[str, Any], *path: str) -> Ratio:
-    numerator, denominator = cast(tuple[int, int], _decimal(body, *path).as_integer_ratio())
-    return Ratio(numerator, denominator)
+    factor = _decimal(body, *path)
+    if factor > 1:
+        raise InvalidRateCard(f"{'.'.join(path)}: must not exceed 1, or an own key would raise a charge")
+    return Ratio(*factor.as_integer_ratio())

@@ -1,0 +1,139 @@
+"""What the ledger books: charges, and the pairs of reversal and correction by which late knowledge converges."""
+
+from __future__ import annotations
+
+import hashlib
+from enum import StrEnum
+from typing import NamedTuple
+from uuid import UUID
+
+from services.domain.rating import Amounts, Rating
+from services.domain.usage import Identity, UsageEvent
+
+
+class EntryKind(StrEnum):
+    """A first charge, the exact negative of an entry, or the entry that stands in its place."""
+
+    CHARGE = "charge"
+    REVERSAL = "reversal"
+    CORRECTION = "correction"
+
+
+class Attribution(NamedTuple):
+    """Everything that late knowledge can change about an entry: what it says, and what it costs."""
+
+    key_source: str
+    byok_scope: str | None
+    credential_id: str | None
+    reason: str
+    flags: tuple[str, ...]
+    rate_card: str
+    tier: str | None
+    amounts: Amounts
+
+
+def attribution(rating: Rating) -> Attribution:
+    """What a rating writes into an entry. A key source without a credential has no scope."""
+    resolution = rating.resolution
+    credential = resolution.credential
+    return Attribution(
+        key_source=resolution.key_source.value,
+        byok_scope=None if credential is None else credential.scope.type.value,
+        credential_id=None if credential is None else credential.credential_id,
+        reason=resolution.reason.value,
+        flags=tuple(flag.value for flag in resolution.flags),
+        rate_card=rating.card.card,
+        tier=rating.tier,
+        amounts=rating.amounts,
+    )
+
+
+class Quantities(NamedTuple):
+    """What an entry counts: the quantity and the tokens; negative in a reversal."""
+
+    quantity: int
+    input_tokens: int
+    cached_input_tokens: int
+    output_tokens: int
+
+    def negated(self) -> Quantities:
+        """The same amounts taken back."""
+        return Quantities(*(-value for value in self))
+
+
+class Entry(NamedTuple):
+    """One row of the ledger. The event it books is the same in every revision; a reversal negates the amounts."""
+
+    entry_id: UUID
+    kind: EntryKind
+    revision: int
+    adjusts: UUID | None
+    event: UsageEvent
+    quantities: Quantities
+    attribution: Attribution
+    registry_seq: int
+
+
+def entry_id(identity: Identity, revision: int, kind: EntryKind) -> UUID:
+    """The id of an entry follows from what it is, so whoever books it twice books the same row (UUID version 8)."""
+    text = "".join(f"{len(part)}:{part}" for part in (*identity, str(revision), kind.value))
+    return UUID(bytes=_version_8(hashlib.sha256(text.encode()).digest()[:16]))
+
+
+def _version_8(digest: bytes) -> bytes:
+    octets = bytearray(digest)
+    octets[6] = (octets[6] & 0x0F) | 0x80
+    octets[8] = (octets[8] & 0x3F) | 0x80
+    return bytes(octets)
+
+
+def _quantities(event: UsageEvent) -> Quantities:
+    return Quantities(event.quantity, event.input_tokens, event.cached_input_tokens, event.output_tokens)
+
+
+def charge(event: UsageEvent, rating: Rating, registry_seq: int) -> Entry:
+    """The one charge (revision 0) of an event, priced with the registry log up to ``registry_seq``."""
+    return Entry(
+        entry_id=entry_id(event.identity, 0, EntryKind.CHARGE),
+        kind=EntryKind.CHARGE,
+        revision=0,
+        adjusts=None,
+        event=event,
+        quantities=_quantities(event),
+        attribution=attribution(rating),
+        registry_seq=registry_seq,
+    )
+
+
+def reprice(current: Entry, rating: Rating, registry_seq: int) -> tuple[Entry, Entry] | None:
+    """Reversal and correction that put ``current`` right; None where nothing about it changes.
+
+    ``current`` is the charge or the last correction. The reversal takes it back and names it; the correction names the
+    charge that it corrects.
+    """
+    now = attribution(rating)
+    if now == current.attribution:
+        return None
+    event, revision = current.event, current.revision + 1
+    before = current.attribution
+    reversal = Entry(
+        entry_id=entry_id(event.identity, revision, EntryKind.REVERSAL),
+        kind=EntryKind.REVERSAL,
+        revision=revision,
+        adjusts=current.entry_id,
+        event=event,
+        quantities=current.quantities.negated(),
+        attribution=before._replace(amounts=Amounts(-before.amounts.list_mc, -before.amounts.charged_mc)),
+        registry_seq=registry_seq,
+    )
+    correction = Entry(
+        entry_id=entry_id(event.identity, revision, EntryKind.CORRECTION),
+        kind=EntryKind.CORRECTION,
+        revision=revision,
+        adjusts=entry_id(event.identity, 0, EntryKind.CHARGE),
+        event=event,
+        quantities=_quantities(event),
+        attribution=now,
+        registry_seq=registry_seq,
+    )
+    return reversal, correction

@@ -1,0 +1,97 @@
+"""What one event costs: list and charged, each computed exactly and rounded once (CONTRACT section 5)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from services.domain.credits import round_half_even
+from services.domain.directory import Directory
+from services.domain.rate_card import ModelPrice, RateCard, Ratio
+from services.domain.resolution import NOT_MODEL_USAGE, KeySource, Resolution, Use, resolve
+from services.domain.usage import EventType, UsageEvent
+
+_FULL = Ratio(1, 1)
+
+
+class UnpricedError(Exception):
+    """No price can be given, and none is guessed; the message says what is missing."""
+
+
+class NoRateCardError(UnpricedError):
+    """No card is in force at the event's time."""
+
+
+class UnpricedModelError(UnpricedError):
+    """The card in force does not list the event's model."""
+
+
+class Amounts(NamedTuple):
+    """What an event would cost with the platform's key, and what it does cost; integers in mc."""
+
+    list_mc: int
+    charged_mc: int
+
+    @property
+    def saved_mc(self) -> int:
+        """List minus charged."""
+        return self.list_mc - self.charged_mc
+
+
+class Rating(NamedTuple):
+    """The price of one event and everything it follows from."""
+
+    resolution: Resolution
+    amounts: Amounts
+    card: RateCard
+    tier: str | None
+
+
+def rate(event: UsageEvent, directory: Directory) -> Rating:
+    """The price of ``event`` with what ``directory`` knows, as of the event's own time.
+
+    Raises NoRateCardError or UnpricedModelError; never guesses.
+    """
+    card = directory.card_at(event.occurred_at)
+    if card is None:
+        raise NoRateCardError(f"no rate card is in force at {event.occurred_at.isoformat()}")
+    if event.provider is None or event.model is None:
+        return Rating(NOT_MODEL_USAGE, _unaffected(event, card), card, None)
+    price = card.models.get((event.provider, event.model))
+    if price is None:
+        raise UnpricedModelError(f"rate card {card.card} has no price for {event.provider}/{event.model}")
+    use = Use(event.org_id, event.team_id, event.user_id, event.provider, event.occurred_at)
+    resolution = resolve(use, event.claim, directory, card)
+    own_key = resolution.key_source is KeySource.BYOK
+    return Rating(resolution, _model_usage(event, card, price, own_key=own_key), card, price.tier)
+
+
+def _unaffected(event: UsageEvent, card: RateCard) -> Amounts:
+    """Tool calls and workflow runs cost the same whoever's key is used."""
+    if event.type is EventType.TOOL_CALL:
+        mc = card.tool_price(event.tool or "") * event.calls if event.succeeded else 0
+    else:
+        free = event.parent_run_id is not None and not card.charge_subflows
+        mc = 0 if free else card.workflow_run_mc
+    return Amounts(mc, mc)
+
+
+def _model_usage(event: UsageEvent, card: RateCard, price: ModelPrice, *, own_key: bool) -> Amounts:
+    if event.type is EventType.NODE_CALL:
+        per_call = card.own_key_node_call_mc if own_key else price.tier_mc
+        return Amounts(price.tier_mc * event.calls, per_call * event.calls)
+    list_mc = _token_mc(event, card, price, _FULL)
+    return Amounts(list_mc, _token_mc(event, card, price, card.own_key_token_factor) if own_key else list_mc)
+
+
+def _token_mc(event: UsageEvent, card: RateCard, price: ModelPrice, factor: Ratio) -> int:
+    """USD cost of the tokens ÷ USD per credit × factor.
+
+    Tokens × micro-USD per million tokens is 10^-12 USD; over micro-USD per credit that is 10^-6 credit, which is mc.
+    """
+    fresh = event.input_tokens - event.cached_input_tokens
+    cost = (
+        fresh * price.input_price
+        + event.cached_input_tokens * price.cached_input_price
+        + event.output_tokens * price.output_price
+    )
+    return round_half_even(cost * factor.numerator, card.usd_micros_per_credit * factor.denominator)
