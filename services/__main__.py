@@ -1,0 +1,58 @@
+"""The command line `byok`, also `python -m services`: a list of registrations.
+
+`byok --help` must answer at once, so a command's module imports what is heavy inside its functions only.
+"""
+
+from __future__ import annotations
+
+import importlib
+
+import typer
+
+from services.cli import up
+
+app = typer.Typer(
+    name="byok",
+    help="Credit metering for customers who bring their own LLM API keys.",
+    no_args_is_help=True,
+    # Local variables hold keys and passwords; a traceback must not show them.
+    pretty_exceptions_show_locals=False,
+)
+app.command()(up.up)
+
+
+@app.command()
+def registry() -> None:
+    """Run the key registry alone."""
+    _run_service("services.key_registry.main")
+
+
+@app.command()
+def metering() -> None:
+    """Run one metering worker alone."""
+    _run_service("services.metering.main")
+
+
+@app.command()
+def ledger() -> None:
+    """Run the ledger, with the console, alone."""
+    _run_service("services.ledger.main")
+
+
+def _run_service(module: str) -> None:
+    from services.runtime.settings import SettingsError, load_settings
+
+    try:
+        importlib.import_module(module).run(load_settings())
+    except SettingsError as error:
+        typer.echo(f"byok: {error}", err=True)
+        raise typer.Exit(2) from None
+
+
+def main() -> None:
+    """The entry point of the console script."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

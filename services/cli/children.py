@@ -1,0 +1,81 @@
+"""Our own programs as children of a stack: their environments, their bounds, and when they are ready."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import signal
+import socket
+from pathlib import Path
+
+import services
+from services.cli.endpoints import LOOPBACK
+from services.cli.processes import Program
+
+_STOP_SECONDS = {"registry": 5.0, "ledger": 5.0, "metering": 8.0}
+# Each service gets the secrets it needs and no others; none of them signs tokens.
+_WITHHELD = {
+    "registry": {"BYOK_JWT_SIGNING_KEY_FILE", "BYOK_LEDGER_DSN"},
+    "ledger": {"BYOK_JWT_SIGNING_KEY_FILE", "BYOK_REGISTRY_DSN", "BYOK_KEK_FILE"},
+    "metering": {"BYOK_JWT_SIGNING_KEY_FILE", "BYOK_REGISTRY_DSN", "BYOK_KEK_FILE"},
+}
+# A variable of the caller that would win over the one we set.
+_CONFLICTING = {"BYOK_JWT_JWKS_URL", "BYOK_LEDGER_ADMIN_DSN", "BYOK_REGISTRY_ADMIN_DSN"}
+
+
+def foreign_environment() -> dict[str, str]:
+    """The environment for programs that are not ours: without our settings, some of which are secrets."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("BYOK_")}
+
+
+def upgrade_program(command: tuple[str, ...], settings: dict[str, str], directory: Path) -> Program:
+    """`byok db upgrade`; ``settings`` has the DSNs of the owners."""
+    return Program("db-upgrade", command, _our_environment() | settings, directory, ends=True)
+
+
+def service_program(name: str, command: tuple[str, ...], settings: dict[str, str], directory: Path) -> Program:
+    """One of the services, with those of ``settings`` that it may know."""
+    environment = {k: v for k, v in (_our_environment() | settings).items() if k not in _WITHHELD[name]}
+    return Program(name, command, environment, directory, stop=((signal.SIGTERM, _STOP_SECONDS[name]),))
+
+
+def listens(port: int) -> bool:
+    """Whether something accepts connections on the loopback port."""
+    try:
+        socket.create_connection((LOOPBACK, port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+class Readiness:
+    """Whether a service answers 200 on /readyz; remembers what it said last."""
+
+    def __init__(self, port: int) -> None:
+        self._port = port
+        self.last_answer = "no answer"
+
+    def __call__(self) -> bool:
+        connection = http.client.HTTPConnection(LOOPBACK, self._port, timeout=2)
+        try:
+            connection.request("GET", "/readyz")
+            response = connection.getresponse()
+            self.last_answer = f"{response.status} {response.read(500).decode(errors='replace')}"
+        except (OSError, http.client.HTTPException) as error:
+            self.last_answer = f"no answer: {error}"
+            return False
+        finally:
+            connection.close()
+        return response.status == http.client.OK
+
+
+def _our_environment() -> dict[str, str]:
+    environment = {name: value for name, value in os.environ.items() if name not in _CONFLICTING}
+    # So that a crash leaves its last words in the log.
+    environment["PYTHONUNBUFFERED"] = "1"
+    # The children run elsewhere, because a folder `services` where the operator stands would be taken for ours. So
+    # a checkout that is not installed must be named.
+    home = Path(services.__file__).resolve().parent.parent
+    if home.name not in {"site-packages", "dist-packages"}:
+        environment["PYTHONPATH"] = os.pathsep.join(filter(None, (str(home), environment.get("PYTHONPATH"))))
+    return environment

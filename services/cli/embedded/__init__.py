@@ -1,0 +1,1 @@
+"""What `byok up` runs on: a PostgreSQL and a Kafka-protocol broker that come as wheels."""

@@ -1,0 +1,189 @@
+"""The whole stack on one machine: PostgreSQL, the broker and the three services, as children of this process."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from services.cli.children import Readiness, foreign_environment, listens, service_program, upgrade_program
+from services.cli.data_dir import DataDir, write_private
+from services.cli.dev_tokens import create_signing_key
+from services.cli.embedded.broker import broker_program
+from services.cli.embedded.databases import LOGIN_ROLES, prepare_databases
+from services.cli.embedded.postgres import SUPERUSER, Postgres
+from services.cli.endpoints import Endpoints, Ports
+from services.cli.processes import Child, StackError, StopSwitch, Supervisor
+from services.cli.wiring import SERVICES, Wiring
+
+_START_SECONDS = 60.0
+_LEFTOVER_SECONDS = 15.0
+_BYOK = (sys.executable, "-m", "services")
+
+
+def _create_topics(bootstrap: str) -> None:
+    from services.runtime.broker import create_topics  # the Kafka client takes a while to import
+
+    create_topics(bootstrap)
+
+
+@dataclass(frozen=True)
+class Commands:
+    """What the stack runs beside PostgreSQL and the broker; tests put small programs in their place."""
+
+    upgrade: tuple[str, ...]
+    services: Mapping[str, tuple[str, ...]]
+    """By name, in the order of their start."""
+    create_topics: Callable[[str], None] = _create_topics
+
+
+BYOK_COMMANDS = Commands(upgrade=(*_BYOK, "db", "upgrade"), services={name: (*_BYOK, name) for name in SERVICES})
+
+
+class Stack:
+    """A context manager: starts everything on entry, stops everything on exit. For the main thread only."""
+
+    def __init__(
+        self,
+        data_dir: Path,
+        port_base: int | None = None,
+        *,
+        commands: Commands = BYOK_COMMANDS,
+        switch: StopSwitch | None = None,
+        report: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        """``port_base`` None: any free ports. ``report`` hears, in a few words, what is being started."""
+        self._data = DataDir(data_dir)
+        self._port_base = port_base
+        self._commands = commands
+        self._switch = switch or StopSwitch()
+        self._report = report
+        self._supervisor = Supervisor(self._data.logs, self._switch)
+        self._postgres: Postgres | None = None
+        self._running: tuple[Wiring, Endpoints] | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.stop()
+
+    @property
+    def endpoints(self) -> Endpoints:
+        """Where everything is. Raises StackError unless started."""
+        return self._started()[1]
+
+    @property
+    def environment_file(self) -> Path:
+        """What ``environment`` says, as a file that a shell can source; only we can read it."""
+        return self._data.secrets / "env"
+
+    def environment(self) -> dict[str, str]:
+        """The BYOK_ settings by which a program of ours finds this stack. Raises StackError unless started."""
+        return self._started()[0].environment()
+
+    def start(self) -> None:
+        """Start everything; return when it is ready to meter.
+
+        Raises StackError when it cannot, StopRequested when a stop was asked for meanwhile; nothing runs then.
+        """
+        try:
+            self._start(time.monotonic() + _START_SECONDS)
+        except BaseException:
+            self.stop()
+            raise
+
+    def wait(self) -> None:
+        """Return when a stop is asked for. Raises StackError when a child crashes first."""
+        self._supervisor.watch()
+
+    def request_stop(self) -> None:
+        """Make ``start`` raise StopRequested and ``wait`` return; for signal handlers and other threads."""
+        self._switch.request()
+
+    def stop(self) -> None:
+        """Stop everything, within 30 s; safe to call again."""
+        self._running = None
+        self._supervisor.stop()
+        if self._postgres:
+            self._postgres.close()
+        self._data.unlock()
+
+    def _started(self) -> tuple[Wiring, Endpoints]:
+        if self._running is None:
+            raise StackError("the stack is not running")
+        return self._running
+
+    def _start(self, deadline: float) -> None:
+        self._claim_data(deadline)
+        wiring = Wiring(
+            ports=Ports.free_block() if self._port_base is None else Ports.from_base(self._port_base),
+            passwords=self._data.passwords((SUPERUSER, *LOGIN_ROLES)),
+            kek_file=self._data.kek_file(),
+            signing_key=create_signing_key(self._data.secrets),
+        )
+        self._start_postgres(wiring, deadline)
+        self._start_broker(wiring, deadline)
+        self._report("database schemas")
+        upgrade = upgrade_program(self._commands.upgrade, wiring.owner_environment(), self._data.root)
+        self._supervisor.run(upgrade, deadline)
+        self._start_services(wiring, deadline)
+        lines = (f"{name}={shlex.quote(value)}\n" for name, value in wiring.environment().items())
+        write_private(self.environment_file, "".join(lines))
+        self._running = wiring, wiring.endpoints(datetime.now(UTC))
+
+    def _claim_data(self, deadline: float) -> None:
+        self._data.create()
+        self._data.lock_as_owner()
+        self._supervisor.wait_until(
+            self._data.try_lock_for_children,
+            min(deadline, time.monotonic() + _LEFTOVER_SECONDS),
+            lambda: f"a process of an earlier stack on {self._data.root} does not end; end it first",
+        )
+        self._supervisor.keep_open = self._data.inherited
+
+    def _start_postgres(self, wiring: Wiring, deadline: float) -> None:
+        self._report("PostgreSQL")
+        postgres = Postgres(
+            self._data.postgres, wiring.ports.postgres, wiring.passwords[SUPERUSER], foreign_environment()
+        )
+        self._postgres = postgres
+        postgres.initialize(self._supervisor, deadline)
+        child = self._supervisor.start(postgres.program())
+        self._supervisor.wait_until(postgres.answers, deadline, lambda: child.report("does not answer"))
+        with postgres.connect() as admin:
+            prepare_databases(admin, wiring.passwords)
+
+    def _start_broker(self, wiring: Wiring, deadline: float) -> None:
+        self._report("broker")
+        port = wiring.ports.kafka
+        child = self._supervisor.start(broker_program(port, self._data.root, foreign_environment()))
+        self._supervisor.wait_until(lambda: listens(port), deadline, lambda: child.report("does not listen"))
+        self._supervisor.wait_for_call(
+            lambda: self._commands.create_topics(wiring.ports.address("kafka")),
+            deadline,
+            lambda: "the topics could not be created",
+        )
+
+    def _start_services(self, wiring: Wiring, deadline: float) -> None:
+        self._report(", ".join(self._commands.services))
+        # All at once: most of their start is importing, and none needs another to begin.
+        children = [
+            self._supervisor.start(service_program(name, command, wiring.environment(), self._data.root))
+            for name, command in self._commands.services.items()
+        ]
+        for child in children:
+            ready = Readiness(wiring.ports._asdict()[child.program.name])
+            self._supervisor.wait_until(ready, deadline, partial(_not_ready, child, ready))
+
+
+def _not_ready(child: Child, ready: Readiness) -> str:
+    return child.report(f"is not ready ({ready.last_answer})")
