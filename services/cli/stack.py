@@ -55,14 +55,14 @@ class Stack:
         data_dir: Path,
         port_base: int | None = None,
         *,
-        commands: Commands = BYOK_COMMANDS,
+        commands: Commands | None = None,
         switch: StopSwitch | None = None,
         report: Callable[[str], None] = lambda _: None,
     ) -> None:
         """``port_base`` None: any free ports. ``report`` hears, in a few words, what is being started."""
         self._data = DataDir(data_dir)
         self._port_base = port_base
-        self._commands = commands
+        self._commands = commands or BYOK_COMMANDS
         self._switch = switch or StopSwitch()
         self._report = report
         self._supervisor = Supervisor(self._data.logs, self._switch)
