@@ -1,0 +1,214 @@
+"""`byok up` as a process, on the real PostgreSQL and broker; small programs stand in for the three services."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import psycopg
+import pytest
+from supervised import first_line, start_script, wait_for
+
+from services.cli.data_dir import DataDir
+from services.cli.endpoints import Ports
+from services.runtime.settings import Settings
+from services.runtime.tokens import TokenVerifier
+
+# `byok` with stand-ins: each service answers every request with the names of the settings it was given.
+BYOK = """
+import sys
+import services.cli.stack as stack
+from services.__main__ import main
+SERVICE = '''
+import http.server, os, sys
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(" ".join(sorted(name for name in os.environ if name.startswith("BYOK_"))).encode())
+address = os.environ["BYOK_HOST"], int(os.environ[f"BYOK_{sys.argv[1].upper()}_PORT"])
+http.server.ThreadingHTTPServer(address, Handler).serve_forever()
+'''
+UPGRADE = "import os; assert os.environ['BYOK_LEDGER_ADMIN_DSN'] and os.environ['BYOK_REGISTRY_ADMIN_DSN']"
+stack.BYOK_COMMANDS = stack.Commands(
+    upgrade=(sys.executable, "-c", UPGRADE),
+    services={name: (sys.executable, "-c", SERVICE, name) for name in stack.SERVICES},
+)
+main()
+"""
+
+
+class Byok:
+    """`byok up --json` on one data directory, started as often as a test likes."""
+
+    def __init__(self, data: Path) -> None:
+        self.data = data
+        self.ports = Ports.free_block()
+        self.running: list[subprocess.Popen[str]] = []
+
+    def up(self) -> subprocess.Popen[str]:
+        arguments = ("up", "--data-dir", self.data, "--port-base", self.ports.kafka, "--json")
+        self.running.append(start_script(BYOK, *arguments))
+        return self.running[-1]
+
+    def nothing_is_left(self) -> bool:
+        """Whether no child, nor any child of a child, holds the lock that all of them inherit."""
+        data = DataDir(self.data)
+        try:
+            return data.try_lock_for_children()
+        finally:
+            data.unlock()
+
+
+@pytest.fixture
+def byok(tmp_path):
+    byok = Byok(tmp_path / "data")
+    yield byok
+    for process in byok.running:
+        process.kill()
+        process.communicate(timeout=15)
+
+
+def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
+    _, errors = process.communicate(timeout=30)
+    return process.returncode, errors
+
+
+def children_of(pid: int) -> dict[str, int]:
+    """The process ids of the children, by the stand-in's argument or the program's name."""
+    pids = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    lines = {int(child): Path(f"/proc/{child}/cmdline").read_text().rstrip("\0").split("\0") for child in pids}
+    return {line[-1] if line[-1] in Ports._fields else Path(line[0]).name: child for child, line in lines.items()}
+
+
+def test_the_line_of_json_has_what_the_contract_says_and_all_of_it_works(byok):
+    process = byok.up()
+    line = first_line(process)
+    fields = ["kafka", "ledger_dsn", "registry_dsn", "registry_url", "ledger_url", "console_url", "metrics", "tokens"]
+    assert list(line) == fields
+    for database in ("ledger", "registry"):
+        with psycopg.connect(line[f"{database}_dsn"]) as connection:
+            assert connection.execute("SELECT current_user").fetchone() == (f"{database}_service",)
+    host, port = line["kafka"].split(":")
+    socket.create_connection((host, int(port)), timeout=5).close()
+    assert len(line["metrics"]) == 3
+    settings = Settings(jwt_jwks_file=byok.data / "secrets" / "jwks.json")
+    callers = {name: TokenVerifier(settings).verify(token) for name, token in line["tokens"].items()}
+    assert {name: (caller.sub, caller.org_id) for name, caller in callers.items()} == {
+        name: (name, "*") for name in ("platform", "runner", "billing")
+    }
+    assert len(callers["platform"].scopes) == 6
+    process.send_signal(signal.SIGTERM)
+    status, errors = ended(process)
+    assert status == 0
+    secrets = json.loads((byok.data / "secrets" / "passwords.json").read_text()).values()
+    assert not [secret for secret in secrets if secret in errors]
+
+
+def test_a_restart_keeps_data_and_keys_and_gives_the_broker_a_new_identity(byok):
+    seen = []
+    for statement in ("CREATE TABLE kept AS SELECT 42 AS n", "SELECT n FROM kept"):
+        process = byok.up()
+        line = first_line(process)
+        password = json.loads((byok.data / "secrets" / "passwords.json").read_text())["ledger_owner"]
+        dsn = f"postgresql://ledger_owner:{password}@127.0.0.1:{byok.ports.postgres}/ledger"
+        with psycopg.connect(dsn) as connection:
+            cursor = connection.execute(statement)
+            assert cursor.rowcount == 1
+        broker = next(pid for name, pid in children_of(process.pid).items() if name.startswith("tansu"))
+        cluster = Path(f"/proc/{broker}/cmdline").read_text().rstrip("\0").split("\0")[-1]
+        seen.append((line["ledger_dsn"], (byok.data / "secrets" / "kek.json").read_text(), cluster))
+        process.send_signal(signal.SIGINT)
+        assert ended(process)[0] == 0
+    (dsn, kek, cluster), (dsn_again, kek_again, cluster_again) = seen
+    assert (dsn, kek) == (dsn_again, kek_again)
+    assert cluster != cluster_again
+
+
+@pytest.mark.parametrize("send", [os.kill, os.killpg], ids=["alone", "group"])
+def test_two_signals_in_a_row_end_everything_in_time(byok, send):
+    process = byok.up()
+    first_line(process)
+    begin = time.monotonic()
+    send(process.pid, signal.SIGINT)
+    send(process.pid, signal.SIGTERM)
+    assert ended(process)[0] == 0
+    assert time.monotonic() - begin < 5
+    assert byok.nothing_is_left()
+
+
+@pytest.mark.parametrize("log", ["initdb", "postgres", "broker", "db-upgrade", "registry"])
+def test_a_signal_during_the_start_ends_everything_cleanly(byok, log):
+    process = byok.up()
+    wait_for((byok.data / "logs" / f"{log}.log").exists, f"the start of {log}")
+    os.killpg(process.pid, signal.SIGINT)
+    status, errors = ended(process)
+    assert (status, "Traceback" in errors) == (0, False), errors
+    assert byok.nothing_is_left()
+
+
+def test_killed_outright_it_leaves_no_process_and_starts_again_at_once(byok):
+    process = byok.up()
+    first_line(process)
+    children = children_of(process.pid)
+    assert len(children) == 5
+    process.kill()
+    process.wait()
+    again = byok.up()
+    first_line(again)
+    again.send_signal(signal.SIGTERM)
+    assert ended(again)[0] == 0
+    wait_for(byok.nothing_is_left, "the end of every process")
+
+
+@pytest.mark.parametrize("victim", ["registry", "ledger", "metering", "postgres", "tansu"])
+def test_a_crash_is_told_and_ends_everything(byok, victim):
+    process = byok.up()
+    first_line(process)
+    pid = next(pid for name, pid in children_of(process.pid).items() if name.startswith(victim))
+    os.kill(pid, signal.SIGKILL)
+    status, errors = ended(process)
+    name = "broker" if victim == "tansu" else victim
+    assert status == 1
+    assert f"{name} was ended by SIGKILL" in errors
+    assert str(byok.data / "logs" / f"{name}.log") in errors
+    wait_for(byok.nothing_is_left, "the end of every process")
+
+
+def test_a_second_stack_on_the_same_data_is_refused_and_the_first_goes_on(byok):
+    first = byok.up()
+    first_line(first)
+    status, errors = ended(byok.up())
+    assert status == 1
+    assert f"another byok is running on {byok.data}" in errors
+    first.send_signal(signal.SIGTERM)
+    assert ended(first)[0] == 0
+
+
+def test_a_taken_port_is_named_before_anything_starts(byok):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", byok.ports.ledger))
+        other.listen()
+        status, errors = ended(byok.up())
+    assert status == 1
+    assert f"port {byok.ports.ledger} (ledger) is taken" in errors
+    assert list((byok.data / "logs").iterdir()) == []
+
+
+def test_each_service_gets_the_secrets_it_needs_and_no_others(byok):
+    process = byok.up()
+    first_line(process)
+    given = {
+        name: set(Path(f"/proc/{pid}/environ").read_text().replace("=", "\0").split("\0"))
+        for name, pid in children_of(process.pid).items()
+    }
+    secret = {"BYOK_LEDGER_DSN", "BYOK_REGISTRY_DSN", "BYOK_KEK_FILE", "BYOK_JWT_SIGNING_KEY_FILE"}
+    assert given["registry"] & secret == {"BYOK_REGISTRY_DSN", "BYOK_KEK_FILE"}
+    assert given["ledger"] & secret == given["metering"] & secret == {"BYOK_LEDGER_DSN"}
+    assert not [name for name, names in given.items() if any("ADMIN_DSN" in entry for entry in names)]
+    assert not any(entry.startswith("BYOK_") for entry in given["postgres"])
