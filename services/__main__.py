@@ -9,7 +9,8 @@ import importlib
 
 import typer
 
-from services.cli import up
+from services.cli import token, up
+from services.cli.usage import publish
 
 app = typer.Typer(
     name="byok",
@@ -19,6 +20,11 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
 )
 app.command()(up.up)
+app.command()(token.token)
+
+usage = typer.Typer(help="Usage events.", no_args_is_help=True)
+usage.command()(publish.publish)
+app.add_typer(usage, name="usage")
 
 
 @app.command()

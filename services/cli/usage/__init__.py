@@ -1,0 +1,1 @@
+"""`byok usage`: usage events from files onto the topic."""

@@ -1,0 +1,174 @@
+"""Runs a publication and says what became of it: progress and refusals on standard error, the summary on output."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from services.cli.usage.job import Job, UsageError
+from services.cli.usage.pacing import Pacer
+from services.cli.usage.publication import DryRun, Publication
+from services.cli.usage.refusals import Refusals
+from services.cli.usage.sender import BatchSender, SendFailed
+from services.cli.usage.sources import Lines, Rows
+
+_INTERRUPTED = 130
+_TIMEOUT_SECONDS = 30.0
+_ROWS_PER_UPDATE = 500
+_REPEAT = "Run the same command again: events that arrived already are recognised by their identity, not charged twice."
+
+
+@dataclass
+class Summary:
+    """What became of a file. ``sent`` counts events that the broker has acknowledged."""
+
+    file: str
+    rows: int
+    sent: int
+    records: int
+    refused: int
+    in_future: int
+    seconds: float
+    events_per_second: int
+    dry_run: bool
+    error: str | None = None
+
+
+def run_and_report(job: Job, *, json_summary: bool) -> int:
+    """Publish; return the exit status: 0, 1 where a row was refused or the broker failed, 130 when interrupted.
+
+    Raises UsageError where the job cannot be begun.
+    """
+    console = Console(stderr=True, highlight=False, markup=False)
+    with _refusals(job) as refusals:
+        summary, first = _run(job, refusals, console)
+        status = _status(summary)
+    _show_refusals(refusals, console)
+    if summary.error is not None:
+        console.print(f"{summary.error}\n{_REPEAT}", style="red")
+    if summary.in_future:
+        console.print(
+            f"{summary.in_future:,} events lie more than 5 minutes ahead; the metering refuses such as time_in_future.",
+            style="yellow",
+        )
+    typer.echo(json.dumps(asdict(summary)) if json_summary else _in_words(summary, first))
+    return status
+
+
+def _run(job: Job, refusals: Refusals, console: Console) -> tuple[Summary, str]:
+    with job.open() as file:
+        lines = Lines(file)
+        rows, builder = job.rows(lines)
+        publication = Publication(builder, refusals)
+        sender: BatchSender | DryRun = DryRun()
+        error = None
+        began = time.monotonic()
+        try:
+            with _sender(job) as sender, _progress(job, lines, console) as show:
+                pacer = None if job.pace is None else Pacer(job.pace)
+                publication.run(_watched(rows, show), sender, pacer)
+        except SendFailed as failure:
+            error = f"The broker {job.broker} did not take everything: {failure}"
+        except KeyboardInterrupt:
+            error = f"Interrupted after line {lines.number}."
+    seconds = time.monotonic() - began
+    summary = Summary(
+        file=str(job.file),
+        rows=publication.rows,
+        sent=sender.events,
+        records=sender.records,
+        refused=refusals.count,
+        in_future=publication.in_future,
+        seconds=round(seconds, 3),
+        events_per_second=round(sender.events / seconds) if seconds > 0 else 0,
+        dry_run=job.dry_run,
+        error=error,
+    )
+    return summary, publication.first.value.decode() if publication.first else ""
+
+
+@contextmanager
+def _sender(job: Job) -> Iterator[BatchSender | DryRun]:
+    """Raises SendFailed when the broker cannot be reached."""
+    if job.dry_run:
+        yield DryRun()
+        return
+    # Only now: a dry run needs no Kafka client.
+    from kafka.errors import KafkaError
+
+    from services.runtime.broker import kafka_producer
+
+    try:
+        producer = kafka_producer(job.broker, "byok-usage-publish", timeout_seconds=_TIMEOUT_SECONDS)
+    except KafkaError as error:
+        raise SendFailed(f"it cannot be reached ({type(error).__name__})") from error
+    try:
+        yield BatchSender(producer, job.batch_events, timeout_seconds=_TIMEOUT_SECONDS)
+    finally:
+        # After a good run nothing is left to wait for; after a bad one there is no use in waiting.
+        producer.close(timeout=1)
+
+
+@contextmanager
+def _progress(job: Job, lines: Lines, console: Console) -> Iterator[Callable[[], None]]:
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    # Nothing is drawn where standard error is no terminal.
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task(job.file.name, total=job.size())
+        yield lambda: progress.update(task, completed=lines.bytes_read)
+
+
+def _watched(rows: Rows, show: Callable[[], None]) -> Rows:
+    for count, row in enumerate(rows):
+        if count % _ROWS_PER_UPDATE == 0:
+            show()
+        yield row
+
+
+@contextmanager
+def _refusals(job: Job) -> Iterator[Refusals]:
+    if job.refused_file is None:
+        yield Refusals()
+        return
+    try:
+        file = job.refused_file.open("w", encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"--refused {job.refused_file}: {error.strerror}") from None
+    with file:
+        yield Refusals(file)
+
+
+def _status(summary: Summary) -> int:
+    if summary.error is not None and summary.error.startswith("Interrupted"):
+        return _INTERRUPTED
+    return 1 if summary.refused or summary.error is not None else 0
+
+
+def _show_refusals(refusals: Refusals, console: Console) -> None:
+    if not refusals.count:
+        return
+    table = Table("line", "field", "problem", title="Refused rows", title_justify="left")
+    for refusal in refusals.shown:
+        table.add_row(str(refusal.line), refusal.field, refusal.problem)
+    console.print(table)
+    if more := refusals.count - len(refusals.shown):
+        console.print(f"… and {more:,} more; --refused FILE lists all of them.")
+
+
+def _in_words(summary: Summary, first: str) -> str:
+    refused = f"{summary.refused:,} rows refused"
+    if summary.dry_run:
+        example = f"\nThe first event would be:\n{first}" if first else ""
+        return f"Checked {summary.rows:,} rows: {summary.rows - summary.refused:,} good, {refused}.{example}"
+    return (
+        f"Sent {summary.sent:,} events in {summary.records:,} records, {refused}; "
+        f"{summary.seconds:.1f} s, {summary.events_per_second:,} events/s."
+    )

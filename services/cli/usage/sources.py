@@ -1,0 +1,152 @@
+"""Rows from a file of JSON lines or CSV, one at a time: one that cannot be read never takes its neighbours with it."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Mapping
+from typing import Any, BinaryIO, NamedTuple
+
+import orjson
+
+LINE_BYTES_MAX = 900_000
+"""Longer lines are refused unread: no event of that size fits into a record (a broker takes about 1,000,000 bytes)."""
+
+_BOM = b"\xef\xbb\xbf"
+_TOO_LONG = f"is longer than {LINE_BYTES_MAX:,} bytes"
+_NOT_UTF8 = "is not UTF-8"
+
+
+class SourceError(Exception):
+    """The file as a whole cannot be used; the message says why."""
+
+
+class Row(NamedTuple):
+    """One readable row: the number of its (first) line in the file, from 1, and its values by name."""
+
+    line: int
+    values: Mapping[str, Any]
+
+
+class Unreadable(NamedTuple):
+    """A row that is no row: the number of its (first) line, and what is wrong with it."""
+
+    line: int
+    problem: str
+
+
+Rows = Iterator[Row | Unreadable]
+
+
+class Lines:
+    """The lines of a file as bytes; None for one that is too long. Holds one line at a time."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.number = 0
+        """How many lines were read, so also the number of the current one."""
+        self.bytes_read = 0
+
+    def __iter__(self) -> Iterator[bytes | None]:
+        while part := self._read():
+            self.number += 1
+            if self.number == 1:
+                part = part.removeprefix(_BOM)
+            if len(part) <= LINE_BYTES_MAX:
+                yield part
+            else:
+                while part and not part.endswith(b"\n"):
+                    part = self._read()
+                yield None
+
+    def _read(self) -> bytes:
+        part = self._file.readline(LINE_BYTES_MAX + 1)
+        self.bytes_read += len(part)
+        return part
+
+
+def jsonl_rows(lines: Lines) -> Rows:
+    """One JSON object a line; empty lines count as lines and are passed over."""
+    for line in lines:
+        if line is None:
+            yield Unreadable(lines.number, _TOO_LONG)
+        elif text := line.strip():
+            yield _json_row(lines.number, text)
+
+
+def _json_row(number: int, text: bytes) -> Row | Unreadable:
+    try:
+        value = orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        return Unreadable(number, f"is not JSON: {error.msg}" if _is_utf8(text) else _NOT_UTF8)
+    if not isinstance(value, dict):
+        return Unreadable(number, "is not a JSON object; one line holds one event")
+    return Row(number, value)
+
+
+def _is_utf8(text: bytes) -> bool:
+    try:
+        text.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+class CsvTable:
+    """A CSV file with a header line (RFC 4180: quoted fields may hold delimiters, quotes and line ends)."""
+
+    def __init__(self, lines: Lines, delimiter: str = ",") -> None:
+        """Reads the header. Raises SourceError where there is none that can be used."""
+        self._lines = lines
+        self._too_long = False
+        self._reader = csv.reader(self._texts(), delimiter=delimiter, strict=True)
+        self.columns = self._header()
+
+    def rows(self) -> Rows:
+        """The rows below the header; one whose number of fields differs from the header's is unreadable."""
+        while True:
+            first, self._too_long = self._lines.number + 1, False
+            try:
+                fields = next(self._reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                yield Unreadable(first, _TOO_LONG if self._too_long else f"is not CSV: {error}")
+                continue
+            if self._too_long:
+                yield Unreadable(first, _TOO_LONG)
+            elif fields:
+                yield self._row(first, fields)
+
+    def _row(self, line: int, fields: list[str]) -> Row | Unreadable:
+        if len(fields) != len(self.columns):
+            return Unreadable(line, f"has {len(fields)} fields, the header {len(self.columns)}")
+        if any(_has_stray_bytes(field) for field in fields):
+            return Unreadable(line, _NOT_UTF8)
+        return Row(line, dict(zip(self.columns, fields, strict=True)))
+
+    def _texts(self) -> Iterator[str]:
+        for line in self._lines:
+            if line is None:
+                self._too_long = True
+                # An empty line in its place cannot open a quotation that would swallow the rows below.
+                yield "\n"
+            else:
+                # Bytes that are no UTF-8 are carried along, so that the row they are in is the one refused.
+                yield line.decode(errors="surrogateescape")
+
+    def _header(self) -> tuple[str, ...]:
+        try:
+            columns = next((tuple(name.strip() for name in fields) for fields in self._reader if fields), ())
+        except csv.Error as error:
+            raise SourceError(f"the header is not CSV: {error}") from None
+        if not columns:
+            raise SourceError("the file has no header line")
+        if any(_has_stray_bytes(name) for name in columns):
+            raise SourceError(f"the header {_NOT_UTF8}")
+        if len(set(columns)) != len(columns):
+            raise SourceError("the header names a column twice")
+        return columns
+
+
+def _has_stray_bytes(text: str) -> bool:
+    return not text.isascii() and any("\udc80" <= character <= "\udcff" for character in text)
