@@ -49,7 +49,9 @@ def _run_service(module: str) -> None:
     from services.runtime.settings import SettingsError, load_settings
 
     try:
-        importlib.import_module(module).run(load_settings())
+        # The settings first: a mistake in them is told before the long imports.
+        settings = load_settings()
+        importlib.import_module(module).run(settings)
     except SettingsError as error:
         typer.echo(f"byok: {error}", err=True)
         raise typer.Exit(2) from None

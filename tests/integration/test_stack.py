@@ -64,14 +64,28 @@ class Byok:
         finally:
             data.unlock()
 
+    def close(self) -> None:
+        """End what a failed test left; the children end by themselves."""
+        for process in self.running:
+            process.kill()
+            process.communicate(timeout=15)
+
 
 @pytest.fixture
 def byok(tmp_path):
     byok = Byok(tmp_path / "data")
     yield byok
-    for process in byok.running:
-        process.kill()
-        process.communicate(timeout=15)
+    byok.close()
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    """A running stack that no test stops or changes, and its line of JSON."""
+    byok = Byok(tmp_path_factory.mktemp("shared") / "data")
+    try:
+        yield byok, first_line(byok.up())
+    finally:
+        byok.close()
 
 
 def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
@@ -86,9 +100,8 @@ def children_of(pid: int) -> dict[str, int]:
     return {line[-1] if line[-1] in Ports._fields else Path(line[0]).name: child for child, line in lines.items()}
 
 
-def test_the_line_of_json_has_what_the_contract_says_and_all_of_it_works(byok):
-    process = byok.up()
-    line = first_line(process)
+def test_the_line_of_json_has_what_the_contract_says_and_all_of_it_works(shared):
+    byok, line = shared
     fields = ["kafka", "ledger_dsn", "registry_dsn", "registry_url", "ledger_url", "console_url", "metrics", "tokens"]
     assert list(line) == fields
     for database in ("ledger", "registry"):
@@ -103,11 +116,6 @@ def test_the_line_of_json_has_what_the_contract_says_and_all_of_it_works(byok):
         name: (name, "*") for name in ("platform", "runner", "billing")
     }
     assert len(callers["platform"].scopes) == 6
-    process.send_signal(signal.SIGTERM)
-    status, errors = ended(process)
-    assert status == 0
-    secrets = json.loads((byok.data / "secrets" / "passwords.json").read_text()).values()
-    assert not [secret for secret in secrets if secret in errors]
 
 
 def test_a_restart_keeps_data_and_keys_and_gives_the_broker_a_new_identity(byok):
@@ -124,25 +132,26 @@ def test_a_restart_keeps_data_and_keys_and_gives_the_broker_a_new_identity(byok)
         cluster = Path(f"/proc/{broker}/cmdline").read_text().rstrip("\0").split("\0")[-1]
         seen.append((line["ledger_dsn"], (byok.data / "secrets" / "kek.json").read_text(), cluster))
         process.send_signal(signal.SIGINT)
-        assert ended(process)[0] == 0
+        status, errors = ended(process)
+        assert status == 0
+        assert password not in errors
     (dsn, kek, cluster), (dsn_again, kek_again, cluster_again) = seen
     assert (dsn, kek) == (dsn_again, kek_again)
     assert cluster != cluster_again
 
 
-@pytest.mark.parametrize("send", [os.kill, os.killpg], ids=["alone", "group"])
-def test_two_signals_in_a_row_end_everything_in_time(byok, send):
+def test_two_signals_in_a_row_to_the_whole_group_end_everything_in_time(byok):
     process = byok.up()
     first_line(process)
     begin = time.monotonic()
-    send(process.pid, signal.SIGINT)
-    send(process.pid, signal.SIGTERM)
+    os.killpg(process.pid, signal.SIGINT)
+    os.killpg(process.pid, signal.SIGTERM)
     assert ended(process)[0] == 0
     assert time.monotonic() - begin < 5
     assert byok.nothing_is_left()
 
 
-@pytest.mark.parametrize("log", ["initdb", "postgres", "broker", "db-upgrade", "registry"])
+@pytest.mark.parametrize("log", ["initdb", "broker", "registry"])
 def test_a_signal_during_the_start_ends_everything_cleanly(byok, log):
     process = byok.up()
     wait_for((byok.data / "logs" / f"{log}.log").exists, f"the start of {log}")
@@ -166,28 +175,24 @@ def test_killed_outright_it_leaves_no_process_and_starts_again_at_once(byok):
     wait_for(byok.nothing_is_left, "the end of every process")
 
 
-@pytest.mark.parametrize("victim", ["registry", "ledger", "metering", "postgres", "tansu"])
+@pytest.mark.parametrize("victim", ["ledger", "postgres"])
 def test_a_crash_is_told_and_ends_everything(byok, victim):
     process = byok.up()
     first_line(process)
-    pid = next(pid for name, pid in children_of(process.pid).items() if name.startswith(victim))
-    os.kill(pid, signal.SIGKILL)
+    os.kill(children_of(process.pid)[victim], signal.SIGKILL)
     status, errors = ended(process)
-    name = "broker" if victim == "tansu" else victim
     assert status == 1
-    assert f"{name} was ended by SIGKILL" in errors
-    assert str(byok.data / "logs" / f"{name}.log") in errors
+    assert f"{victim} was ended by SIGKILL" in errors
+    assert str(byok.data / "logs" / f"{victim}.log") in errors
     wait_for(byok.nothing_is_left, "the end of every process")
 
 
-def test_a_second_stack_on_the_same_data_is_refused_and_the_first_goes_on(byok):
-    first = byok.up()
-    first_line(first)
+def test_a_second_stack_on_the_same_data_is_refused_and_the_first_goes_on(shared):
+    byok, line = shared
     status, errors = ended(byok.up())
     assert status == 1
     assert f"another byok is running on {byok.data}" in errors
-    first.send_signal(signal.SIGTERM)
-    assert ended(first)[0] == 0
+    psycopg.connect(line["ledger_dsn"]).close()
 
 
 def test_a_taken_port_is_named_before_anything_starts(byok):
@@ -200,12 +205,11 @@ def test_a_taken_port_is_named_before_anything_starts(byok):
     assert list((byok.data / "logs").iterdir()) == []
 
 
-def test_each_service_gets_the_secrets_it_needs_and_no_others(byok):
-    process = byok.up()
-    first_line(process)
+def test_each_service_gets_the_secrets_it_needs_and_no_others(shared):
+    byok, _ = shared
     given = {
         name: set(Path(f"/proc/{pid}/environ").read_text().replace("=", "\0").split("\0"))
-        for name, pid in children_of(process.pid).items()
+        for name, pid in children_of(byok.running[0].pid).items()
     }
     secret = {"BYOK_LEDGER_DSN", "BYOK_REGISTRY_DSN", "BYOK_KEK_FILE", "BYOK_JWT_SIGNING_KEY_FILE"}
     assert given["registry"] & secret == {"BYOK_REGISTRY_DSN", "BYOK_KEK_FILE"}
