@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
-from typing import Any, get_args
+from typing import Any
 
 from schemas.usage_events import EVENT_MODELS
 from services.cli.usage.sources import Row
@@ -21,15 +21,14 @@ class FieldRefused(Exception):
         self.problem = problem
 
 
-def _data_fields() -> dict[str, type | None]:
-    """Every field of ``data`` with the type its values must have in JSON: int, bool or str; None for the claim."""
-    fields: dict[str, type | None] = {}
+def _data_fields() -> dict[str, type]:
+    """Every field of ``data`` with the type its values have in JSON; ``dict`` for the claim."""
+    fields: dict[str, type] = {}
     for model in EVENT_MODELS.values():
         data: Any = model.model_fields["data"].annotation
         for name, field in data.model_fields.items():
-            plain = {int, bool, str}.intersection((field.annotation, *get_args(field.annotation)))
-            fields[name] = plain.pop() if plain else None
-    return fields
+            fields[name] = field.annotation if field.annotation in (int, bool) else str
+    return fields | {"credential": dict}
 
 
 DATA_FIELDS = _data_fields()

@@ -1,0 +1,157 @@
+"""From rows to events: mapping, fixed fields, types and identity."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from services.cli.usage.formats import TimeFormat
+from services.cli.usage.mapping import DATA_FIELDS, EventBuilder, FieldRefused, columns_for, parse_pairs, typed
+from services.cli.usage.sources import Row
+from services.cli.usage.times import Shift, time_reader
+
+TRACE_ROW = Row(
+    7, {"TIMESTAMP": "2023-11-16 18:17:03.9799600", "ContextTokens": "4808", "GeneratedTokens": "10", "note": ""}
+)
+TRACE_COLUMNS = {"time": "TIMESTAMP", "input_tokens": "ContextTokens", "output_tokens": "GeneratedTokens"}
+
+
+def builder(
+    columns: Mapping[str, str] | None = None,
+    fixed: Mapping[str, str] | None = None,
+    *,
+    event_type: str | None = None,
+    start: datetime | None = None,
+) -> EventBuilder:
+    return EventBuilder(
+        columns=columns,
+        fixed=fixed or {},
+        event_type=event_type,
+        source="file:trace.csv",
+        read_time=time_reader(TimeFormat.ISO, assume_utc=True),
+        shift=Shift(start),
+    )
+
+
+def test_a_row_of_a_trace_becomes_an_event_named_by_its_place() -> None:
+    fixed = {"org_id": "acme", "provider": "anthropic", "credential": "byok:cred-1"}
+    event, at = builder(TRACE_COLUMNS, fixed, event_type="usage.token_usage.v1").event(TRACE_ROW)
+    assert at == datetime(2023, 11, 16, 18, 17, 3, 979960, tzinfo=UTC)
+    assert event == {
+        "specversion": "1.0",
+        "id": "line-7",
+        "source": "file:trace.csv",
+        "type": "usage.token_usage.v1",
+        "time": "2023-11-16T18:17:03.979960+00:00",
+        "data": {
+            "input_tokens": 4808,
+            "output_tokens": 10,
+            "org_id": "acme",
+            "provider": "anthropic",
+            "credential": {"source": "byok", "credential_id": "cred-1"},
+        },
+    }
+
+
+def test_an_event_keeps_its_own_identity_and_unknown_fields() -> None:
+    own = {"specversion": "1.0", "id": "e1", "source": "runner", "type": "t", "time": "2026-11-01T00:00:00Z"}
+    row = Row(3, {**own, "subject": "s", "data": {"org_id": "a", "extra": [1]}})
+    event, _ = builder(fixed={"org_id": "b"}, event_type="other").event(row)
+    assert event == {
+        **own,
+        "time": "2026-11-01T00:00:00+00:00",
+        "subject": "s",
+        "data": {"org_id": "b", "extra": [1]},
+    }
+
+
+def test_a_fixed_value_wins_over_an_unreadable_cell() -> None:
+    row = Row(2, {"time": "2026-11-01T00:00:00Z", "calls": "many"})
+    event, _ = builder({"time": "time", "calls": "calls"}, {"calls": "3"}).event(row)
+    assert event["data"] == {"calls": 3}
+
+
+def test_an_empty_cell_is_an_absent_field() -> None:
+    row = Row(2, {"time": "2026-11-01T00:00:00Z", "team_id": " ", "id": ""})
+    event, _ = builder({"time": "time", "team_id": "team_id", "id": "id"}).event(row)
+    assert event["id"] == "line-2"
+    assert event["data"] == {}
+
+
+@pytest.mark.parametrize(
+    ("values", "field"),
+    [
+        ({}, "time"),
+        ({"time": "noon"}, "time"),
+        ({"time": "2026-11-01T00:00:00Z", "data": [1]}, "data"),
+        ({"time": "2026-11-01T00:00:00Z", "data": None}, "data"),
+    ],
+)
+def test_what_is_refused_names_the_field(values: dict[str, Any], field: str) -> None:
+    with pytest.raises(FieldRefused) as refused:
+        builder().event(Row(1, values))
+    assert refused.value.field == field
+
+
+def test_a_refused_first_row_still_sets_the_start() -> None:
+    build = builder({"time": "t", "calls": "c"}, start=datetime(2026, 11, 1, tzinfo=UTC))
+    with pytest.raises(FieldRefused):
+        build.event(Row(2, {"t": "2023-01-01 00:00:00", "c": "x"}))
+    _, at = build.event(Row(3, {"t": "2023-01-01 00:00:05", "c": "1"}))
+    assert at == datetime(2026, 11, 1, 0, 0, 5, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("field", "text", "expected"),
+    [
+        ("input_tokens", " 12 ", 12),
+        ("calls", "0", 0),
+        ("succeeded", "False", False),
+        ("credential", "platform", {"source": "platform"}),
+        ("credential", "byok:a:b", {"source": "byok", "credential_id": "a:b"}),
+        ("user_id", "0012", "0012"),
+        ("id", "7", "7"),
+    ],
+)
+def test_values_get_the_type_of_their_field(field: str, text: str, expected: object) -> None:
+    value = typed(field, text)
+    assert (value, type(value)) == (expected, type(expected))
+
+
+@pytest.mark.parametrize(
+    ("field", "text"),
+    [
+        *(("input_tokens", text) for text in ("1.0", "-1", "1_000", "٣", "", "9" * 19)),
+        *(("succeeded", text) for text in ("1", "yes")),
+        *(("credential", text) for text in ("", "byok", "byok:", "platform:x", "other:1")),
+    ],
+)
+def test_text_that_is_no_such_value(field: str, text: str) -> None:
+    with pytest.raises(FieldRefused):
+        typed(field, text)
+
+
+def test_the_fields_are_those_of_the_wire_contract() -> None:
+    assert DATA_FIELDS["input_tokens"] is int
+    assert DATA_FIELDS["succeeded"] is bool
+    assert DATA_FIELDS["team_id"] is str
+    assert DATA_FIELDS["credential"] is dict
+
+
+def test_pairs_keep_later_equals_signs_and_take_the_data_prefix() -> None:
+    assert parse_pairs("--set", ["user_id=a=b", "data.org_id=c"]) == {"user_id": "a=b", "org_id": "c"}
+
+
+@pytest.mark.parametrize("pairs", [["user_id"], ["user_id="], ["nobody=1"], ["org_id=a", "org_id=b"]])
+def test_a_wrong_pair_is_named(pairs: list[str]) -> None:
+    with pytest.raises(ValueError, match=f"--set {pairs[-1]}"):
+        parse_pairs("--set", pairs)
+
+
+def test_columns_named_like_fields_map_themselves() -> None:
+    assert columns_for({"time": "TS"}, ["TS", "time", "org_id", "x"]) == {"time": "TS", "org_id": "org_id"}
+    with pytest.raises(ValueError, match="no such column"):
+        columns_for({"time": "TSS"}, ["TS"])
