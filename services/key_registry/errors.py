@@ -1,0 +1,38 @@
+"""What the registry refuses, and by which stable code. The HTTP status of each code is the API's business."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Code(StrEnum):
+    """The codes of CONTRACT section 8 that a use case can answer with."""
+
+    NOT_FOUND = "not_found"
+    FORBIDDEN = "forbidden"
+    INSUFFICIENT_SCOPE = "insufficient_scope"
+    ORGANIZATION_FORBIDDEN = "organization_forbidden"
+    INVALID_REQUEST = "invalid_request"
+    PROVIDER_NOT_SUPPORTED = "provider_not_supported"
+    PLAN_NOT_ENTITLED = "plan_not_entitled"
+    CREDENTIAL_EXISTS = "credential_exists"
+    CREDENTIAL_OVERLAP = "credential_overlap"
+    ORGANIZATION_KEY_ENFORCED = "organization_key_enforced"
+    HISTORY_TOO_LONG = "history_too_long"
+    CREDENTIAL_UNUSABLE = "credential_unusable"
+
+
+class Refusal(Exception):
+    """A use case was not carried out, and nothing was changed. ``field`` names the part of the request at fault."""
+
+    def __init__(self, code: Code, detail: str, *, field: str | None = None) -> None:
+        """``detail`` is one sentence for the caller; it holds nothing that the caller sent."""
+        super().__init__(f"{code}: {detail}")
+        self.code = code
+        self.detail = detail
+        self.field = field
+
+
+def not_found() -> Refusal:
+    """The same answer for what does not exist and for what the caller may not know of."""
+    return Refusal(Code.NOT_FOUND, "There is no such credential.")

@@ -1,0 +1,54 @@
+"""Publishing rate cards, and what they say of providers."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from services.key_registry.changes import rate_card_change
+from services.key_registry.handlers.registry import Registry, card_for
+from services.key_registry.models import RateCardRow
+from services.key_registry.outbox import LogWriter, log_time
+from services.key_registry.rate_cards import CardDocument
+from services.runtime.logs import logger
+
+_log = logger(__name__)
+
+
+class RateCardConflict(Exception):
+    """A card of this name was published with another content. Prices change by a new card, never by editing one."""
+
+
+class Providers(NamedTuple):
+    """Who takes own keys, by the rate card in force."""
+
+    rate_card: str
+    providers: tuple[str, ...]
+
+
+def publish_rate_card(registry: Registry, document: CardDocument) -> bool:
+    """Publish a card; False where it is published already.
+
+    Raises InvalidRateCard, or RateCardConflict when the published card of that name says something else.
+    """
+    document.parse()
+    with registry.sessions.begin() as session:
+        log = LogWriter(session)
+        known = session.get(RateCardRow, document.card, populate_existing=True)
+        if known is not None:
+            if known.body != document.body or known.effective_from != document.effective_from:
+                raise RateCardConflict(
+                    f"the rate card {document.card} is published with another content; publish a new card instead"
+                )
+            return False
+        seq = log.next_seq
+        log.append(rate_card_change(seq, log.now, document))
+        session.add(RateCardRow(**document._asdict(), seq=seq))
+    _log.info("rate card published", card=document.card, seq=seq)
+    return True
+
+
+def list_providers(registry: Registry) -> Providers:
+    """Who takes own keys now."""
+    with registry.sessions.begin() as session:
+        card = card_for(registry.cards.cards(session), log_time(session))
+    return Providers(card.card, tuple(sorted(card.own_key_providers)))

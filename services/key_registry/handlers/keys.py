@@ -1,0 +1,94 @@
+"""Which key applies to a use, and the lease of it."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from pydantic import SecretStr
+from sqlmodel import Session
+
+from services.domain.directory import Credential, Directory, PlanHistory
+from services.domain.resolution import LEASE_LIFE, Resolution, Use, resolve_unclaimed
+from services.domain.scope import Plan, ScopeType
+from services.key_registry import policy, repository
+from services.key_registry.encryption import UnusableSecret
+from services.key_registry.errors import Code, Refusal
+from services.key_registry.handlers.registry import Registry, card_for
+from services.key_registry.outbox import log_time
+from services.key_registry.policy import Actor
+from services.runtime.logs import logger
+
+_log = logger(__name__)
+
+
+class Answer(NamedTuple):
+    """Which key applies to a use, and why; the plan is the organization's at that time."""
+
+    use: Use
+    plan: Plan
+    resolution: Resolution
+
+
+class Lease(NamedTuple):
+    """An answer for now with the secret of the key, to be used until ``expires_at``; None for the platform's."""
+
+    answer: Answer
+    expires_at: datetime
+    ttl: timedelta
+    secret: SecretStr | None
+
+
+def resolve_key(registry: Registry, actor: Actor, use: Use, *, now: bool) -> Answer:
+    """Which key applies, and why; with ``now`` at this moment, whatever ``use`` says. Nothing is decrypted."""
+    policy.require_organization(actor, use.org_id)
+    if not policy.may_resolve(actor, use.org_id, use.team_id, use.user_id):
+        raise Refusal(Code.FORBIDDEN, "You may ask which key applies only for yourself, in teams of yours.")
+    with registry.sessions.begin() as session:
+        return _answer(registry, session, use, now=now)
+
+
+def lease_key(registry: Registry, actor: Actor, use: Use) -> Lease:
+    """The key that applies now, with its secret.
+
+    A key that applies but cannot be decrypted is refused (``credential_unusable``): it is never taken for no key, which
+    would silently be charged at the platform's price.
+    """
+    policy.require_organization(actor, use.org_id)
+    policy.require_scope(actor, policy.LEASE)
+    with registry.sessions.begin() as session:
+        answer = _answer(registry, session, use, now=True)
+        credential = answer.resolution.credential
+        secret = None if credential is None else _open_secret(registry, session, credential)
+    return Lease(answer, answer.use.at + LEASE_LIFE, LEASE_LIFE, secret)
+
+
+def _answer(registry: Registry, session: Session, use: Use, *, now: bool) -> Answer:
+    # All that is read must be of one moment: a plan and a key that never held together would be a wrong answer.
+    session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
+    if now:
+        use = use._replace(at=log_time(session))
+    scopes = [scope for level in ScopeType if (scope := use.scope(level)) is not None]
+    directory = Directory()
+    directory.apply(1, PlanHistory(use.org_id, repository.plans_of(session, use.org_id)))
+    for seq, credential in enumerate(repository.credentials_in(session, use.org_id, scopes, use.provider), start=2):
+        directory.apply(seq, credential)
+    card = card_for(registry.cards.cards(session), use.at)
+    return Answer(use, directory.plan_at(use.org_id, use.at), resolve_unclaimed(use, directory, card))
+
+
+def _open_secret(registry: Registry, session: Session, credential: Credential) -> SecretStr:
+    row = repository.credential_row(session, credential.credential_id)
+    stored = repository.newest_secret(session, credential.credential_id)
+    if row is None or stored is None:
+        raise _unusable(credential, "its secret is gone although it is active")
+    version, sealed = stored
+    try:
+        return registry.keyring.open(sealed, repository.binding_of(row, version))
+    except UnusableSecret as error:
+        raise _unusable(credential, str(error)) from None
+
+
+def _unusable(credential: Credential, why: str) -> Refusal:
+    _log.error("credential unusable", credential_id=credential.credential_id, why=why)
+    return Refusal(Code.CREDENTIAL_UNUSABLE, "A key applies, but it cannot be decrypted at present.")

@@ -1,0 +1,49 @@
+"""The plans of an organization."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import NamedTuple
+
+from services.domain.directory import Directory, PlanHistory
+from services.domain.scope import Plan, PlanPeriod, change_plan
+from services.key_registry import policy, repository
+from services.key_registry.changes import plan_change
+from services.key_registry.handlers.registry import Registry, check_backdating, start_of
+from services.key_registry.outbox import LogWriter, log_time
+from services.key_registry.policy import Actor
+
+
+class PlanView(NamedTuple):
+    """The plan of now, and all plans there were."""
+
+    org_id: str
+    plan: Plan
+    history: tuple[PlanPeriod, ...]
+
+
+def set_plan(
+    registry: Registry, actor: Actor, org_id: str, plan: Plan, effective_from: datetime | None = None
+) -> PlanView:
+    """Put the organization on ``plan`` from now, or backdated. Saying the same twice changes nothing."""
+    policy.require_organization(actor, org_id)
+    policy.require_scope(actor, policy.PLANS)
+    check_backdating(actor, effective_from)
+    with registry.sessions.begin() as session:
+        log = LogWriter(session)
+        before = repository.plans_of(session, org_id)
+        history = PlanHistory(org_id, change_plan(before, plan, start_of(effective_from, log.now)))
+        if history.plans != before:
+            seq = log.next_seq
+            log.append(plan_change(seq, log.now, history))
+            repository.save_plans(session, history, seq)
+    return PlanView(org_id, plan, history.plans)
+
+
+def get_plan(registry: Registry, actor: Actor, org_id: str) -> PlanView:
+    """The organization's plan of now, and its history."""
+    policy.require_organization(actor, org_id)
+    with registry.sessions.begin() as session:
+        directory = Directory()
+        directory.apply(1, PlanHistory(org_id, repository.plans_of(session, org_id)))
+        return PlanView(org_id, directory.plan_at(org_id, log_time(session)), directory.plans_of(org_id))

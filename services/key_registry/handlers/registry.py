@@ -1,0 +1,44 @@
+"""What every use case works with, and what several of them ask."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from services.domain.rate_card import RateCard
+from services.key_registry import policy
+from services.key_registry.encryption import Keyring
+from services.key_registry.errors import Code, Refusal
+from services.key_registry.policy import Actor
+from services.key_registry.repository import CardShelf
+from services.key_registry.sessions import Sessions
+
+
+@dataclass(frozen=True)
+class Registry:
+    """What the use cases work with."""
+
+    sessions: Sessions
+    keyring: Keyring
+    cards: CardShelf = field(default_factory=CardShelf)
+
+
+def card_for(cards: tuple[RateCard, ...], at: datetime) -> RateCard:
+    """The card in force at ``at``; before the first one, the first: keys may be brought in ahead of it."""
+    if not cards:
+        raise LookupError("no rate card is published")
+    in_force = [card for card in cards if card.effective_from <= at]
+    return in_force[-1] if in_force else cards[0]
+
+
+def check_backdating(actor: Actor, effective_from: datetime | None) -> None:
+    """Refuse a time of the caller's own to whoever may not backdate."""
+    if effective_from is not None:
+        policy.require_scope(actor, policy.BACKDATE)
+
+
+def start_of(effective_from: datetime | None, now: datetime) -> datetime:
+    """When a change takes effect: now, or backdated. Raises Refusal for the future."""
+    if effective_from is not None and effective_from > now:
+        raise Refusal(Code.INVALID_REQUEST, "The time must not be in the future.", field="effective_from")
+    return effective_from or now

@@ -1,0 +1,124 @@
+"""The registry's tables as this code sees them; the migrations make them and hold the constraints."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import BigInteger, Column, DateTime, Identity, LargeBinary
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlmodel import Field, SQLModel
+
+_SCHEMA = {"schema": "registry"}
+_TIME: Any = DateTime(timezone=True)
+
+
+class LogEntry(SQLModel, table=True):
+    """One registry change in the bytes that are sent; never altered."""
+
+    __tablename__ = "log"
+    __table_args__ = _SCHEMA
+
+    seq: int = Field(primary_key=True, sa_type=BigInteger)
+    key: str
+    payload: bytes = Field(sa_type=LargeBinary)
+    changed_at: datetime = Field(sa_type=_TIME)
+
+
+class LogHead(SQLModel, table=True):
+    """The end of the log, and the lock that puts changes in order."""
+
+    __tablename__ = "log_head"
+    __table_args__ = _SCHEMA
+
+    only_row: bool = Field(primary_key=True)
+    last_seq: int = Field(sa_type=BigInteger)
+    last_at: datetime = Field(sa_type=_TIME)
+
+
+class Slot(SQLModel, table=True):
+    """One place for a key: of a scope and a provider."""
+
+    __tablename__ = "slot"
+    __table_args__ = _SCHEMA
+
+    slot_id: int = Field(default=0, sa_column=Column(BigInteger, Identity(always=True), primary_key=True))
+    org_id: str
+    scope_type: str
+    scope_id: str
+    provider: str
+
+
+class CredentialRow(SQLModel, table=True):
+    """What is known of a key without its secret."""
+
+    __tablename__ = "credential"
+    __table_args__ = _SCHEMA
+
+    credential_id: str = Field(primary_key=True)
+    created_seq: int = Field(sa_type=BigInteger)
+    slot_id: int = Field(sa_type=BigInteger)
+    org_id: str
+    scope_type: str
+    scope_id: str
+    provider: str
+    label: str | None = None
+    hint: str
+    fingerprint: str = Field(repr=False)
+    created_by: str
+    created_at: datetime = Field(sa_type=_TIME)
+    status: str
+
+
+class CredentialInterval(SQLModel, table=True):
+    """When a key was active: half-open, an ``active_to`` of None is open."""
+
+    __tablename__ = "credential_interval"
+    __table_args__ = _SCHEMA
+
+    interval_id: int | None = Field(default=None, sa_column=Column(BigInteger, Identity(always=True), primary_key=True))
+    credential_id: str
+    slot_id: int = Field(sa_type=BigInteger)
+    active_from: datetime = Field(sa_type=_TIME)
+    active_to: datetime | None = Field(default=None, sa_type=_TIME)
+
+
+class SecretVersion(SQLModel, table=True):
+    """One encrypted secret; all of its bytes are None once it is destroyed."""
+
+    __tablename__ = "secret_version"
+    __table_args__ = _SCHEMA
+
+    credential_id: str = Field(primary_key=True)
+    version: int = Field(primary_key=True)
+    format_version: int
+    kek_id: str
+    wrapped_key: bytes | None = Field(sa_type=LargeBinary, repr=False)
+    wrap_nonce: bytes | None = Field(sa_type=LargeBinary, repr=False)
+    ciphertext: bytes | None = Field(sa_type=LargeBinary, repr=False)
+    nonce: bytes | None = Field(sa_type=LargeBinary, repr=False)
+    created_at: datetime = Field(sa_type=_TIME)
+    destroyed_at: datetime | None = Field(default=None, sa_type=_TIME)
+
+
+class PlanHistoryRow(SQLModel, table=True):
+    """All plans of one organization; each period is an object with ``plan``, ``from`` and ``to``, as on the wire."""
+
+    __tablename__ = "plan_history"
+    __table_args__ = _SCHEMA
+
+    org_id: str = Field(primary_key=True)
+    periods: list[dict[str, Any]] = Field(sa_type=JSONB)
+    seq: int = Field(sa_type=BigInteger)
+
+
+class RateCardRow(SQLModel, table=True):
+    """A published rate card; never altered."""
+
+    __tablename__ = "rate_card"
+    __table_args__ = _SCHEMA
+
+    card: str = Field(primary_key=True)
+    effective_from: datetime = Field(sa_type=_TIME)
+    body: dict[str, Any] = Field(sa_type=JSONB)
+    seq: int = Field(sa_type=BigInteger)
