@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from datetime import datetime
 from enum import StrEnum
 from typing import NamedTuple
@@ -77,18 +78,13 @@ class UsageEvent(NamedTuple):
 def payload_hash(event: UsageEvent) -> bytes:
     """What tells a duplicate from a conflict: SHA-256 over type, instant and known data, after defaults.
 
-    Every field goes in with its length, so that no two payloads run together to the same bytes.
+    A JSON array keeps every value apart from its neighbours, so that no two payloads run together to the same text.
     """
-    digest = hashlib.sha256()
-    for value in event[3:]:
-        text = _canonical(value)
-        digest.update(f"{len(text)}:{text};".encode())
-    return digest.digest()
-
-
-def _canonical(value: object) -> str:
-    if isinstance(value, datetime):
-        return value.isoformat()
-    if isinstance(value, Claim):
-        return "platform" if value.is_platform else f"byok:{value.credential_id}"
-    return "" if value is None else str(value)
+    claim = event.claim
+    values = [
+        event.type.value,
+        event.occurred_at.isoformat(),
+        *event[5:-1],
+        None if claim is None else [claim.credential_id],
+    ]
+    return hashlib.sha256(json.dumps(values).encode()).digest()

@@ -11,6 +11,9 @@ from kafka.errors import KafkaError, TopicAlreadyExistsError
 
 from schemas.topics import TOPICS, Topic
 from services.runtime.backoff import delays
+from services.runtime.logs import logger
+
+_log = logger(__name__)
 
 _ADMIN_DEADLINE_SECONDS = 60.0
 
@@ -43,6 +46,21 @@ def _create_missing(bootstrap: str, topics: Iterable[Topic], replication_factor:
         admin.close()
 
 
+def wait_for_cluster_id(bootstrap: str) -> str:
+    """The id of the cluster: offsets mean something only within one. Waits for a broker that is away."""
+    for delay in delays():
+        try:
+            admin = KafkaAdminClient(bootstrap_servers=bootstrap.split(","), client_id="byok-cluster-id")
+            try:
+                return str(admin.describe_cluster()["cluster_id"])
+            finally:
+                admin.close()
+        except KafkaError as error:
+            _log.warning("waiting for the broker", error=type(error).__name__)
+            time.sleep(delay)
+    raise AssertionError("delays have no end")
+
+
 def kafka_producer(bootstrap: str, client_id: str, *, timeout_seconds: float) -> KafkaProducer:
     """A producer that is acknowledged by all in-sync replicas and sends nothing twice.
 
@@ -59,7 +77,7 @@ def kafka_producer(bootstrap: str, client_id: str, *, timeout_seconds: float) ->
         max_block_ms=int(timeout_seconds * 1000),
         delivery_timeout_ms=int(timeout_seconds * 1000),
         request_timeout_ms=min(10_000, int(timeout_seconds * 500)),
-        max_request_size=MESSAGE_BYTES_MAX,
+        max_request_size=2 * MESSAGE_BYTES_MAX,
     )
 
 

@@ -66,7 +66,8 @@ class Settings(BaseSettings):
     kafka_timeout_seconds: Annotated[float, Field(gt=0, le=600)] = 30
     """How long one send may take before it counts as failed and is tried again."""
     consumer_group: str = "byok-metering"
-    metering_batch_records: Annotated[int, Field(ge=1, le=100_000)] = 4_000
+    metering_batch_records: Annotated[int, Field(ge=1, le=100_000)] = 500
+    """How many records at most are taken at once; each may be 1 MB, so this bounds memory."""
     metering_batch_events: Annotated[int, Field(ge=1, le=100_000)] = 5_000
     """How many events at most go into one transaction (a single record may hold up to 1,000)."""
     metering_linger_seconds: Annotated[float, Field(gt=0, le=5)] = 0.05

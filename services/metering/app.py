@@ -1,0 +1,91 @@
+"""The Faust application, in the one shape that loses nothing: raw bytes, manual acks, an agent that never raises."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any, cast
+
+import faust
+from faust.transport.drivers import aiokafka as driver
+from faust.types import TP
+
+from schemas.topics import USAGE_EVENTS
+from services.runtime.logs import logger
+from services.runtime.settings import Settings
+
+_log = logger(__name__)
+
+_POSITIONS_SECONDS = 5.0
+
+BookedOffsets = Callable[[Sequence[int]], Awaitable[dict[int, int]]]
+
+
+class LedgerApp(faust.App):
+    """A Faust app that begins each partition where the ledger says, not where Kafka's committed offset does."""
+
+    booked_offsets: BookedOffsets
+    ready = False
+    """Whether partitions have been assigned, and their beginnings found, at least once."""
+
+    def _new_transport(self) -> Any:
+        return LedgerTransport(self.conf.broker_consumer, self)
+
+    @property
+    def partitions(self) -> list[int]:
+        """The partitions of the usage events that this worker has now."""
+        return [tp.partition for tp in _usage_partitions(self.consumer.assignment())]
+
+
+class LedgerConsumer(driver.Consumer):
+    """Faust's consumer, except for where a partition begins after an assignment."""
+
+    async def perform_seek(self) -> None:
+        """Seek to what the ledger has booked. While it is away the hint has to do: gaps are filled when they show."""
+        await super().perform_seek()
+        app = cast(LedgerApp, self.app)
+        app.ready = True
+        partitions = _usage_partitions(self.assignment())
+        try:
+            async with asyncio.timeout(_POSITIONS_SECONDS):
+                booked = await app.booked_offsets([tp.partition for tp in partitions])
+        except TimeoutError:
+            _log.warning("the ledger database is away, starting from the committed offsets")
+            return
+        for tp in partitions:
+            if tp.partition in booked:
+                await self.seek(tp, booked[tp.partition])
+
+
+class LedgerTransport(driver.Transport):
+    """Faust's aiokafka transport with our consumer."""
+
+    Consumer = LedgerConsumer
+
+
+def _usage_partitions(assignment: Iterable[TP]) -> list[TP]:
+    return sorted(tp for tp in assignment if tp.topic == USAGE_EVENTS.name)
+
+
+def create_faust_app(settings: Settings, scratch: Path) -> LedgerApp:
+    """The app, not yet started. Faust insists on a directory, ``scratch``; nothing that matters is kept there."""
+    return LedgerApp(
+        settings.consumer_group,
+        broker=";".join(f"aiokafka://{server}" for server in settings.kafka_bootstrap.split(",")),
+        key_serializer="raw",
+        value_serializer="raw",
+        store="memory://",
+        datadir=str(scratch),
+        web_enabled=False,
+        # Topics are created with their contract's settings, by `byok up` or by operators, never by a worker.
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        consumer_auto_offset_reset="earliest",
+        broker_session_timeout=6.0,
+        broker_heartbeat_interval=2.0,
+        broker_commit_interval=1.0,
+        stream_buffer_maxsize=settings.metering_batch_records,
+        # A batch that waits for a dead database must not hold up a shutdown: its events come again.
+        stream_wait_empty=False,
+    )

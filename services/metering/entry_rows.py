@@ -1,0 +1,105 @@
+"""How an entry becomes a row of ``ledger.entry``, and a row an entry again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from services.domain.entries import Attribution, Entry, EntryKind, Quantities
+from services.domain.rating import Amounts
+from services.domain.usage import Claim, EventType, UsageEvent
+
+COLUMNS = (
+    *("entry_id", "kind", "revision", "adjusts", "registry_seq"),
+    *("org_id", "event_source", "event_id", "event_type", "occurred_at", "user_id", "team_id", "run_id", "agent_id"),
+    *("workflow_id", "parent_run_id", "node", "tool", "provider", "model", "succeeded"),
+    *("claim_source", "claim_credential_id"),
+    *("quantity", "input_tokens", "cached_input_tokens", "output_tokens"),
+    *("key_source", "byok_scope", "credential_id", "reason", "flags", "rate_card", "tier"),
+    *("list_mc", "charged_mc", "payload_hash"),
+)
+"""Everything an entry says, in the order of ``entry_row``. ``saved_mc`` follows from the amounts."""
+
+_CLAIM_SOURCE = {True: "platform", False: "byok"}
+
+
+def entry_row(entry: Entry, payload_hash: bytes) -> tuple[Any, ...]:
+    """The values of ``COLUMNS``."""
+    event, what = entry.event, entry.attribution
+    claim = event.claim
+    return (
+        entry.entry_id,
+        entry.kind.value,
+        entry.revision,
+        entry.adjusts,
+        entry.registry_seq,
+        event.org_id,
+        event.source,
+        event.id,
+        event.type.value,
+        event.occurred_at,
+        event.user_id,
+        event.team_id,
+        event.run_id,
+        event.agent_id,
+        event.workflow_id,
+        event.parent_run_id,
+        event.node,
+        event.tool,
+        event.provider,
+        event.model,
+        event.succeeded,
+        None if claim is None else _CLAIM_SOURCE[claim.is_platform],
+        None if claim is None else claim.credential_id,
+        *entry.quantities,
+        what.key_source,
+        what.byok_scope,
+        what.credential_id,
+        what.reason,
+        list(what.flags),
+        what.rate_card,
+        what.tier,
+        what.amounts.list_mc,
+        what.amounts.charged_mc,
+        payload_hash,
+    )
+
+
+class StoredEntry(NamedTuple):
+    """An entry as the ledger holds it, with the hash of its payload."""
+
+    entry: Entry
+    payload_hash: bytes
+
+
+def stored_entry(row: Sequence[Any]) -> StoredEntry:
+    """The entry in a row that has ``COLUMNS``: never a reversal, whose counts would not be the event's."""
+    at = dict(zip(COLUMNS, row, strict=True))
+    event_type = EventType(at["event_type"])
+    counts_calls = event_type in {EventType.NODE_CALL, EventType.TOOL_CALL}
+    event = UsageEvent(
+        org_id=at["org_id"],
+        source=at["event_source"],
+        id=at["event_id"],
+        type=event_type,
+        calls=at["quantity"] if counts_calls else 0,
+        claim=None if at["claim_source"] is None else Claim(at["claim_credential_id"]),
+        **{name: at[name] for name in UsageEvent._fields if name in at},
+    )
+    return StoredEntry(
+        Entry(
+            entry_id=at["entry_id"],
+            kind=EntryKind(at["kind"]),
+            revision=at["revision"],
+            adjusts=at["adjusts"],
+            event=event,
+            quantities=Quantities(*(at[name] for name in Quantities._fields)),
+            attribution=Attribution(
+                amounts=Amounts(at["list_mc"], at["charged_mc"]),
+                flags=tuple(at["flags"]),
+                **{name: at[name] for name in Attribution._fields if name in at and name != "flags"},
+            ),
+            registry_seq=at["registry_seq"],
+        ),
+        at["payload_hash"],
+    )

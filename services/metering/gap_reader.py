@@ -1,0 +1,101 @@
+"""Reads records that the stream did not deliver, straight from the log.
+
+Kafka's committed offset is only a hint (DESIGN decision 5): where the stream stands beyond what is booked, the records
+between are fetched here. What the log does not hold there (control records, aborted transactions) is an honest gap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from services.metering.pricing import Record
+
+_FETCH_MS = 500
+
+
+class LogTruncatedError(Exception):
+    """The log begins above what is booked: events are lost, and nobody may go on without an operator."""
+
+
+class GapReader:
+    """A consumer without a group for one topic."""
+
+    def __init__(self, bootstrap: str, topic: str) -> None:
+        """Connects at its first use."""
+        self._bootstrap = bootstrap
+        self._topic = topic
+        self._consumer: AIOKafkaConsumer | None = None
+
+    async def stop(self) -> None:
+        """Let go of the broker."""
+        if self._consumer is not None:
+            await self._consumer.stop()
+            self._consumer = None
+
+    async def first_offset(self, partition: int) -> int:
+        """The first offset that the log of the partition still holds. Raises ConnectionError as ``read`` does."""
+        with _away():
+            return await self._first_offset(partition)
+
+    async def _first_offset(self, partition: int) -> int:
+        topic_partition = TopicPartition(self._topic, partition)
+        offsets = await (await self._started()).beginning_offsets([topic_partition])
+        return int(offsets[topic_partition])
+
+    async def read(self, partition: int, start: int, end: int) -> list[Record]:
+        """The first records of ``[start, end)`` that the log holds; none where it holds none.
+
+        Raises LogTruncatedError where the log begins after ``start``, ConnectionError while the broker is away.
+        """
+        with _away():
+            return await self._read(partition, start, end)
+
+    async def _read(self, partition: int, start: int, end: int) -> list[Record]:
+        first = await self._first_offset(partition)
+        if first > start:
+            raise LogTruncatedError(
+                f"{self._topic}/{partition} begins at offset {first}, but only offsets below {start} are booked: "
+                f"{first - start} offsets were deleted before they were metered"
+            )
+        consumer = await self._started()
+        topic_partition = TopicPartition(self._topic, partition)
+        consumer.assign([topic_partition])
+        consumer.seek(topic_partition, start)
+        while True:
+            fetched = (await consumer.getmany(topic_partition, timeout_ms=_FETCH_MS)).get(topic_partition, [])
+            if fetched:
+                return [to_record(record) for record in fetched if start <= record.offset < end]
+            if await consumer.position(topic_partition) >= end:
+                return []
+
+    async def _started(self) -> AIOKafkaConsumer:
+        if self._consumer is None:
+            consumer = AIOKafkaConsumer(
+                bootstrap_servers=self._bootstrap, enable_auto_commit=False, auto_offset_reset="none"
+            )
+            try:
+                await consumer.start()
+            except BaseException:
+                await consumer.stop()
+                raise
+            self._consumer = consumer
+        return self._consumer
+
+
+@contextmanager
+def _away() -> Iterator[None]:
+    """Whatever goes wrong with the broker is a matter of waiting."""
+    try:
+        yield
+    except KafkaError as error:
+        raise ConnectionError(f"the broker did not answer: {type(error).__name__}") from error
+
+
+def to_record(record: object) -> Record:
+    """A record of aiokafka's as metering sees it."""
+    fields = {name: getattr(record, name) for name in ("partition", "offset", "key", "value")}
+    return Record(**fields, timestamp=getattr(record, "timestamp", 0) / 1000)

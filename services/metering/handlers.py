@@ -1,0 +1,231 @@
+"""The one use case of metering: take records, and return only when they are booked.
+
+Never skips and never raises for its surroundings: what is away is waited for, what another worker has booked is left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from functools import partial
+from typing import Any, Protocol
+
+import psycopg
+
+from schemas.dead_letters import Reason
+from services.domain.directory import Directory
+from services.metering.ledger_writer import BehindFenceError, Booked, LedgerWriter, PartitionMovedError, Position
+from services.metering.pricing import (
+    Covered,
+    PricedBatch,
+    ReadRecord,
+    Record,
+    price_batch,
+    read_elements,
+)
+from services.metering.translate import Refusal
+from services.runtime.backoff import delays
+from services.runtime.database import is_outage
+from services.runtime.logs import logger
+
+_log = logger(__name__)
+
+
+class Log(Protocol):
+    """What the handler needs of the log besides the records that it is given."""
+
+    async def first_offset(self, partition: int) -> int:
+        """The first offset that the partition still holds."""
+
+    async def read(self, partition: int, start: int, end: int) -> list[Record]:
+        """The first records of ``[start, end)``."""
+
+
+class Knowledge(Protocol):
+    """The directory, and how to wait for more of it."""
+
+    directory: Directory
+
+    async def reaches(self, seq: int) -> None:
+        """Wait until the directory knows the change ``seq``."""
+
+
+class BookRecords:
+    """Books records in order, each once, whatever is delivered again, away, or another worker's."""
+
+    def __init__(
+        self,
+        writer: LedgerWriter,
+        knowledge: Knowledge,
+        log: Log,
+        *,
+        clock: Callable[[], datetime],
+        events_max: int,
+        on_booked: Callable[[Sequence[ReadRecord], Booked], None],
+    ) -> None:
+        """``events_max`` bounds a transaction; a single record may exceed it."""
+        self._writer = writer
+        self._knowledge = knowledge
+        self._log = log
+        self._clock = clock
+        self._events_max = events_max
+        self._on_booked = on_booked
+        self._positions: dict[int, Position] = {}
+        # One thread, so that transactions of one connection never run side by side.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="ledger-writer")
+
+    @property
+    def booked_offsets(self) -> dict[int, int]:
+        """The next offset of every partition at work."""
+        return {partition: position.next_offset for partition, position in self._positions.items()}
+
+    def forget_positions(self) -> None:
+        """Partitions may have changed hands: read anew how far they are booked."""
+        self._positions.clear()
+
+    async def positions(self, partitions: Sequence[int]) -> dict[int, int]:
+        """How far the partitions are booked; waits for the database. Partitions of which nothing is are left out."""
+        found: dict[int, Position] = await self._patiently(partial(self._in_thread, self._writer.positions, partitions))
+        return {partition: position.next_offset for partition, position in found.items()}
+
+    async def __call__(self, records: Sequence[Record]) -> None:
+        """Book the records. Raises only where nobody may go on, such as LogTruncatedError."""
+        now = self._clock()
+        # Read as it is needed: what hundreds of full batches hold would not fit into memory at once.
+        read = (read_elements(record, now) for record in records)
+        for chunk in _chunks(read, self._events_max):
+            await self._patiently(partial(self._book, chunk))
+
+    async def _book(self, chunk: Sequence[ReadRecord]) -> None:
+        await self._learn_positions({read.record.partition for read in chunk})
+        pending: list[ReadRecord] = []
+        expected: dict[int, int] = {}
+        for read in chunk:
+            partition, offset = read.record.partition, read.record.offset
+            due = expected.get(partition, self._next_offset(partition))
+            if offset < due:
+                continue
+            if offset > due:
+                await self._commit(pending)
+                pending = []
+                await self._fill(partition, offset)
+            pending.append(read)
+            expected[partition] = offset + 1
+        await self._commit(pending)
+
+    async def _fill(self, partition: int, end: int) -> None:
+        """Book what the log holds between what is booked and ``end``, and was not delivered."""
+        while missing := await self._log.read(partition, self._next_offset(partition), end):
+            _log.warning("records fetched that were not delivered", partition=partition, records=len(missing))
+            read = [read_elements(record, self._clock()) for record in missing]
+            for part in _chunks(read, self._events_max):
+                await self._commit(part)
+
+    def _next_offset(self, partition: int) -> int:
+        position = self._positions.get(partition)
+        if position is None:
+            raise PartitionMovedError(f"partition {partition} was taken away")
+        return position.next_offset
+
+    async def _learn_positions(self, partitions: set[int]) -> None:
+        unknown = sorted(partitions - self._positions.keys())
+        if not unknown:
+            return
+        found = await self._in_thread(self._writer.positions, unknown)
+        new = [partition for partition in unknown if partition not in found]
+        if new:
+            origins = {partition: await self._log.first_offset(partition) for partition in new}
+            await self._in_thread(self._writer.begin, origins)
+            found |= await self._in_thread(self._writer.positions, new)
+        self._positions |= found
+
+    async def _commit(self, chunk: Sequence[ReadRecord]) -> None:
+        """Price and book until the fence lets the batch through."""
+        while chunk:
+            batch = price_batch(self._covered(chunk), chunk, self._knowledge.directory)
+            try:
+                booked: Booked = await self._in_thread(self._writer.book, batch)
+            except BehindFenceError as behind:
+                await self._knowledge.reaches(behind.seq)
+                continue
+            except PartitionMovedError:
+                self._positions.clear()
+                raise
+            except (psycopg.DataError, psycopg.IntegrityError) as error:
+                chunk = await self._without_poison(chunk, batch, error)
+                continue
+            self._advance(batch.covered)
+            self._on_booked(chunk, booked)
+            return
+
+    def _advance(self, covered: Sequence[Covered]) -> None:
+        for partition, _start, end in covered:
+            position = self._positions.get(partition)
+            if position is not None:
+                self._positions[partition] = position._replace(next_offset=end)
+
+    def _covered(self, chunk: Sequence[ReadRecord]) -> list[Covered]:
+        ends = {read.record.partition: read.record.offset + 1 for read in chunk}
+        return [Covered(partition, self._next_offset(partition), end) for partition, end in ends.items()]
+
+    async def _without_poison(
+        self, chunk: Sequence[ReadRecord], batch: PricedBatch, error: psycopg.Error
+    ) -> list[ReadRecord]:
+        """The chunk with the events that the database refuses as dead letters. Raises ``error`` where it is none."""
+        poison = {id(priced.element) async for priced in self._poison(batch)}
+        if not poison:
+            raise error
+        _log.error("the database refuses events for their data", events=len(poison), sqlstate=error.sqlstate)
+        refusal = Refusal(Reason.INVALID_EVENT, f"the event cannot be stored (SQLSTATE {error.sqlstate})")
+        return [
+            read._replace(elements=tuple(e._replace(refusal=refusal) if id(e) in poison else e for e in read.elements))
+            for read in chunk
+        ]
+
+    async def _poison(self, batch: PricedBatch) -> Any:
+        if await self._in_thread(self._writer.refuses, batch) is None:
+            return
+        if len(batch.elements) == 1:
+            yield batch.elements[0]
+            return
+        half = len(batch.elements) // 2
+        for part in (batch.elements[:half], batch.elements[half:]):
+            async for priced in self._poison(batch._replace(elements=part)):
+                yield priced
+
+    async def _patiently(self, work: Callable[[], Any]) -> Any:
+        for delay in delays():
+            try:
+                return await work()
+            except PartitionMovedError as moved:
+                _log.warning("a partition moved on without this worker", detail=str(moved))
+            except Exception as error:
+                if not _is_surroundings(error):
+                    raise
+                self._writer.close()
+                _log.warning("waiting for what is away", error=type(error).__name__, detail=str(error)[:200])
+            await asyncio.sleep(delay)
+        raise AssertionError("delays have no end")
+
+    async def _in_thread(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
+
+
+def _is_surroundings(error: Exception) -> bool:
+    return is_outage(error) or isinstance(error, OSError)
+
+
+def _chunks(read: Iterable[ReadRecord], events_max: int) -> Iterator[list[ReadRecord]]:
+    """The records in order, in parts of at most ``events_max`` events; a record is never split."""
+    chunk: list[ReadRecord] = []
+    events = 0
+    for each in read:
+        if chunk and events + len(each.elements) > events_max:
+            yield chunk
+            chunk, events = [], 0
+        chunk.append(each)
+        events += len(each.elements)
+    if chunk:
+        yield chunk

@@ -1,0 +1,279 @@
+"""The ledger side of metering: one batch is one transaction (DESIGN decisions 5 and 6), in plain SQL.
+
+Lock order, the same everywhere: fence (shared), source partitions by id, entries by entry id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+from uuid import UUID
+
+import psycopg
+from psycopg import Connection
+
+from schemas.dead_letters import Reason
+from services.domain.entries import Entry
+from services.metering import totals as count
+from services.metering.dead_letters import DeadLetter, dead_letter
+from services.metering.entry_rows import COLUMNS, entry_row
+from services.metering.pricing import Covered, Element, PricedBatch, PricedElement
+from services.metering.totals import Totals
+from services.metering.translate import Refusal, RefusedError
+from services.runtime.database import connect
+
+FENCE_LOCK = 4_270_002
+"""The advisory lock of the fence: shared by batches, exclusive to whoever raises it."""
+
+_STAGED = (*COLUMNS, "source_partition_id", "source_offset", "source_index")
+_STAGED_SQL = ", ".join(_STAGED)
+
+_CREATE_STAGING = f"""
+CREATE TEMP TABLE IF NOT EXISTS staged_charge ON COMMIT DELETE ROWS AS
+SELECT {_STAGED_SQL} FROM ledger.entry WITH NO DATA
+"""
+_COPY = f"COPY staged_charge ({_STAGED_SQL}) FROM STDIN"
+_INSERT = f"""
+INSERT INTO ledger.entry ({_STAGED_SQL}, saved_mc) SELECT {_STAGED_SQL}, list_mc - charged_mc FROM staged_charge
+ORDER BY entry_id ON CONFLICT DO NOTHING RETURNING entry_id
+"""
+_INSERT_DEAD_LETTER = """
+INSERT INTO ledger.dead_letter (source_partition_id, source_offset, source_index, reason, detail, org_id, event_source,
+  event_id, event_type, record_key, payload, masked) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+"""
+_INSERT_COVERED = """
+INSERT INTO ledger.covered_range
+  (source_partition_id, from_offset, to_offset, events, recorded, duplicates, dead_letters)
+VALUES (%s, %s, %s, %s, %s, %s, %s)
+"""
+_ADD_TOTAL = """
+INSERT INTO ledger.metric_total (metric, labels, shard, value) VALUES (%s, %s, %s, %s)
+ON CONFLICT (metric, labels, shard) DO UPDATE SET value = metric_total.value + excluded.value
+"""
+
+
+class BehindFenceError(Exception):
+    """The batch was priced with less than the fence asks for; ``seq`` says how much is needed."""
+
+    def __init__(self, seq: int) -> None:
+        """``seq`` is where the directory must be before the batch is priced again."""
+        super().__init__(f"the fence stands at {seq}")
+        self.seq = seq
+
+
+class PartitionMovedError(Exception):
+    """Another worker has advanced the partition: it is not this one's any more, or was booked before."""
+
+
+class Position(NamedTuple):
+    """How far one partition is booked."""
+
+    source_partition_id: int
+    next_offset: int
+
+
+class Booked(NamedTuple):
+    """What became of the events of a batch."""
+
+    recorded: int
+    duplicates: int
+    dead_letters: int
+
+
+class LedgerWriter:
+    """Books batches over one connection, which it opens anew after an outage. Not for two threads at once."""
+
+    def __init__(self, dsn: str, cluster_id: str, topic: str) -> None:
+        """Positions are kept by cluster id and topic: another cluster's offsets are other offsets."""
+        self._dsn = dsn
+        self._cluster_id = cluster_id
+        self._topic = topic
+        self._connection: Connection[Any] | None = None
+        self._ids: dict[int, int] = {}
+
+    def close(self) -> None:
+        """Let go of the connection; the next use opens another."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _open(self) -> Connection[Any]:
+        if self._connection is None or self._connection.closed:
+            connection = connect(self._dsn, "metering")
+            connection.execute(_CREATE_STAGING)
+            connection.commit()
+            self._connection = connection
+        return self._connection
+
+    def positions(self, partitions: Iterable[int]) -> dict[int, Position]:
+        """How far the partitions are booked; none for a partition of which nothing is."""
+        with self._open().transaction():
+            rows = self._open().execute(
+                """SELECT partition, source_partition_id, next_offset FROM ledger.source_partition
+                   WHERE cluster_id = %s AND topic = %s AND partition = ANY(%s)""",
+                (self._cluster_id, self._topic, list(partitions)),
+            )
+            positions = {partition: Position(row_id, offset) for partition, row_id, offset in rows}
+        self._ids.update({partition: position.source_partition_id for partition, position in positions.items()})
+        return positions
+
+    def begin(self, origins: Mapping[int, int]) -> None:
+        """Take up partitions of which nothing is booked yet, each from the first offset that its log still holds."""
+        with self._open().transaction():
+            self._open().cursor().executemany(
+                """INSERT INTO ledger.source_partition (cluster_id, topic, partition, origin_offset, next_offset)
+                   VALUES (%s, %s, %s, %s, %s) ON CONFLICT (cluster_id, topic, partition) DO NOTHING""",
+                [(self._cluster_id, self._topic, p, offset, offset) for p, offset in sorted(origins.items())],
+            )
+
+    def book(self, batch: PricedBatch) -> Booked:
+        """Book the batch, all of it or nothing.
+
+        Raises BehindFenceError or PartitionMovedError where it may not be booked as it is, and psycopg.Error where the
+        database is away or refuses the data. Nothing is booked then.
+        """
+        connection = self._open()
+        with connection.transaction():
+            _pass_fence(connection, batch.registry_seq)
+            self._advance(connection, batch.covered)
+            return self._book(connection, batch)
+
+    def _advance(self, connection: Connection[Any], covered: Sequence[Covered]) -> None:
+        for start in sorted(covered, key=lambda each: self._ids[each.partition]):
+            moved = connection.execute(
+                """UPDATE ledger.source_partition SET next_offset = %s, updated_at = now()
+                   WHERE source_partition_id = %s AND next_offset = %s""",
+                (start.end, self._ids[start.partition], start.start),
+            )
+            if moved.rowcount != 1:
+                raise PartitionMovedError(f"partition {start.partition} is not at offset {start.start}")
+
+    def _book(self, connection: Connection[Any], batch: PricedBatch) -> Booked:
+        firsts = _first_of_each_identity(batch.elements)
+        new = self._insert(connection, firsts)
+        hashes = _hashes(connection, batch.elements, firsts, new)
+        tally = _Tally(batch, firsts, new, hashes)
+        rows = [(self._ids[letter.partition], *letter[1:]) for letter in tally.dead_letters]
+        if rows:
+            connection.cursor().executemany(_INSERT_DEAD_LETTER, rows)
+        connection.cursor().executemany(
+            _INSERT_COVERED,
+            [
+                (self._ids[c.partition], c.start, c.end, sum(tally.of(c.partition)), *tally.of(c.partition))
+                for c in batch.covered
+            ],
+        )
+        add_totals(connection, tally.totals, shard=min(c.partition for c in batch.covered))
+        return Booked(len(new), tally.duplicates, len(rows))
+
+    def _insert(self, connection: Connection[Any], firsts: Mapping[UUID, PricedElement]) -> set[UUID]:
+        if not firsts:
+            return set()
+        cursor = connection.cursor()
+        with cursor.copy(_COPY) as copy:
+            for priced in firsts.values():
+                element, record = priced.element, priced.element.record
+                place = (self._ids[record.partition], record.offset, element.source_index)
+                copy.write_row((*entry_row(_entry(priced), element.payload_hash), *place))
+        return {row[0] for row in cursor.execute(_INSERT)}
+
+    def refuses(self, batch: PricedBatch) -> psycopg.Error | None:
+        """Whether the database refuses the charges of the batch for their data; tried, and rolled back."""
+        connection = self._open()
+        try:
+            with connection.transaction(force_rollback=True):
+                self._insert(connection, _first_of_each_identity(batch.elements))
+        except (psycopg.DataError, psycopg.IntegrityError) as error:
+            return error
+        return None
+
+
+def _pass_fence(connection: Connection[Any], registry_seq: int) -> None:
+    # Two statements: under READ COMMITTED only the second sees what was committed while the first waited.
+    connection.execute("SELECT pg_advisory_xact_lock_shared(%s)", (FENCE_LOCK,))
+    row = connection.execute("SELECT seq FROM ledger.fence").fetchone()
+    if row is None or row[0] > registry_seq:
+        raise BehindFenceError(0 if row is None else row[0])
+
+
+def add_totals(connection: Connection[Any], totals: Totals, *, shard: int) -> None:
+    """Advance the metric totals, in one order for all, so that two writers never wait for each other in a ring."""
+    rows = [(metric, labels, shard, value) for (metric, labels), value in sorted(totals.items()) if value]
+    if rows:
+        connection.cursor().executemany(_ADD_TOTAL, rows)
+
+
+def _entry(priced: PricedElement) -> Entry:
+    if priced.entry is None:
+        raise TypeError("a refused element has no entry")
+    return priced.entry
+
+
+def _first_of_each_identity(elements: Iterable[PricedElement]) -> dict[UUID, PricedElement]:
+    firsts: dict[UUID, PricedElement] = {}
+    for priced in elements:
+        if priced.entry is not None:
+            firsts.setdefault(priced.entry.entry_id, priced)
+    return firsts
+
+
+def _hashes(
+    connection: Connection[Any],
+    elements: Iterable[PricedElement],
+    firsts: Mapping[UUID, PricedElement],
+    new: set[UUID],
+) -> dict[UUID, bytes]:
+    """The payload hash that is booked for every charge in the batch. Read after the insert, which waits for others."""
+    hashes = {entry_id: firsts[entry_id].element.payload_hash for entry_id in new}
+    old = [priced.entry.entry_id for priced in elements if priced.entry and priced.entry.entry_id not in new]
+    if old:
+        rows = connection.execute(
+            "SELECT entry_id, payload_hash FROM ledger.entry WHERE entry_id = ANY(%s)", (sorted(set(old)),)
+        )
+        hashes.update({entry_id: bytes(digest) for entry_id, digest in rows})
+    return hashes
+
+
+class _Tally:
+    """What became of every element of a batch: recorded, a duplicate, or a dead letter."""
+
+    def __init__(
+        self,
+        batch: PricedBatch,
+        firsts: Mapping[UUID, PricedElement],
+        new: set[UUID],
+        hashes: Mapping[UUID, bytes],
+    ) -> None:
+        self.totals: Totals = Totals()
+        self.dead_letters: list[DeadLetter] = []
+        self.duplicates = 0
+        self._by_partition = {covered.partition: [0, 0, 0] for covered in batch.covered}
+        for priced in batch.elements:
+            entry = priced.entry
+            if entry is None:
+                self._dead_letter(priced.element, priced.refusal)
+            elif entry.entry_id in new and firsts[entry.entry_id] is priced:
+                self._count(priced.element, entry.event.type.value, 0)
+            elif hashes[entry.entry_id] == priced.element.payload_hash:
+                self.duplicates += 1
+                self._count(priced.element, entry.event.type.value, 1)
+            else:
+                detail = f"id: is already booked with another payload, as entry {entry.entry_id}"
+                self._dead_letter(priced.element, RefusedError(Reason.IDENTITY_CONFLICT, detail).refusal)
+        count.charges(self.totals, (_entry(firsts[entry_id]) for entry_id in new))
+
+    def of(self, partition: int) -> list[int]:
+        """How many events of the partition were recorded, duplicates and dead letters."""
+        return self._by_partition[partition]
+
+    def _count(self, element: Element, event_type: object, outcome: int) -> None:
+        self._by_partition[element.record.partition][outcome] += 1
+        count.event_outcome(self.totals, event_type, ("recorded", "duplicate", "dead_letter")[outcome])
+
+    def _dead_letter(self, element: Element, refusal: Refusal | None) -> None:
+        if refusal is None:
+            raise TypeError("an element without an entry has a refusal")
+        letter = dead_letter(element, refusal)
+        self.dead_letters.append(letter)
+        count.dead_letter(self.totals, letter.reason)
+        self._count(element, letter.event_type, 2)

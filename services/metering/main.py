@@ -1,0 +1,165 @@
+"""The metering worker: wiring, and a shutdown that is bounded whatever is away."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psycopg
+import uvloop
+from faust.types import TP
+
+from schemas.topics import USAGE_EVENTS
+from services.domain.directory import Directory
+from services.metering.agents import define_agents
+from services.metering.app import LedgerApp, create_faust_app
+from services.metering.dead_letter_relay import DeadLetterRelay
+from services.metering.gap_reader import GapReader
+from services.metering.handlers import BookRecords
+from services.metering.ledger_writer import Booked, LedgerWriter
+from services.metering.metrics import MeteringMetrics
+from services.metering.pricing import ReadRecord
+from services.metering.registry_follower import RegistryFollower
+from services.metering.rerater import Rerater
+from services.runtime.broker import wait_for_cluster_id
+from services.runtime.database import connect
+from services.runtime.logs import configure_logs, logger
+from services.runtime.settings import Settings
+from services.runtime.web import create_app, server
+
+_log = logger(__name__)
+
+_STOP_SECONDS = 8.0
+_BODY_BYTES_MAX = 1_000
+
+
+def run(settings: Settings) -> None:
+    """Meter until SIGTERM or SIGINT. Exits with 1 where the worker may not go on; what was not booked comes again."""
+    configure_logs(settings.log_level, "metering")
+    with tempfile.TemporaryDirectory(prefix="byok-metering-") as scratch:
+        failed = uvloop.run(_Worker(settings, Path(scratch)).serve())
+    # Threads and clients may still wait for what is away; nothing that matters is left to do.
+    os._exit(1 if failed else 0)
+
+
+class _Worker:
+    def __init__(self, settings: Settings, scratch: Path) -> None:
+        self._settings = settings
+        self._scratch = scratch
+        self._ledger_dsn = settings.required("ledger_dsn")
+        self._stop_threads = threading.Event()
+        self._app: LedgerApp | None = None
+        self._book: BookRecords | None = None
+        directory = Directory()
+        self._follower = RegistryFollower(self._ledger_dsn, settings.kafka_bootstrap, directory)
+        self._gaps = GapReader(settings.kafka_bootstrap, USAGE_EVENTS.name)
+        self._metrics = MeteringMetrics(lambda: directory.seq, self._lag)
+
+    async def serve(self) -> bool:
+        """Work until told to stop, or until something says that nobody may go on; then True."""
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        self._serve_http()
+        fatal: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        work = asyncio.create_task(self._work(fatal))
+        stopping = asyncio.create_task(stop.wait())
+        await asyncio.wait({work, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        failed = work.done()
+        if failed:
+            _log.critical("the worker cannot go on", exc_info=work.exception())
+        await self._shut_down(work)
+        return failed
+
+    async def _work(self, fatal: asyncio.Future[None]) -> None:
+        cluster_id = await asyncio.to_thread(wait_for_cluster_id, self._settings.kafka_bootstrap)
+        await self._follower.catch_up()
+        self._start_thread("rerater", Rerater(self._ledger_dsn).run)
+        relay = DeadLetterRelay(self._ledger_dsn, self._settings.kafka_bootstrap, self._settings.kafka_timeout_seconds)
+        self._start_thread("dead-letter-relay", relay.run)
+        writer = LedgerWriter(self._ledger_dsn, cluster_id, USAGE_EVENTS.name)
+        self._app = await self._start_faust(writer, fatal)
+        await asyncio.gather(self._follower.follow(), self._app.wait_until_stopped(), fatal)
+
+    async def _start_faust(self, writer: LedgerWriter, fatal: asyncio.Future[None]) -> LedgerApp:
+        book = BookRecords(
+            writer,
+            self._follower,
+            self._gaps,
+            clock=lambda: datetime.now(UTC),
+            events_max=self._settings.metering_batch_events,
+            on_booked=self._observe,
+        )
+        self._book = book
+        app = create_faust_app(self._settings, self._scratch)
+        app.booked_offsets = book.positions
+        define_agents(
+            app,
+            book,
+            most=self._settings.metering_batch_records,
+            linger_seconds=self._settings.metering_linger_seconds,
+            fatal=fatal,
+        )
+        for rebalanced in (app.on_partitions_assigned, app.on_partitions_revoked):
+            rebalanced.connect(lambda *_args, **_kwargs: book.forget_positions(), weak=False)
+        await app.start()
+        return app
+
+    def _start_thread(self, name: str, work: object) -> None:
+        threading.Thread(target=work, args=(self._stop_threads,), name=name, daemon=True).start()  # type: ignore[arg-type]
+
+    def _observe(self, records: Sequence[ReadRecord], booked: Booked) -> None:
+        self._metrics.observe(records, time.time())
+        _log.debug("booked", **booked._asdict())
+
+    def _lag(self) -> dict[int, int]:
+        if self._app is None or self._book is None:
+            return {}
+        lag = {}
+        for partition, offset in self._book.booked_offsets.items():
+            highwater = self._app.consumer.highwater(TP(USAGE_EVENTS.name, partition))
+            if highwater is not None:
+                lag[partition] = max(0, highwater - offset)
+        return lag
+
+    def _serve_http(self) -> None:
+        app = create_app(
+            title="BYOK metering",
+            description="Health and metrics of one metering worker.",
+            metrics=self._metrics.registry,
+            checks={"registry_log": self._no_registry, "partitions": self._no_partitions, "ledger": self._no_ledger},
+            body_bytes_max=_BODY_BYTES_MAX,
+        )
+        http = server(app, self._settings.host, self._settings.metering_port)
+        threading.Thread(target=http.run, name="http", daemon=True).start()
+
+    def _no_registry(self) -> str | None:
+        return None if self._book is not None else "the registry log is still being read, or holds no rate card"
+
+    def _no_partitions(self) -> str | None:
+        return None if self._app is not None and self._app.ready else "no partitions have been assigned yet"
+
+    def _no_ledger(self) -> str | None:
+        try:
+            connect(self._ledger_dsn, "metering-health").close()
+        except psycopg.OperationalError:
+            return "the ledger database is away"
+        return None
+
+    async def _shut_down(self, work: asyncio.Task[None]) -> None:
+        self._stop_threads.set()
+        work.cancel()
+        with suppress(TimeoutError, Exception):
+            async with asyncio.timeout(_STOP_SECONDS):
+                if self._app is not None:
+                    await self._app.stop()
+                await self._follower.stop()
+                await self._gaps.stop()

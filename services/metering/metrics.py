@@ -1,0 +1,55 @@
+"""What a metering worker knows of itself. Totals of events and credits are the ledger service's to show."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from prometheus_client import CollectorRegistry, Gauge, Histogram
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from schemas.topics import USAGE_EVENTS
+from services.metering.pricing import ReadRecord
+
+_SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200)
+
+
+class MeteringMetrics:
+    """The metrics of one worker, in a registry of their own."""
+
+    def __init__(self, registry_seq: Callable[[], int], lag: Callable[[], dict[int, int]]) -> None:
+        """``lag`` says, for each partition at work, how many records are not yet booked."""
+        self.registry = CollectorRegistry()
+        self._event_to_ledger = Histogram(
+            "byok_event_to_ledger_seconds",
+            "From the Kafka record's timestamp to the commit of its ledger entry.",
+            ["event_type"],
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
+        Gauge(
+            "byok_registry_seq", "The last registry change that is known here.", ["service"], registry=self.registry
+        ).labels("metering").set_function(registry_seq)
+        self.registry.register(_Lag(lag))
+
+    def observe(self, records: Sequence[ReadRecord], now: float) -> None:
+        """Note how long the events of booked records took; ``now`` in seconds since 1970."""
+        for read in records:
+            seconds = max(0.0, now - read.record.timestamp)
+            for element in read.elements:
+                if element.event is not None:
+                    self._event_to_ledger.labels(element.event.type.value).observe(seconds)
+
+
+class _Lag(Collector):
+    def __init__(self, lag: Callable[[], dict[int, int]]) -> None:
+        self._lag = lag
+
+    def collect(self) -> Iterator[Metric]:
+        family = GaugeMetricFamily(
+            "byok_consumer_lag_events", "Records that are not yet booked.", labels=["topic", "partition"]
+        )
+        for partition, behind in sorted(self._lag().items()):
+            family.add_metric([USAGE_EVENTS.name, str(partition)], behind)
+        yield family

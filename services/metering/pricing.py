@@ -1,0 +1,115 @@
+"""Prices what records hold, with what the directory knows at this moment. Pure: no I/O, no clock, no await."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from functools import lru_cache
+from typing import NamedTuple
+
+from schemas.dead_letters import Reason
+from schemas.topics import BATCH_EVENTS_MAX
+from services.domain.directory import Directory
+from services.domain.entries import Entry, charge
+from services.domain.rating import NoRateCardError, UnpricedModelError, rate
+from services.domain.usage import UsageEvent, payload_hash
+from services.metering.decoding import MalformedJsonError, decode_elements
+from services.metering.translate import Accepted, Refusal, RefusedError, read_record
+
+
+class Record(NamedTuple):
+    """One Kafka record, as far as it matters here."""
+
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    timestamp: float
+    """When it was produced, in seconds since 1970."""
+
+
+class Element(NamedTuple):
+    """One event of a record, or what stands where one should be."""
+
+    record: Record
+    source_index: int
+    event: UsageEvent | None
+    payload_hash: bytes
+    refusal: Refusal | None
+
+    @property
+    def source(self) -> bytes:
+        """The element's own bytes; of a record that is not a readable batch, all of it."""
+        sources = _sources(self.record.value)
+        return sources[self.source_index] if len(sources) <= BATCH_EVENTS_MAX else self.record.value or b""
+
+
+@lru_cache(maxsize=4)
+def _sources(value: bytes | None) -> tuple[bytes, ...]:
+    # A batch may be refused whole, element by element; it is taken apart once.
+    try:
+        elements, _is_batch = decode_elements(value)
+    except MalformedJsonError:
+        return (value or b"",)
+    return tuple(element.source for element in elements) or (value or b"",)
+
+
+class ReadRecord(NamedTuple):
+    """A record and the events in it."""
+
+    record: Record
+    elements: tuple[Element, ...]
+
+
+class Covered(NamedTuple):
+    """The offsets ``[start, end)`` of one partition that a batch takes in."""
+
+    partition: int
+    start: int
+    end: int
+
+
+class PricedElement(NamedTuple):
+    """An element with the charge it comes to, or why it comes to none."""
+
+    element: Element
+    entry: Entry | None
+    refusal: Refusal | None
+
+
+class PricedBatch(NamedTuple):
+    """What one transaction books: whole records, priced with the registry log up to ``registry_seq``."""
+
+    covered: tuple[Covered, ...]
+    elements: tuple[PricedElement, ...]
+    registry_seq: int
+
+
+def read_elements(record: Record, now: datetime) -> ReadRecord:
+    """The record with what it holds."""
+    elements = []
+    for outcome in read_record(record.value, now):
+        if isinstance(outcome, Accepted):
+            digest = payload_hash(outcome.event)
+            elements.append(Element(record, outcome.source_index, outcome.event, digest, None))
+        else:
+            elements.append(Element(record, outcome.source_index, None, b"", outcome.refusal))
+    return ReadRecord(record, tuple(elements))
+
+
+def price_batch(covered: Sequence[Covered], records: Iterable[ReadRecord], directory: Directory) -> PricedBatch:
+    """The records priced. Nothing is awaited here, so all of them see the same prefix of the registry log."""
+    seq = directory.seq
+    priced = tuple(_price(element, directory, seq) for read in records for element in read.elements)
+    return PricedBatch(tuple(sorted(covered)), priced, seq)
+
+
+def _price(element: Element, directory: Directory, seq: int) -> PricedElement:
+    if element.event is None or element.refusal is not None:
+        return PricedElement(element, None, element.refusal)
+    try:
+        return PricedElement(element, charge(element.event, rate(element.event, directory), seq), None)
+    except NoRateCardError as error:
+        return PricedElement(element, None, RefusedError(Reason.NO_RATE_CARD, str(error)).refusal)
+    except UnpricedModelError as error:
+        return PricedElement(element, None, RefusedError(Reason.UNPRICED_MODEL, str(error)).refusal)

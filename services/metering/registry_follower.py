@@ -1,0 +1,153 @@
+"""Follows the registry log: every change is in the ledger database before it is used (DESIGN decision 3).
+
+A consumer without a group reads the whole log; a restart reads the table first, for the compacted topic forgets
+earlier states. Nothing is priced before both are read to the end and a rate card is known.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import psycopg
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from schemas.topics import REGISTRY_CHANGES
+from services.domain.directory import Directory
+from services.runtime.backoff import delays
+from services.runtime.database import connect, is_outage
+from services.runtime.logs import logger
+from services.runtime.registry_log import UnreadableChangeError, read_change, to_change
+
+_log = logger(__name__)
+_PARTITION = TopicPartition(REGISTRY_CHANGES.name, 0)
+_FETCH_MS = 200
+
+
+class RegistryForkedError(Exception):
+    """Two different changes carry one ``seq``: there are two registries, or one lost its history. Nobody may go on."""
+
+
+class RegistryFollower:
+    """Keeps a directory up to date with the registry log."""
+
+    def __init__(self, ledger_dsn: str, bootstrap: str, directory: Directory) -> None:
+        """``directory`` is only ever changed here, on the event loop."""
+        self.directory = directory
+        self._dsn = ledger_dsn
+        self._bootstrap = bootstrap
+        self._advanced = asyncio.Condition()
+        self._consumer: AIOKafkaConsumer | None = None
+
+    async def catch_up(self) -> None:
+        """Read table and topic to the end, and wait for the first rate card. Waits for what is away."""
+        for seq, payload in await self._patiently(self._read_table):
+            self._apply(seq, payload)
+        self._consumer = await self._start_consumer()
+        while not await self._is_at_end() or not self.directory.cards:
+            await self._read_more()
+        _log.info("registry log read", seq=self.directory.seq, rate_cards=len(self.directory.cards))
+
+    async def follow(self) -> None:
+        """Read on, for ever. Raises where the log cannot be trusted any more."""
+        while True:
+            await self._read_more()
+
+    async def stop(self) -> None:
+        """Let go of the broker."""
+        if self._consumer is not None:
+            await self._consumer.stop()
+
+    async def reaches(self, seq: int) -> None:
+        """Wait until the directory knows the change ``seq``."""
+        async with self._advanced:
+            await self._advanced.wait_for(lambda: self.directory.seq >= seq)
+
+    async def _start_consumer(self) -> AIOKafkaConsumer:
+        for delay in delays():
+            consumer = AIOKafkaConsumer(
+                bootstrap_servers=self._bootstrap, enable_auto_commit=False, auto_offset_reset="earliest"
+            )
+            try:
+                await consumer.start()
+                consumer.assign([_PARTITION])
+                await consumer.seek_to_beginning(_PARTITION)
+                return consumer
+            except KafkaError as error:
+                _log.warning("waiting for the broker", error=type(error).__name__)
+                await consumer.stop()
+                await asyncio.sleep(delay)
+        raise AssertionError("delays have no end")
+
+    async def _is_at_end(self) -> bool:
+        # The high watermark is known after a fetch; "latest" of ListOffsets is wrong on the embedded broker.
+        consumer = self._fetching()
+        highwater = consumer.highwater(_PARTITION)
+        return highwater is not None and await consumer.position(_PARTITION) >= highwater
+
+    def _fetching(self) -> AIOKafkaConsumer:
+        if self._consumer is None:
+            raise RuntimeError("catch_up comes first")
+        return self._consumer
+
+    async def _read_more(self) -> None:
+        fetched = await self._fetching().getmany(_PARTITION, timeout_ms=_FETCH_MS)
+        payloads = [record.value for records in fetched.values() for record in records if record.value is not None]
+        await self.take_in(payloads)
+
+    async def take_in(self, payloads: Sequence[bytes]) -> None:
+        """Append the changes to the table, then use them. Raises UnreadableChangeError or RegistryForkedError."""
+        if not payloads:
+            return
+        changes = [(read_change(payload), payload) for payload in payloads]
+        for message, _payload in changes:
+            to_change(message)  # A card that cannot be used must not even be appended.
+        rows = [(message.seq, message.key, payload) for message, payload in changes]
+        await self._patiently(lambda: self._append(rows))
+        for message, payload in changes:
+            self._apply(message.seq, payload)
+        async with self._advanced:
+            self._advanced.notify_all()
+
+    def _apply(self, seq: int, payload: bytes) -> None:
+        self.directory.apply(seq, to_change(read_change(payload)))
+
+    async def _patiently(self, work: Any) -> Any:
+        """Run ``work`` in a thread; while the database is away, try again."""
+        for delay in delays():
+            try:
+                return await asyncio.to_thread(work)
+            except psycopg.Error as error:
+                if not is_outage(error):
+                    raise
+                _log.warning("waiting for the ledger database", error=type(error).__name__)
+                await asyncio.sleep(delay)
+        raise AssertionError("delays have no end")
+
+    def _read_table(self) -> list[tuple[int, bytes]]:
+        with connect(self._dsn, "metering-follower") as connection:
+            return connection.execute("SELECT seq, payload FROM ledger.registry_change ORDER BY seq").fetchall()
+
+    def _append(self, rows: Iterable[tuple[int, str, bytes]]) -> None:
+        with connect(self._dsn, "metering-follower") as connection, connection.cursor() as cursor:
+            for seq, key, payload in rows:
+                cursor.execute(
+                    "INSERT INTO ledger.registry_change (seq, key, payload) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING",
+                    (seq, key, payload),
+                )
+                if cursor.rowcount == 0:
+                    _require_same(cursor, seq, payload)
+
+
+def _require_same(cursor: psycopg.Cursor[Any], seq: int, payload: bytes) -> None:
+    known = cursor.execute("SELECT payload FROM ledger.registry_change WHERE seq = %s", (seq,)).fetchone()
+    if known is None or bytes(known[0]) != payload:
+        raise RegistryForkedError(
+            f"registry change {seq} differs from the one that the ledger was priced with; "
+            "is this the ledger of another registry, or was the registry restored from an old backup?"
+        )
+
+
+__all__ = ["RegistryFollower", "RegistryForkedError", "UnreadableChangeError"]

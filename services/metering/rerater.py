@@ -1,0 +1,226 @@
+"""Convergence: late knowledge is worked into the ledger by reversals and corrections (DESIGN decision 6).
+
+One re-rater works at a time. It raises the fence first, so that from then on no worker books with less than it knows;
+then, in new transactions, it goes through the entries that a change can have moved, chunk by chunk. Killed between any
+two statements it starts the change again: what is corrected already is left as it is.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Any, NamedTuple
+
+import psycopg
+from psycopg import Connection
+
+from services.domain.directory import Change, Directory
+from services.domain.entries import Entry, reprice
+from services.domain.rating import UnpricedError, rate
+from services.domain.windows import Touched, touched
+from services.metering import totals as count
+from services.metering.entry_rows import COLUMNS, StoredEntry, entry_row, stored_entry
+from services.metering.ledger_writer import FENCE_LOCK, add_totals
+from services.metering.totals import Totals
+from services.runtime.backoff import delays
+from services.runtime.database import connect, is_outage
+from services.runtime.logs import logger
+from services.runtime.registry_log import read_change, to_change
+
+_log = logger(__name__)
+
+_RERATER_LOCK = 4_270_003
+_INTERVAL_SECONDS = 0.2
+_NOT_LEADER_SECONDS = 1.0
+_CHUNK = 1_000
+_SHARD = -1
+"""The re-rater's own shard of the metric totals."""
+
+_SELECTED = ", ".join(f"e.{column}" for column in COLUMNS)
+_CURRENT = """
+e.kind <> 'reversal' AND e.registry_seq < %(seq)s
+AND NOT EXISTS (SELECT FROM ledger.entry r WHERE r.adjusts = e.entry_id AND r.kind = 'reversal')
+"""
+_INSERT = (
+    f"INSERT INTO ledger.entry ({', '.join(COLUMNS)}, saved_mc, caused_by_seq) "
+    f"VALUES ({', '.join(['%s'] * (len(COLUMNS) + 2))})"
+)
+
+
+class Cause(NamedTuple):
+    """The change that is worked off: its number, its kind, and the entries it can have moved."""
+
+    seq: int
+    kind: str
+    touched: tuple[Touched, ...]
+
+
+class Rerater:
+    """Works late changes off, for as long as it is the one that does."""
+
+    def __init__(self, ledger_dsn: str) -> None:
+        """Keeps a directory of its own, built from the ledger's copy of the registry log."""
+        self._dsn = ledger_dsn
+        self._directory = Directory()
+
+    def run(self, stop: threading.Event) -> None:
+        """Work until ``stop`` is set; waits for a database that is away, and for its turn."""
+        waits = delays()
+        while not stop.is_set():
+            try:
+                with closing(connect(self._dsn, "metering-rerater", autocommit=True)) as connection:
+                    self._work(connection, stop)
+                    waits = delays()
+            except psycopg.Error as error:
+                # Another re-rater's revision is no error either: it means that this one has to look again.
+                level = "warning" if is_outage(error) or isinstance(error, psycopg.IntegrityError) else "error"
+                getattr(_log, level)("re-rating starts again", error=type(error).__name__, sqlstate=error.sqlstate)
+                stop.wait(next(waits))
+
+    def _work(self, connection: Connection[Any], stop: threading.Event) -> None:
+        while not stop.is_set():
+            row = connection.execute("SELECT pg_try_advisory_lock(%s)", (_RERATER_LOCK,)).fetchone()
+            if row is not None and row[0]:
+                break
+            stop.wait(_NOT_LEADER_SECONDS)
+        while not stop.is_set():
+            self.step(connection, stop)
+            stop.wait(_INTERVAL_SECONDS)
+
+    def step(self, connection: Connection[Any], stop: threading.Event) -> None:
+        """Work off every change that is known by now and not yet worked off."""
+        head, rerated = _progress(connection)
+        if head <= rerated:
+            return
+        causes = self._causes(connection, rerated, head)
+        _raise_fence(connection, head)
+        for cause in causes:
+            for where in cause.touched:
+                corrected = self._rerate(connection, cause, where, head, stop)
+                if stop.is_set():
+                    return
+                if corrected:
+                    _log.info("late change worked off", seq=cause.seq, kind=cause.kind, corrected=corrected)
+        connection.execute("UPDATE ledger.fence SET rerated_seq = %s WHERE rerated_seq < %s", (head, head))
+
+    def _causes(self, connection: Connection[Any], rerated: int, head: int) -> list[Cause]:
+        """What changed since the last time, each registry key once: from its state then to its state now."""
+        self._catch_up(connection, head)
+        rows = connection.execute(
+            """SELECT DISTINCT ON (n.key) n.seq, n.payload,
+                 (SELECT b.payload FROM ledger.registry_change b WHERE b.key = n.key AND b.seq <= %(rerated)s
+                  ORDER BY b.seq DESC LIMIT 1)
+               FROM ledger.registry_change n WHERE n.seq > %(rerated)s AND n.seq <= %(head)s
+               ORDER BY n.key, n.seq DESC""",
+            {"rerated": rerated, "head": head},
+        ).fetchall()
+        causes = []
+        for seq, payload, before in sorted(rows):
+            message = read_change(payload)
+            old: Change | None = None if before is None else to_change(read_change(before))
+            where = touched(old, to_change(message), self._directory.cards)
+            causes.append(Cause(seq, message.kind, tuple(where)))
+        return causes
+
+    def _catch_up(self, connection: Connection[Any], head: int) -> None:
+        rows = connection.execute(
+            "SELECT seq, payload FROM ledger.registry_change WHERE seq > %s AND seq <= %s ORDER BY seq",
+            (self._directory.seq, head),
+        )
+        for seq, payload in rows:
+            self._directory.apply(seq, to_change(read_change(payload)))
+
+    def _rerate(
+        self, connection: Connection[Any], cause: Cause, where: Touched, head: int, stop: threading.Event
+    ) -> int:
+        corrected = 0
+        for chunk in _chunks(connection, where, head):
+            corrected += self._correct(connection, cause, chunk, head)
+            if stop.is_set():
+                break
+        return corrected
+
+    def _correct(self, connection: Connection[Any], cause: Cause, chunk: list[StoredEntry], head: int) -> int:
+        totals = Totals()
+        rows = []
+        for current in chunk:
+            pair = self._reprice(current.entry, head)
+            if pair is not None:
+                rows += [self._row(entry, current.payload_hash, cause.seq) for entry in pair]
+                count.correction(totals, cause.kind, current.entry, pair[1])
+        if rows:
+            with connection.transaction():
+                connection.cursor().executemany(_INSERT, rows)
+                add_totals(connection, totals, shard=_SHARD)
+        return len(rows) // 2
+
+    def _reprice(self, current: Entry, head: int) -> tuple[Entry, Entry] | None:
+        try:
+            return reprice(current, rate(current.event, self._directory), head)
+        except UnpricedError as error:
+            # A card that came later does not know the model. No price is guessed: the entry stands, and we say so.
+            _log.error("an entry cannot be priced again", entry_id=str(current.entry_id), detail=str(error))
+            return None
+
+    @staticmethod
+    def _row(entry: Entry, payload_hash: bytes, seq: int) -> tuple[Any, ...]:
+        return (*entry_row(entry, payload_hash), entry.attribution.amounts.saved_mc, seq)
+
+
+def _progress(connection: Connection[Any]) -> tuple[int, int]:
+    row = connection.execute(
+        "SELECT coalesce((SELECT max(seq) FROM ledger.registry_change), 0), rerated_seq FROM ledger.fence"
+    ).fetchone()
+    return (0, 0) if row is None else (row[0], row[1])
+
+
+def _raise_fence(connection: Connection[Any], head: int) -> None:
+    # Committed before anything is scanned: an entry either knew the change, or is there to be seen.
+    with connection.transaction():
+        connection.execute("SELECT pg_advisory_xact_lock(%s)", (FENCE_LOCK,))
+        connection.execute("UPDATE ledger.fence SET seq = %s WHERE seq < %s", (head, head))
+
+
+def _chunks(connection: Connection[Any], where: Touched, head: int) -> Iterator[list[StoredEntry]]:
+    """The current entries that ``where`` speaks of and that were priced with less than ``head``, in bounded parts."""
+    conditions, parameters = _conditions(where, head)
+    after = ""
+    while True:
+        rows = connection.execute(
+            f"SELECT {_SELECTED} FROM ledger.entry e WHERE {conditions} {after} "
+            f"ORDER BY e.org_id, e.occurred_at, e.entry_id LIMIT {_CHUNK}",
+            parameters,
+        ).fetchall()
+        chunk = [stored_entry(row) for row in rows]
+        if chunk:
+            yield chunk
+        if len(chunk) < _CHUNK:
+            return
+        last = chunk[-1].entry
+        after = "AND (e.org_id, e.occurred_at, e.entry_id) > (%(last_org)s, %(last_time)s, %(last_id)s)"
+        parameters |= {
+            "last_org": last.event.org_id,
+            "last_time": last.event.occurred_at,
+            "last_id": last.entry_id,
+        }
+
+
+def _conditions(where: Touched, head: int) -> tuple[str, dict[str, Any]]:
+    conditions = [_CURRENT, "e.occurred_at >= %(start)s"]
+    parameters: dict[str, Any] = {"seq": head, "start": where.window.start}
+    if where.window.end is not None:
+        conditions.append("e.occurred_at < %(end)s")
+        parameters["end"] = where.window.end
+    if where.org_id is not None:
+        # Plans and credentials move only what a model was called for.
+        conditions.append("e.org_id = %(org_id)s AND e.provider IS NOT NULL")
+        parameters["org_id"] = where.org_id
+    if where.provider is not None:
+        conditions.append("e.provider = %(provider)s")
+        parameters["provider"] = where.provider
+    if where.scope is not None:
+        column = {"organization": "org_id", "team": "team_id", "personal": "user_id"}[where.scope.type.value]
+        conditions.append(f"e.{column} = %(scope_id)s")
+        parameters["scope_id"] = where.scope.id
+    return " AND ".join(conditions), parameters

@@ -1,0 +1,63 @@
+"""From the registry log's messages to what the core makes of them. Every reader of the log shares this."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from pydantic import ValidationError
+
+from schemas.registry_changes import (
+    REGISTRY_CHANGE,
+    ActiveInterval,
+    CredentialChange,
+    PlanChange,
+    RegistryChange,
+)
+from services.domain.directory import Change, Credential, PlanHistory
+from services.domain.rate_card import InvalidRateCard, parse_rate_card
+from services.domain.scope import Interval, Plan, PlanPeriod, Scope, ScopeType
+
+
+class UnreadableChangeError(Exception):
+    """A message of the registry log cannot be read. It can move prices, so nobody may go on without it."""
+
+
+def read_change(payload: bytes) -> RegistryChange:
+    """The message in ``payload``. Raises UnreadableChangeError that names the field."""
+    try:
+        return REGISTRY_CHANGE.validate_json(payload)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False, include_context=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        raise UnreadableChangeError(f"registry change: {place}: {first['msg']}") from None
+
+
+def to_change(message: RegistryChange) -> Change:
+    """The message as the core's directory takes it in. Raises UnreadableChangeError for a card it cannot use."""
+    if isinstance(message, CredentialChange):
+        return _credential(message)
+    if isinstance(message, PlanChange):
+        periods = (PlanPeriod(Plan(plan.plan), _interval(plan)) for plan in message.plans)
+        return PlanHistory(message.org_id, tuple(periods))
+    try:
+        return parse_rate_card(message.card, _utc(message.effective_from), message.body)
+    except InvalidRateCard as error:
+        raise UnreadableChangeError(f"rate card {message.card}: {error}") from None
+
+
+def _credential(message: CredentialChange) -> Credential:
+    return Credential(
+        credential_id=message.credential_id,
+        org_id=message.org_id,
+        scope=Scope(ScopeType(message.scope.type), message.scope.id),
+        provider=message.provider,
+        active=tuple(_interval(active) for active in message.active),
+    )
+
+
+def _interval(active: ActiveInterval) -> Interval:
+    return Interval(_utc(active.from_), None if active.to is None else _utc(active.to))
+
+
+def _utc(at: datetime) -> datetime:
+    return at.astimezone(UTC)
