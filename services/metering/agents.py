@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import faust
 
@@ -31,7 +31,7 @@ def define_agents(app: LedgerApp, book: Book, *, most: int, linger_seconds: floa
             for event in events:
                 await stream.ack(event)
 
-    app.agent(topic, name="meter", concurrency=1)(meter)
+    app.agent(topic, name="meter", concurrency=1)(cast(Any, meter))
 
 
 def _record(event: Any) -> Record:

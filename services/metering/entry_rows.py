@@ -77,15 +77,14 @@ def stored_entry(row: Sequence[Any]) -> StoredEntry:
     at = dict(zip(COLUMNS, row, strict=True))
     event_type = EventType(at["event_type"])
     counts_calls = event_type in {EventType.NODE_CALL, EventType.TOOL_CALL}
-    event = UsageEvent(
-        org_id=at["org_id"],
-        source=at["event_source"],
-        id=at["event_id"],
-        type=event_type,
-        calls=at["quantity"] if counts_calls else 0,
-        claim=None if at["claim_source"] is None else Claim(at["claim_credential_id"]),
-        **{name: at[name] for name in UsageEvent._fields if name in at},
-    )
+    at |= {
+        "source": at["event_source"],
+        "id": at["event_id"],
+        "type": event_type,
+        "calls": at["quantity"] if counts_calls else 0,
+        "claim": None if at["claim_source"] is None else Claim(at["claim_credential_id"]),
+    }
+    event = UsageEvent(**{name: at[name] for name in UsageEvent._fields})
     return StoredEntry(
         Entry(
             entry_id=at["entry_id"],
@@ -95,9 +94,14 @@ def stored_entry(row: Sequence[Any]) -> StoredEntry:
             event=event,
             quantities=Quantities(*(at[name] for name in Quantities._fields)),
             attribution=Attribution(
-                amounts=Amounts(at["list_mc"], at["charged_mc"]),
+                key_source=at["key_source"],
+                byok_scope=at["byok_scope"],
+                credential_id=at["credential_id"],
+                reason=at["reason"],
                 flags=tuple(at["flags"]),
-                **{name: at[name] for name in Attribution._fields if name in at and name != "flags"},
+                rate_card=at["rate_card"],
+                tier=at["tier"],
+                amounts=Amounts(at["list_mc"], at["charged_mc"]),
             ),
             registry_seq=at["registry_seq"],
         ),

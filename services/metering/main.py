@@ -8,7 +8,7 @@ import signal
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -82,9 +82,9 @@ class _Worker:
     async def _work(self, fatal: asyncio.Future[None]) -> None:
         cluster_id = await asyncio.to_thread(wait_for_cluster_id, self._settings.kafka_bootstrap)
         await self._follower.catch_up()
-        self._start_thread("rerater", Rerater(self._ledger_dsn).run)
+        self._start_thread("rerater", Rerater(self._ledger_dsn).run, fatal)
         relay = DeadLetterRelay(self._ledger_dsn, self._settings.kafka_bootstrap, self._settings.kafka_timeout_seconds)
-        self._start_thread("dead-letter-relay", relay.run)
+        self._start_thread("dead-letter-relay", relay.run, fatal)
         writer = LedgerWriter(self._ledger_dsn, cluster_id, USAGE_EVENTS.name)
         self._app = await self._start_faust(writer, fatal)
         await asyncio.gather(self._follower.follow(), self._app.wait_until_stopped(), fatal)
@@ -113,8 +113,20 @@ class _Worker:
         await app.start()
         return app
 
-    def _start_thread(self, name: str, work: object) -> None:
-        threading.Thread(target=work, args=(self._stop_threads,), name=name, daemon=True).start()  # type: ignore[arg-type]
+    def _start_thread(self, name: str, work: Callable[[threading.Event], None], fatal: asyncio.Future[None]) -> None:
+        loop = asyncio.get_running_loop()
+
+        def fail(error: Exception) -> None:
+            if not fatal.done():
+                fatal.set_exception(error)
+
+        def guarded() -> None:
+            try:
+                work(self._stop_threads)
+            except Exception as error:  # noqa: BLE001 - a thread that ended without a word would be missed too late
+                loop.call_soon_threadsafe(fail, error)
+
+        threading.Thread(target=guarded, name=name, daemon=True).start()
 
     def _observe(self, records: Sequence[ReadRecord], booked: Booked) -> None:
         self._metrics.observe(records, time.time())

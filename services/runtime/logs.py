@@ -11,6 +11,9 @@ from structlog.typing import EventDict, Processor
 
 from services.domain.masking import mask_text
 
+_TALKATIVE = ("aiokafka", "alembic", "faust", "httpx", "kafka", "mode", "uvicorn")
+"""Libraries that say at level INFO what only their own developers want to know."""
+
 
 def masked(value: Any) -> Any:
     """``value`` with the shapes of keys masked, however deep they lie in it."""
@@ -31,8 +34,12 @@ def _redact(_logger: Any, _method: str, event: EventDict) -> EventDict:
 
 def configure_logs(level: str, service: str) -> None:
     """Send this process's logs, its libraries' included, to standard error."""
+
+    def name_service(_logger: Any, _method: str, event: EventDict) -> EventDict:
+        return {"service": service, **event}
+
     shared: list[Processor] = [
-        structlog.contextvars.merge_contextvars,
+        name_service,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -52,13 +59,14 @@ def configure_logs(level: str, service: str) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level.upper())
+    for library in _TALKATIVE:
+        logging.getLogger(library).setLevel(logging.DEBUG if level.upper() == "DEBUG" else logging.WARNING)
     structlog.configure(
         processors=[structlog.stdlib.filter_by_level, *shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
-    structlog.contextvars.bind_contextvars(service=service)
 
 
 def logger(name: str) -> structlog.stdlib.BoundLogger:
