@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import time
 from pathlib import Path
 
@@ -53,12 +52,18 @@ def supervisor(tmp_path, switch):
     supervisor.stop()
 
 
+@pytest.fixture
+def parents():
+    """Parents that a test starts, ended even where the test fails."""
+    parents = []
+    yield parents
+    for parent in parents:
+        parent.kill()
+        parent.communicate(timeout=15)
+
+
 def program(name: str, folder: Path, *command: str, **more) -> Program:
     return Program(name, command, dict(os.environ), folder, **more)
-
-
-def python(name: str, folder: Path, script: str, **more) -> Program:
-    return program(name, folder, sys.executable, "-c", script, **more)
 
 
 def soon(seconds: float = 15) -> float:
@@ -160,8 +165,9 @@ def test_a_call_that_fails_says_why(supervisor):
 @pytest.mark.parametrize("phase", ["starting", "running"])
 @pytest.mark.parametrize("send", [os.kill, os.killpg], ids=["alone", "group"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_sent_twice_ends_parent_and_children_cleanly(tmp_path, number, send, phase):
+def test_a_signal_sent_twice_ends_parent_and_children_cleanly(tmp_path, parents, number, send, phase):
     parent = start_script(PARENT, tmp_path, phase)
+    parents.append(parent)
     children = first_line(parent)
     send(parent.pid, number)
     send(parent.pid, number)
