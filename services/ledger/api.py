@@ -1,0 +1,185 @@
+"""The ledger's HTTP API (CONTRACT section 8): thin routes over the handlers."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+import orjson
+from fastapi import APIRouter, Depends, FastAPI, Path, Query, Request
+from fastapi.responses import JSONResponse, Response, StreamingResponse
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+
+from schemas.fields import Id
+from services.ledger import responses
+from services.ledger.access import Viewer
+from services.ledger.explanation import utc
+from services.ledger.export import JSON_OPTIONS
+from services.ledger.handlers import Handlers
+from services.ledger.query import EntriesQuery, ExportQuery, SummaryQuery
+from services.ledger.quotes import QuoteRequest
+from services.ledger.refusals import Refusal
+from services.runtime.database import is_outage
+from services.runtime.logs import logger
+from services.runtime.problems import Problem, problem_response
+from services.runtime.tokens import Authenticated, Caller
+
+_log = logger(__name__)
+
+_USAGE_TYPES = ("application/json", "application/cloudevents+json", "application/cloudevents-batch+json")
+_EXPORT_TYPES = {"csv": "text/csv; charset=utf-8; header=present", "jsonl": "application/jsonl"}
+_PROBLEMS: dict[int | str, dict[str, Any]] = {
+    status: {"model": responses.Problem, "description": text}
+    for status, text in ((401, "No valid token"), (403, "Not allowed"), (503, "The database is away"))
+}
+
+
+def viewer_of(caller: Caller) -> Viewer:
+    """The caller as the ledger's rules see it."""
+    return Viewer(
+        user_id=caller.sub,
+        org_id=caller.org_id,
+        is_admin=caller.org_role == "admin",
+        is_person=caller.org_role is not None,
+        team_ids=tuple(sorted(caller.teams)),
+        scopes=caller.scopes,
+    )
+
+
+def _viewer(caller: Authenticated) -> Viewer:
+    return viewer_of(caller)
+
+
+def _handlers(request: Request) -> Handlers:
+    handlers: Handlers = request.app.state.handlers
+    return handlers
+
+
+async def _body(request: Request) -> bytes:
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type not in _USAGE_TYPES:
+        raise Refusal(415, "unsupported_media_type", f"Content-Type must be one of {', '.join(_USAGE_TYPES)}.")
+    return await request.body()
+
+
+CurrentViewer = Annotated[Viewer, Depends(_viewer)]
+CurrentHandlers = Annotated[Handlers, Depends(_handlers)]
+Organization = Annotated[Id, Path(description="Whose ledger.")]
+
+router = APIRouter(prefix="/v1", tags=["ledger"], responses=_PROBLEMS)
+
+_USAGE_BODY = {
+    "required": True,
+    "content": {
+        media_type: {"schema": {"description": "A CloudEvent of CONTRACT section 3, or an array of 1 to 1,000."}}
+        for media_type in _USAGE_TYPES
+    },
+}
+
+
+@router.post(
+    "/usage-events",
+    status_code=202,
+    summary="Hand in usage events, all or nothing",
+    response_model=responses.Accepted,
+    responses={status: {"model": responses.UsageProblem} for status in (400, 413, 415, 422)},
+    openapi_extra={"requestBody": _USAGE_BODY},
+)
+def post_usage_events(
+    viewer: CurrentViewer, body: Annotated[bytes, Depends(_body)], handlers: CurrentHandlers
+) -> JSONResponse:
+    """202 once the broker has all of it on every in-sync replica. Repeating a request is safe: ids count once."""
+    return JSONResponse({"accepted": handlers.accept_usage(viewer, body)}, 202)
+
+
+@router.get("/organizations/{org_id}/entries", summary="Entries, page by page", response_model=responses.EntriesPage)
+def get_entries(
+    org_id: Organization, query: Annotated[EntriesQuery, Query()], viewer: CurrentViewer, handlers: CurrentHandlers
+) -> Response:
+    """Services see all with the scope ledger:read; admins their organization; members their own and their teams'."""
+    page = handlers.list_entries(viewer, org_id, query)
+    body = {"entries": [dict(row) for row in page.entries], "next_cursor": page.next_cursor}
+    return Response(orjson.dumps(body, option=JSON_OPTIONS), media_type="application/json")
+
+
+@router.get("/organizations/{org_id}/summary", summary="Exact sums in groups", response_model=responses.Summary)
+def get_summary(
+    org_id: Organization, query: Annotated[SummaryQuery, Query()], viewer: CurrentViewer, handlers: CurrentHandlers
+) -> Response:
+    """Sums over entries of every kind are right, grouped by anything; `events` counts each event once."""
+    return exact_json(handlers.summarize(viewer, org_id, query))
+
+
+@router.get(
+    "/organizations/{org_id}/export",
+    summary="All entries as CSV or JSON Lines",
+    response_class=StreamingResponse,
+    responses={200: {"content": {media_type: {} for media_type in _EXPORT_TYPES.values()}}},
+)
+def get_export(
+    org_id: Organization, query: Annotated[ExportQuery, Query()], viewer: CurrentViewer, handlers: CurrentHandlers
+) -> StreamingResponse:
+    """Oldest first, from one snapshot. An export that breaks off ends without the end of the chunked coding.
+
+    In CSV, text that a spreadsheet would take for a formula has an apostrophe before it; JSON Lines are exact.
+    """
+    return StreamingResponse(
+        handlers.export(viewer, org_id, query),
+        media_type=_EXPORT_TYPES[query.format],
+        headers={"Content-Disposition": f'attachment; filename="entries.{query.format}"'},
+    )
+
+
+@router.get(
+    "/entries/{entry_id}/receipt",
+    summary="Everything that an entry follows from",
+    response_model=responses.Receipt,
+    responses={404: {"model": responses.Problem, "description": "No such entry, or not for this token"}},
+)
+def get_receipt(entry_id: UUID, viewer: CurrentViewer, handlers: CurrentHandlers) -> Response:
+    """The entry, its revisions, and plan, keys, rate card and arithmetic as of what was known when it was booked."""
+    return exact_json(handlers.receipt(viewer, entry_id))
+
+
+@router.post(
+    "/quote",
+    summary="Which key would apply, at what price, and why",
+    response_model=responses.Quote,
+    responses={422: {"model": responses.Problem}},
+)
+def post_quote(request: QuoteRequest, viewer: CurrentViewer, handlers: CurrentHandlers) -> Response:
+    """With the very functions that price events, on what the ledger knows of the registry now."""
+    return exact_json(handlers.quote(viewer, request))
+
+
+def exact_json(body: Any) -> Response:
+    """JSON with whole numbers of any size: sums may exceed 64 bits."""
+    return Response(json.dumps(body, default=_as_json, ensure_ascii=False), media_type="application/json")
+
+
+def _as_json(value: Any) -> str:
+    return utc(value) if isinstance(value, datetime) else str(value)
+
+
+def install_refusal_handlers(app: FastAPI) -> None:
+    """Answer refusals of the handlers as problems, and an outage behind SQLAlchemy as 503."""
+
+    @app.exception_handler(Refusal)
+    def _refusal(_request: Request, refusal: Refusal) -> JSONResponse:
+        problem = Problem(refusal.status, refusal.code, refusal.detail, headers=refusal.headers, **refusal.more)
+        return problem_response(problem)
+
+    @app.exception_handler(PoolTimeoutError)
+    @app.exception_handler(DBAPIError)
+    def _database(_request: Request, error: DBAPIError | PoolTimeoutError) -> JSONResponse:
+        cause = error.orig if isinstance(error, DBAPIError) else None
+        if isinstance(cause, Exception) and not is_outage(cause):
+            # No text of the error: it would hold what the caller sent.
+            _log.error("a query failed", error=type(cause).__name__)
+            return problem_response(Problem(500, "internal_error", "Something went wrong here; it has been logged."))
+        _log.warning("database away", error=type(cause or error).__name__)
+        detail = "The database is away, or took too long; try again, or ask for less at once."
+        return problem_response(Problem(503, "database_unavailable", detail, headers={"Retry-After": "2"}))

@@ -1,0 +1,103 @@
+"""The geometry of the savings chart: bars of what was charged and what was saved, together what was listed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Decimal
+from typing import NamedTuple
+
+from services.domain.credits import format_credits
+
+WIDTH = 960
+HEIGHT = 300
+_LEFT, _RIGHT, _TOP, _BOTTOM = 72, 8, 14, 34
+_GAP = 0.25
+_BAR_WIDTH_MAX = 56.0
+_LABELS_MAX = 12
+_STEPS = (1, 2, 5, 10)
+_LINES = 4
+
+
+class Amount(NamedTuple):
+    """What one period cost, in mc."""
+
+    period: str
+    list_mc: int
+    charged_mc: int
+    saved_mc: int
+
+
+class Bar(NamedTuple):
+    """One period: two boxes on top of each other. Lengths are those of the SVG's view box."""
+
+    x: float
+    width: float
+    charged_y: float
+    charged_height: float
+    saved_y: float
+    saved_height: float
+    label: str
+    """Under the bar; empty where there is no room for one."""
+    title: str
+
+
+class Line(NamedTuple):
+    """One line of the scale."""
+
+    y: float
+    label: str
+
+
+class Chart(NamedTuple):
+    """Everything that the template draws."""
+
+    width: int
+    height: int
+    left: int
+    right: int
+    baseline: float
+    bars: list[Bar]
+    lines: list[Line]
+
+
+def savings_chart(amounts: Sequence[Amount]) -> Chart:
+    """The chart. Periods whose sums are negative (a reversal alone was selected) draw nothing."""
+    top_mc = _round_up(max((amount.list_mc for amount in amounts), default=0))
+    baseline = HEIGHT - _BOTTOM
+    scale = (baseline - _TOP) / top_mc
+    slot = (WIDTH - _LEFT - _RIGHT) / max(len(amounts), 1)
+    every = -(-len(amounts) // _LABELS_MAX) or 1
+    bars = [
+        _bar(amount, index, slot, scale, baseline, shown=index % every == 0) for index, amount in enumerate(amounts)
+    ]
+    lines = [_line(top_mc * step // _LINES, scale, baseline) for step in range(_LINES + 1)]
+    return Chart(WIDTH, HEIGHT, _LEFT, WIDTH - _RIGHT, baseline, bars, lines)
+
+
+def _bar(amount: Amount, index: int, slot: float, scale: float, baseline: float, *, shown: bool) -> Bar:
+    width = min(slot * (1 - _GAP), _BAR_WIDTH_MAX)
+    charged, saved = (max(0, mc) * scale for mc in (amount.charged_mc, amount.saved_mc))
+    credit = {name: format_credits(getattr(amount, name)) for name in ("list_mc", "charged_mc", "saved_mc")}
+    return Bar(
+        x=round(_LEFT + slot * index + (slot - width) / 2, 2),
+        width=round(width, 2),
+        charged_y=round(baseline - charged, 2),
+        charged_height=round(charged, 2),
+        saved_y=round(baseline - charged - saved, 2),
+        saved_height=round(saved, 2),
+        label=amount.period if shown else "",
+        title=f"{amount.period}: list {credit['list_mc']}, charged {credit['charged_mc']}, saved {credit['saved_mc']}",
+    )
+
+
+def _line(mc: int, scale: float, baseline: float) -> Line:
+    return Line(round(baseline - mc * scale, 2), format_credits(mc))
+
+
+def _round_up(mc: int) -> int:
+    """The next number that reads well on a scale: 1, 2 or 5 times a power of ten."""
+    if mc <= 0:
+        return 1_000_000
+    power = int(10 ** Decimal(mc).adjusted())
+    # At least a few mc, so that the lines of the scale differ.
+    return max(next(step * power for step in _STEPS if step * power >= mc), _LINES)

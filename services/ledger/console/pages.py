@@ -1,0 +1,154 @@
+"""The console's pages and their safety: no script, no inline style, every value escaped, no token in any URL."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from sqlalchemy.exc import SQLAlchemyError
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from services.domain.credits import format_credits
+from services.ledger.access import EVERY_ORGANIZATION, Viewer
+from services.ledger.console import session
+from services.ledger.console.savings import UnusableFormError, read_form, savings_of
+from services.ledger.explanation import utc
+from services.ledger.handlers import Handlers
+from services.ledger.refusals import Refusal
+from services.runtime.logs import logger
+from services.runtime.problems import Problem
+from services.runtime.tokens import TokenVerifier
+
+_log = logger(__name__)
+
+_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self';"
+    " base-uri 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+_HOME = "/console/"
+_SEE_OTHER = 303
+
+_templates = Environment(
+    loader=PackageLoader("services.ledger.console"),
+    autoescape=select_autoescape(default=True, default_for_string=True),
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+_templates.filters.update(credits=format_credits, utc=utc)
+
+
+def _page(template: str, *, status: int = 200, **values: Any) -> HTMLResponse:
+    return HTMLResponse(_templates.get_template(template).render(values), status, headers=_HEADERS)
+
+
+class _Console:
+    def __init__(self, handlers: Handlers, tokens: TokenVerifier) -> None:
+        self._handlers = handlers
+        self._tokens = tokens
+
+    async def home(self, request: Request) -> Response:
+        return await run_in_threadpool(self._home, request)
+
+    async def receipt(self, request: Request) -> Response:
+        return await run_in_threadpool(self._receipt, request)
+
+    async def sign_in(self, request: Request) -> Response:
+        token = await session.posted_token(request)
+        return await run_in_threadpool(self._sign_in, request, token)
+
+    async def sign_out(self, request: Request) -> Response:
+        response = RedirectResponse(_HOME, _SEE_OTHER, headers=_HEADERS)
+        if session.from_this_site(request):
+            session.sign_out(response)
+        return response
+
+    def _home(self, request: Request) -> Response:
+        viewer = session.signed_in(request, self._tokens)
+        if viewer is None:
+            return _page("sign_in.html", viewer=None, problem=None)
+        asked = read_form(request.query_params, viewer, datetime.now(UTC).date())
+        shown = savings_of(self._handlers, viewer, asked) if asked.org_id else None
+        return _page("savings.html", viewer=viewer, asked=asked, shown=shown, choose=_may_choose(viewer))
+
+    def _receipt(self, request: Request) -> Response:
+        viewer = session.signed_in(request, self._tokens)
+        if viewer is None:
+            return _page("sign_in.html", viewer=None, problem=None)
+        entry_id: UUID = request.path_params["entry_id"]
+        return _page("receipt.html", viewer=viewer, receipt=self._handlers.receipt(viewer, entry_id))
+
+    def _sign_in(self, request: Request, token: str) -> Response:
+        if not session.from_this_site(request):
+            return _page("sign_in.html", status=403, viewer=None, problem="Please sign in on this page.")
+        if len(token) > session.TOKEN_BYTES_MAX:
+            return _page("sign_in.html", status=422, viewer=None, problem="This token is too long for a browser.")
+        if session.check_token(token, self._tokens) is None:
+            return _page("sign_in.html", status=401, viewer=None, problem="This token is not valid.")
+        response = RedirectResponse(_HOME, _SEE_OTHER, headers=_HEADERS)
+        session.sign_in(response, request, token)
+        return response
+
+
+def _may_choose(viewer: Viewer) -> bool:
+    return viewer.org_id == EVERY_ORGANIZATION
+
+
+def _problem_page(_request: Request, error: Exception) -> Response:
+    status, detail = _problem_of(error)
+    return _page("problem.html", status=status, viewer=None, detail=detail)
+
+
+def _problem_of(error: Exception) -> tuple[int, str]:
+    if isinstance(error, (Refusal, Problem)):
+        return error.status, error.detail
+    if isinstance(error, UnusableFormError):
+        return 422, f"The form cannot be used: {error}."
+    if isinstance(error, HTTPException):
+        return error.status_code, str(error.detail)
+    if isinstance(error, SQLAlchemyError):
+        _log.warning("database away", error=type(error).__name__)
+        return 503, "The database is away, or took too long. Try again, or ask for less at once."
+    _log.error("unexpected error in the console", exc_info=error)
+    return 500, "Something went wrong here; it has been logged."
+
+
+class _Styles(StaticFiles):
+    """Files that say what they are and nothing else."""
+
+    def file_response(self, *args: Any, **kwargs: Any) -> Response:
+        response = super().file_response(*args, **kwargs)
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        return response
+
+
+def console(handlers: Handlers, tokens: TokenVerifier) -> Starlette:
+    """The console, to be mounted at /console."""
+    pages = _Console(handlers, tokens)
+    static = _Styles(directory=Path(__file__).parent / "static")
+    errors: dict[Any, Callable[[Request, Exception], Response | Awaitable[Response]]] = dict.fromkeys(
+        (Refusal, Problem, UnusableFormError, HTTPException, SQLAlchemyError, Exception), _problem_page
+    )
+    return Starlette(
+        routes=[
+            Route("/", pages.home),
+            Route("/receipts/{entry_id:uuid}", pages.receipt),
+            Route("/sign-in", pages.sign_in, methods=["POST"]),
+            Route("/sign-out", pages.sign_out, methods=["POST"]),
+            Mount("/static", static),
+        ],
+        exception_handlers=errors,
+    )

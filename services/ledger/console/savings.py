@@ -1,0 +1,96 @@
+"""What the savings page shows, gathered from the handlers: its filters, sums, chart and latest entries."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, date, datetime, timedelta
+from typing import Any, NamedTuple
+
+from pydantic import ValidationError
+
+from services.ledger.access import EVERY_ORGANIZATION, LEDGER_READ, Viewer
+from services.ledger.console.charts import Amount, savings_chart
+from services.ledger.handlers import Handlers
+from services.ledger.query import EntriesQuery, SummaryQuery
+
+_DAYS_SHOWN = 30
+_DAILY_MAX = timedelta(days=92)
+_ENTRIES_SHOWN = 25
+_TEXT_FILTERS = ("provider", "model", "user_id", "team_id", "event_type")
+
+
+class Asked(NamedTuple):
+    """What the form asks for; dates are UTC days, both included; None is open."""
+
+    org_id: str
+    first: date | None
+    last: date | None
+    filters: dict[str, str]
+    everything: bool
+
+    def bounds(self) -> dict[str, str]:
+        """The dates as the half-open interval that the ledger takes."""
+        begin = {} if self.first is None else {"from": f"{self.first.isoformat()}T00:00:00Z"}
+        if self.last is None:
+            return begin
+        return begin | {"to": f"{(self.last + timedelta(days=1)).isoformat()}T00:00:00Z"}
+
+    @property
+    def daily(self) -> bool:
+        """Whether the bars are days, rather than months."""
+        return self.first is not None and (self.last or datetime.now(UTC).date()) - self.first <= _DAILY_MAX
+
+
+class UnusableFormError(ValueError):
+    """A field of the form cannot be used; the message says which."""
+
+
+def read_form(query: Mapping[str, str], viewer: Viewer, today: date) -> Asked:
+    """What was asked for; without dates the last 30 days, with ``all`` everything. Raises UnusableFormError."""
+    everything = query.get("all") == "1"
+    first, last = _date(query, "from"), _date(query, "to")
+    if first is None and last is None and not everything:
+        first = today - timedelta(days=_DAYS_SHOWN - 1)
+    own = "" if viewer.org_id == EVERY_ORGANIZATION else viewer.org_id
+    filters = {name: value for name in _TEXT_FILTERS if (value := query.get(name, "").strip())}
+    return Asked(query.get("org_id", "").strip() or own, first, last, filters, everything)
+
+
+def _date(query: Mapping[str, str], name: str) -> date | None:
+    text = query.get(name, "").strip()
+    if not text:
+        return None
+    try:
+        day = date.fromisoformat(text)
+    except ValueError:
+        raise UnusableFormError(f"“{name}” must be a date such as 2026-04-27") from None
+    if not 2000 <= day.year <= 2099:
+        raise UnusableFormError(f"“{name}” must lie in the years 2000 to 2099")
+    return day
+
+
+def savings_of(handlers: Handlers, viewer: Viewer, asked: Asked) -> dict[str, Any]:
+    """Everything the page shows. Raises Refusal as the API does, and UnusableFormError."""
+    period = "day" if asked.daily else "month"
+    given = asked.filters | asked.bounds()
+    try:
+        by_period = SummaryQuery.model_validate({**given, "group_by": period})
+        by_key = SummaryQuery.model_validate({**given, "group_by": "provider,key_source,byok_scope"})
+        latest = EntriesQuery.model_validate({**given, "limit": _ENTRIES_SHOWN})
+    except ValidationError as error:
+        fields = ", ".join(sorted({str(item["loc"][0]) for item in error.errors()}))
+        raise UnusableFormError(f"these fields cannot be used: {fields}") from None
+    periods = handlers.summarize(viewer, asked.org_id, by_period)
+    amounts = [
+        Amount(group[period], group["list_mc"], group["charged_mc"], group["saved_mc"]) for group in periods["groups"]
+    ]
+    service = LEDGER_READ in viewer.scopes
+    return {
+        "total": periods["total"],
+        "period": period,
+        "amounts": amounts,
+        "chart": savings_chart(amounts),
+        "by_key": handlers.summarize(viewer, asked.org_id, by_key)["groups"],
+        "entries": handlers.list_entries(viewer, asked.org_id, latest).entries,
+        "dead_letters": handlers.count_dead_letters(viewer, asked.org_id) if service else None,
+    }

@@ -1,0 +1,192 @@
+"""Why a price is what it is, in words and with units: which keys came into question, and how the amounts follow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from services.domain.credits import format_credits
+from services.domain.directory import Credential, Directory
+from services.domain.rate_card import RateCard
+from services.domain.rating import Rating
+from services.domain.resolution import LEASE_LIFE, KeySource, Resolution, Use, can_be_claimed
+from services.domain.scope import Interval, Plan, Scope, ScopeType
+from services.domain.usage import Claim, EventType, UsageEvent
+
+
+def utc(at: datetime) -> str:
+    """RFC 3339 with Z."""
+    return at.isoformat().replace("+00:00", "Z")
+
+
+def usd(micros: int) -> str:
+    """Micro-USD as a decimal number of USD, exact."""
+    text = f"{Decimal(micros).scaleb(-6):f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def _interval(interval: Interval) -> dict[str, str | None]:
+    return {"from": utc(interval.start), "to": None if interval.end is None else utc(interval.end)}
+
+
+def plan_evidence(directory: Directory, org_id: str, at: datetime) -> dict[str, Any]:
+    """The plan at ``at`` and the period in which it holds; ``known`` is false where no period covers it."""
+    for period in reversed(directory.plans_of(org_id)):
+        if period.interval.covers(at):
+            return {"plan": period.plan.value, "known": True, **_interval(period.interval)}
+    return {"plan": Plan.FREE.value, "known": False, "from": None, "to": None}
+
+
+def candidates(
+    use: Use,
+    claim: Claim | None,
+    resolution: Resolution,
+    directory: Directory,
+    card: RateCard,
+    credentials: Iterable[Credential],
+    hints: dict[str, str],
+) -> list[dict[str, Any]]:
+    """What could have applied, in the order in which it was looked at, and why each was or was not taken."""
+    own = list(credentials)
+    chosen = None if resolution.credential is None else resolution.credential.credential_id
+    looked_at = [_claimed(use, claim, directory, card)] if claim is not None else []
+    taken = bool(looked_at and looked_at[0]["taken"])
+    for level in (ScopeType.ORGANIZATION, *card.scope_order):
+        scope = use.scope(level)
+        barred = _barred(use, level, scope, directory, card)
+        here = [c for c in own if c.scope == scope] if scope is not None else []
+        if not here:
+            looked_at.append(_candidate(level.value, None, "", taken=False, why=barred or "no such key was ever added"))
+        for credential in here:
+            is_taken = not taken and barred is None and credential.credential_id == chosen
+            why = barred or _why(credential, use.at, is_taken=is_taken)
+            hint = hints.get(credential.credential_id, "")
+            looked_at.append(_candidate(level.value, credential, hint, taken=is_taken, why=why))
+    if claim is None or not claim.is_platform:
+        looked_at.append(_platform(resolution))
+    return looked_at
+
+
+def _candidate(rule: str, credential: Credential | None, hint: str, *, taken: bool, why: str) -> dict[str, Any]:
+    return {
+        "rule": rule,
+        "credential_id": None if credential is None else credential.credential_id,
+        "hint": hint or None,
+        "active": [] if credential is None else [_interval(interval) for interval in credential.active],
+        "taken": taken,
+        "why": why,
+    }
+
+
+def _barred(use: Use, level: ScopeType, scope: Scope | None, directory: Directory, card: RateCard) -> str | None:
+    if use.provider not in card.own_key_providers:
+        return f"rate card {card.card} takes no own keys for this provider"
+    plan = directory.plan_at(use.org_id, use.at)
+    if not plan.allows(level):
+        return f"the plan {plan.value} has no {level.value} keys"
+    return "the use belongs to no team" if scope is None else None
+
+
+def _why(credential: Credential, at: datetime, *, is_taken: bool) -> str:
+    if not credential.active_at(at):
+        return "was not active at that time"
+    return "active at that time, and the first that applies" if is_taken else "active, but something before it applied"
+
+
+def _claimed(use: Use, claim: Claim, directory: Directory, card: RateCard) -> dict[str, Any]:
+    if claim.credential_id is None:
+        return _candidate("claim", None, "", taken=True, why="the event says that the platform's key was used")
+    credential = directory.credential(claim.credential_id)
+    # A key of another organization is not told apart from one that does not exist.
+    if credential is None or credential.org_id != use.org_id:
+        entry = _candidate("claim", None, "", taken=False, why="the claimed key is none of this organization's")
+    elif can_be_claimed(credential, use, directory, card):
+        why = f"the event says so, and it was active then or until at most {LEASE_LIFE.seconds} s before"
+        entry = _candidate("claim", credential, "", taken=True, why=why)
+    else:
+        why = "the claim cannot be true: the key's time, provider or scope, or the plan, says otherwise"
+        entry = _candidate("claim", credential, "", taken=False, why=why)
+    return entry | {"credential_id": claim.credential_id}
+
+
+def _platform(resolution: Resolution) -> dict[str, Any]:
+    taken = resolution.key_source is not KeySource.BYOK
+    why = "nothing before it applied" if taken else "a key of the customer applied"
+    return _candidate("platform", None, "", taken=taken, why=why)
+
+
+def card_line(event: UsageEvent, card: RateCard) -> dict[str, Any]:
+    """The lines of the rate card that the price follows from, as decimals with their units."""
+    line: dict[str, Any] = {"card": card.card, "effective_from": utc(card.effective_from)}
+    price = card.models.get((event.provider or "", event.model or ""))
+    if event.type is EventType.TOOL_CALL:
+        return line | {"tool_call_credits": format_credits(card.tool_price(event.tool or ""))}
+    if event.type is EventType.WORKFLOW_RUN or price is None:
+        return line | {
+            "workflow_run_credits": format_credits(card.workflow_run_mc),
+            "charge_subflows": card.charge_subflows,
+        }
+    line["tier"] = price.tier
+    if event.type is EventType.NODE_CALL:
+        own = format_credits(card.own_key_node_call_mc)
+        return line | {"tier_credits": format_credits(price.tier_mc), "own_key_node_call_credits": own}
+    factor = card.own_key_token_factor
+    return line | {
+        "input_usd_per_mtok": usd(price.input_price),
+        "cached_input_usd_per_mtok": usd(price.cached_input_price),
+        "output_usd_per_mtok": usd(price.output_price),
+        "usd_per_credit": usd(card.usd_micros_per_credit),
+        "own_key_token_factor": f"{factor.numerator}/{factor.denominator}",
+    }
+
+
+def arithmetic(event: UsageEvent, rating: Rating) -> list[str]:
+    """How the amounts follow, step by step, with units; the last line is the saving."""
+    amounts, card = rating.amounts, rating.card
+    own_key = rating.resolution.key_source is KeySource.BYOK
+    if event.type is EventType.TOOL_CALL:
+        steps = _tool_call(event, card)
+    elif event.type is EventType.WORKFLOW_RUN:
+        free = event.parent_run_id is not None and not card.charge_subflows
+        steps = ["a subflow's run is free on this rate card"] if free else ["1 run"]
+    elif event.type is EventType.NODE_CALL:
+        price = card.models[event.provider or "", event.model or ""]
+        steps = [f"list: {format_credits(price.tier_mc)} credits (tier {price.tier}) × {event.calls:,} calls"]
+        if own_key:
+            steps.append(f"own key: {format_credits(card.own_key_node_call_mc)} credits × {event.calls:,} calls")
+    else:
+        steps = _tokens(event, card, own_key=own_key)
+    charged, listed = format_credits(amounts.charged_mc), format_credits(amounts.list_mc)
+    saved = format_credits(amounts.saved_mc)
+    return [*steps, f"list {listed} credits − charged {charged} credits = saved {saved} credits"]
+
+
+def _tool_call(event: UsageEvent, card: RateCard) -> list[str]:
+    if not event.succeeded:
+        return ["failed tool calls are free"]
+    return [f"{format_credits(card.tool_price(event.tool or ''))} credits × {event.calls:,} succeeded calls"]
+
+
+def _tokens(event: UsageEvent, card: RateCard, *, own_key: bool) -> list[str]:
+    price = card.models[event.provider or "", event.model or ""]
+    fresh = event.input_tokens - event.cached_input_tokens
+    parts = (
+        (fresh, price.input_price, "input"),
+        (event.cached_input_tokens, price.cached_input_price, "cached input"),
+        (event.output_tokens, price.output_price, "output"),
+    )
+    cost = sum(tokens * micros for tokens, micros, _ in parts)
+    terms = " + ".join(f"{tokens:,} {name} tokens × {usd(micros)} USD" for tokens, micros, name in parts)
+    # Tokens × micro-USD per million tokens is 10^-12 USD.
+    exact = f"{Decimal(cost).scaleb(-12):f}"
+    exact = exact.rstrip("0").rstrip(".") if "." in exact else exact
+    steps = [
+        f"({terms}) ÷ 1,000,000 = {exact} USD",
+        f"list: {exact} USD ÷ {usd(card.usd_micros_per_credit)} USD per credit, rounded half-even to 0.000001 credit",
+    ]
+    if own_key:
+        factor = card.own_key_token_factor
+        steps.append(f"own key: the same × {factor.numerator}/{factor.denominator}, rounded once")
+    return steps

@@ -1,0 +1,174 @@
+"""What can be asked of the ledger, one use case each. They know no web framework and no broker (DESIGN, layout)."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from decimal import ROUND_HALF_EVEN, Decimal
+from itertools import chain, islice
+from typing import Any, NamedTuple, Protocol
+from uuid import UUID
+
+from services.ledger.access import LEDGER_READ, USAGE_WRITE, Viewer, Visible
+from services.ledger.export import csv_lines, json_lines
+from services.ledger.query import (
+    GROUPS_MAX,
+    Cursor,
+    EntriesQuery,
+    ExportQuery,
+    Filters,
+    Selection,
+    SummaryQuery,
+    decode_cursor,
+    parse_groups,
+)
+from services.ledger.quotes import QuoteRequest, build_quote
+from services.ledger.receipts import build_receipt
+from services.ledger.refusals import Refusal, not_found
+from services.ledger.registry import RegistryView
+from services.ledger.repository import SUMMED, EntryRepository, Row
+from services.ledger.usage_batch import UsageRecord, pack, read_events
+
+_EXPORTS_MAX = 4
+
+
+class Publisher(Protocol):
+    """Hands records to the broker."""
+
+    def publish(self, records: Sequence[UsageRecord]) -> None:
+        """Return when every record is acknowledged; raises 503 ``broker_unavailable`` in bounded time."""
+
+
+class Page(NamedTuple):
+    """Some entries, and the cursor of those that follow; None at the end."""
+
+    entries: list[Row]
+    next_cursor: str | None
+
+
+class Handlers:
+    """The use cases, with what they work on."""
+
+    def __init__(
+        self,
+        entries: EntryRepository,
+        registry: RegistryView,
+        publisher: Publisher,
+        *,
+        record_bytes_max: int,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        """``record_bytes_max`` bounds the value of one Kafka record."""
+        self._entries = entries
+        self._registry = registry
+        self._publisher = publisher
+        self._record_bytes_max = record_bytes_max
+        self._now = now
+        self._exports = threading.BoundedSemaphore(_EXPORTS_MAX)
+
+    def accept_usage(self, viewer: Viewer, body: bytes) -> int:
+        """Check a request's events, all or nothing, and return how many the broker has acknowledged."""
+        viewer.require_scope(USAGE_WRITE)
+        messages = read_events(body)
+        for org_id in {message.data.org_id for message in messages}:
+            viewer.require_organization(org_id)
+        self._publisher.publish(pack(body, messages, bytes_max=self._record_bytes_max))
+        return len(messages)
+
+    def list_entries(self, viewer: Viewer, org_id: str, query: EntriesQuery) -> Page:
+        """One page of what the caller may see. Pages neither repeat nor miss an entry that was there at the first."""
+        selection = _selection(viewer, org_id, query)
+        after = None if query.cursor is None else decode_cursor(query.cursor, query.order)
+        # One more than asked for tells whether a page follows.
+        rows = self._entries.page(selection, after=after, order=query.order, limit=query.limit + 1)
+        page = rows[: query.limit]
+        more = len(rows) > query.limit
+        cursor = Cursor(page[-1]["occurred_at"], page[-1]["entry_id"], query.order).encode() if more else None
+        return Page(page, cursor)
+
+    def summarize(self, viewer: Viewer, org_id: str, query: SummaryQuery) -> dict[str, Any]:
+        """Exact sums in groups, over entries of every kind, and their total."""
+        groups = parse_groups(query.group_by)
+        rows = self._entries.sums(_selection(viewer, org_id, query), groups, most=GROUPS_MAX + 1)
+        if len(rows) > GROUPS_MAX:
+            raise Refusal(422, "too_many_groups", f"There are more than {GROUPS_MAX} groups; filter, or group by less.")
+        totals = [_sums(row) for row in rows]
+        keyed = [{name: row[f"group_{index}"] for index, name in enumerate(groups)} for row in rows]
+        whole = {name: sum(one[name] for one in totals) for name in ("events", *SUMMED)}
+        return {
+            "groups": [key | _with_percent(total) for key, total in zip(keyed, totals, strict=True)],
+            "total": _with_percent(whole),
+        }
+
+    def export(self, viewer: Viewer, org_id: str, query: ExportQuery) -> Iterator[bytes]:
+        """The file, piece by piece; it raises when it cannot go on, so that a part never looks like the whole.
+
+        The first piece is ready on return: an outage until then is an error, not a broken file.
+        """
+        selection = _selection(viewer, org_id, query)
+        if not self._exports.acquire(blocking=False):
+            raise Refusal(503, "busy", "Too many exports at once; try again.", headers={"Retry-After": "5"})
+        pieces = self._pieces(selection, query)
+        return chain(list(islice(pieces, 1)), pieces)
+
+    def _pieces(self, selection: Selection, query: ExportQuery) -> Iterator[bytes]:
+        with ExitStack() as cleanup:
+            cleanup.callback(self._exports.release)
+            rows = cleanup.enter_context(self._entries.stream(selection))
+            yield from csv_lines(rows) if query.format == "csv" else json_lines(rows)
+
+    def receipt(self, viewer: Viewer, entry_id: UUID) -> dict[str, Any]:
+        """What an entry follows from. Raises 404, also for one that the caller may not see."""
+        entry = self._entries.entry(entry_id)
+        if entry is None or not _may_see(viewer, entry):
+            raise not_found()
+        return build_receipt(entry, self._entries, self._registry)
+
+    def count_dead_letters(self, viewer: Viewer, org_id: str) -> dict[str, int]:
+        """How many of an organization's events were refused, by reason; for services alone."""
+        viewer.require_scope(LEDGER_READ)
+        viewer.require_organization(org_id)
+        return self._entries.dead_letters(org_id)
+
+    def quote(self, viewer: Viewer, request: QuoteRequest) -> dict[str, Any]:
+        """Which key would apply, at what price, and why."""
+        org_id = request.org_id or viewer.org_id
+        if org_id == "*":
+            raise Refusal(422, "organization_required", "This token is good for every organization: give org_id.")
+        viewer.require_quote(org_id, request.user_id, request.team_id)
+        at = request.time or self._now()
+        with self._registry.current(org_id, request.provider) as known:
+            return build_quote(request, org_id, at, known)
+
+
+def _selection(viewer: Viewer, org_id: str, filters: Filters) -> Selection:
+    return Selection(org_id, filters, viewer.visible_in(org_id))
+
+
+def _may_see(viewer: Viewer, entry: Row) -> bool:
+    if not viewer.good_for(entry["org_id"]):
+        return False
+    try:
+        visible: Visible = viewer.visible_in(entry["org_id"])
+    except Refusal:
+        return False
+    return visible.shows(entry["user_id"], entry["team_id"])
+
+
+def _sums(row: Row) -> dict[str, int]:
+    # PostgreSQL sums bigint as numeric, so no sum overflows; each is a whole number.
+    return {name: int(row[name]) for name in ("events", *SUMMED)}
+
+
+def _with_percent(sums: dict[str, int]) -> dict[str, Any]:
+    return sums | {"saved_percent": saved_percent(sums["list_mc"], sums["saved_mc"])}
+
+
+def saved_percent(list_mc: int, saved_mc: int) -> str | None:
+    """The saving in percent of list with two decimals; None where nothing was listed."""
+    if list_mc == 0:
+        return None
+    percent = Decimal(saved_mc * 100) / Decimal(list_mc)
+    return str(percent.quantize(Decimal("0.01"), ROUND_HALF_EVEN))

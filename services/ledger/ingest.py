@@ -1,0 +1,160 @@
+"""The Kafka side of POST /v1/usage-events: an event is acknowledged once the broker has it on all in-sync replicas."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Sequence
+
+from kafka import KafkaProducer
+from kafka.errors import KafkaError
+
+from schemas.topics import USAGE_EVENTS
+from services.ledger.refusals import Refusal
+from services.ledger.usage_batch import UsageRecord
+from services.runtime.backoff import delays
+from services.runtime.broker import MESSAGE_BYTES_MAX, kafka_producer
+from services.runtime.logs import logger
+
+_log = logger(__name__)
+
+RECORD_BYTES_MAX = MESSAGE_BYTES_MAX - 2_000
+"""What the value of a record may have, so that with its key and headers it stays under what a broker takes."""
+
+_ANSWER_SECONDS_MAX = 9.0
+# The producer's own bound is shorter, so that a failed send is known to have failed when we say so.
+_SEND_SECONDS_MAX = 4.0
+# While the broker is away, requests wait here; the rest of the service must keep threads to answer with.
+_WAITING_MAX = 24
+_CHECK_SECONDS = 2.0
+_CLOSE_SECONDS = 1.0
+
+
+def broker_unavailable() -> Refusal:
+    """The refusal of a request that the broker did not acknowledge as a whole."""
+    return Refusal(
+        503,
+        "broker_unavailable",
+        "The broker did not acknowledge all of it in time. Repeat the request as it is: the same ids count once.",
+        headers={"Retry-After": "2"},
+    )
+
+
+class UsagePublisher:
+    """Sends records to ``byok.usage-events``. It connects in the background, because a first connection may take long.
+
+    A producer of which a send failed is closed and replaced: a failed send says nothing about the ones after it.
+    """
+
+    def __init__(self, bootstrap: str) -> None:
+        """``bootstrap`` is ``host:port`` of brokers, separated by commas. Connecting begins with ``start``."""
+        self._bootstrap = bootstrap
+        self._changed = threading.Condition()
+        self._producer: KafkaProducer | None = None
+        self._stopped = threading.Event()
+        self._slots = threading.BoundedSemaphore(_WAITING_MAX)
+        self._thread = threading.Thread(target=self._keep_connected, name="usage-publisher", daemon=True)
+        self._check_lock = threading.Lock()
+        self._checked_at = float("-inf")
+        self._check: str | None = None
+
+    def start(self) -> None:
+        """Begin to connect, and to connect anew whenever a producer has failed."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Let go of the broker. Nothing is lost: what was acknowledged is with the broker."""
+        self._stopped.set()
+        with self._changed:
+            self._producer = None
+            self._changed.notify_all()
+        # A first connection that still waits for its broker ends with the process.
+        self._thread.join(2 * _CLOSE_SECONDS)
+
+    def publish(self, records: Sequence[UsageRecord]) -> None:
+        """Return when the broker has acknowledged every record; raises 503 ``broker_unavailable`` within 10 s."""
+        deadline = time.monotonic() + _ANSWER_SECONDS_MAX
+        if not self._slots.acquire(timeout=_SEND_SECONDS_MAX):
+            raise broker_unavailable()
+        try:
+            producer = self._connected(deadline)
+            try:
+                self._send(producer, records, deadline)
+            except KafkaError as error:
+                _log.warning("usage events were not acknowledged", error=type(error).__name__)
+                self._replace(producer)
+                raise broker_unavailable() from None
+        finally:
+            self._slots.release()
+
+    def unready(self) -> str | None:
+        """Why nothing can be published now, for /readyz; looked up at most every two seconds."""
+        with self._check_lock:
+            if time.monotonic() - self._checked_at > _CHECK_SECONDS:
+                self._check = self._look()
+                self._checked_at = time.monotonic()
+            return self._check
+
+    def _look(self) -> str | None:
+        if self._producer is None:
+            return "not connected to the broker"
+        return None if any(map(_listens, self._bootstrap.split(","))) else "the broker does not answer"
+
+    def _connected(self, deadline: float) -> KafkaProducer:
+        with self._changed:
+            patience = min(_SEND_SECONDS_MAX, deadline - time.monotonic())
+            self._changed.wait_for(lambda: self._producer is not None or self._stopped.is_set(), patience)
+            if self._producer is None:
+                raise broker_unavailable()
+            return self._producer
+
+    def _send(self, producer: KafkaProducer, records: Sequence[UsageRecord], deadline: float) -> None:
+        futures = [producer.send(USAGE_EVENTS.name, record.value, record.org_id.encode()) for record in records]
+        for future in futures:
+            future.get(max(0.0, deadline - time.monotonic()))
+
+    def _replace(self, failed: KafkaProducer) -> None:
+        with self._changed:
+            if self._producer is not failed:
+                return
+            self._producer = None
+            self._changed.notify_all()
+
+    def _keep_connected(self) -> None:
+        while (producer := self._connect()) is not None:
+            with self._changed:
+                # Whoever stops us must find the producer here, or we must see that we are stopped.
+                self._producer = None if self._stopped.is_set() else producer
+                self._changed.notify_all()
+                while self._producer is producer:
+                    self._changed.wait()
+            _close(producer)
+
+    def _connect(self) -> KafkaProducer | None:
+        """A producer, however long it takes; None when we are stopped meanwhile."""
+        for delay in delays(longest=2.0):
+            if self._stopped.is_set():
+                break
+            try:
+                return kafka_producer(self._bootstrap, "byok-ledger-ingest", timeout_seconds=_SEND_SECONDS_MAX)
+            except KafkaError as error:
+                _log.warning("cannot connect to the broker", error=type(error).__name__)
+            self._stopped.wait(delay)
+        return None
+
+
+def _close(producer: KafkaProducer) -> None:
+    try:
+        producer.close(timeout=_CLOSE_SECONDS)
+    except KafkaError as error:
+        _log.info("the producer did not close cleanly", error=type(error).__name__)
+
+
+def _listens(address: str) -> bool:
+    host, _, port = address.strip().rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=1.0).close()
+    except (OSError, ValueError):
+        return False
+    return True

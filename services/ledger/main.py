@@ -1,0 +1,90 @@
+"""The ledger service: what it consists of, and how it is run."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from alembic.script import ScriptDirectory
+from fastapi import FastAPI
+from sqlalchemy import Engine, text
+from sqlalchemy.exc import SQLAlchemyError
+
+from schemas.topics import USAGE_EVENTS
+from services.ledger import migrations
+from services.ledger.api import install_refusal_handlers, router
+from services.ledger.conservation import ConservationWatch
+from services.ledger.console.pages import console
+from services.ledger.database import open_engine
+from services.ledger.handlers import Handlers
+from services.ledger.ingest import RECORD_BYTES_MAX, UsagePublisher
+from services.ledger.metrics import ledger_metrics
+from services.ledger.registry import RegistryView
+from services.ledger.repository import EntryRepository
+from services.runtime.logs import configure_logs
+from services.runtime.settings import Settings
+from services.runtime.tokens import TokenVerifier
+from services.runtime.web import ReadinessCheck, create_app, server
+
+BODY_BYTES_MAX = 4 * 1024 * 1024
+
+_DESCRIPTION = """The credit ledger: usage events in, entries, sums, receipts and quotes out. Amounts are integers in
+microcredits (mc, 10^-6 credit); times are RFC 3339 in UTC; intervals are half-open."""
+
+
+def build_app(settings: Settings) -> FastAPI:
+    """The application; what it needs starts and stops with it. Raises SettingsError for a setting that is missing."""
+    engine = open_engine(settings.required("ledger_dsn"))
+    publisher = UsagePublisher(settings.kafka_bootstrap)
+    conservation = ConservationWatch(engine, USAGE_EVENTS.name)
+    entries = EntryRepository(engine)
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        publisher.start()
+        conservation.start()
+        yield
+        conservation.stop()
+        publisher.stop()
+        engine.dispose()
+
+    app = create_app(
+        title="BYOK credit ledger",
+        description=_DESCRIPTION,
+        metrics=ledger_metrics(engine, conservation),
+        checks={"database": _database_check(engine), "broker": publisher.unready},
+        body_bytes_max=BODY_BYTES_MAX,
+        lifespan=lifespan,
+    )
+    app.state.tokens = TokenVerifier(settings)
+    app.state.handlers = Handlers(entries, RegistryView(entries), publisher, record_bytes_max=RECORD_BYTES_MAX)
+    install_refusal_handlers(app)
+    app.include_router(router)
+    app.mount("/console", console(app.state.handlers, app.state.tokens))
+    return app
+
+
+def _database_check(engine: Engine) -> ReadinessCheck:
+    newest = ScriptDirectory(str(Path(migrations.__file__).parent)).get_current_head()
+
+    def check() -> str | None:
+        try:
+            with engine.connect() as connection:
+                version = connection.execute(text("SELECT version_num FROM ledger.alembic_version")).scalar()
+        except SQLAlchemyError:
+            return "the database cannot be reached or has no schema"
+        return None if version == newest else "the database's schema is not the newest; run byok db upgrade"
+
+    return check
+
+
+def run(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT. Raises SettingsError before anything starts."""
+    configure_logs(settings.log_level, "ledger")
+    app = build_app(settings)
+    # uvicorn stops cleanly and then sends itself the signal again; that must not turn a clean stop into a crash.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: None)
+    server(app, settings.host, settings.ledger_port).run()

@@ -1,0 +1,136 @@
+"""Prometheus metrics read from the ledger database (CONTRACT section 9): nothing is counted in this process."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+from sqlalchemy import Engine, text
+from sqlalchemy.exc import SQLAlchemyError
+
+from services.domain.credits import MC_PER_CREDIT
+from services.ledger.conservation import ConservationWatch
+from services.runtime.logs import logger
+
+_log = logger(__name__)
+
+_CACHED_SECONDS = 1.0
+_PRICED = ("event_type", "provider", "key_source", "byok_scope")
+
+
+class _Total(NamedTuple):
+    """How a metric of ``ledger.metric_total`` is exposed."""
+
+    name: str
+    """Without the ending ``_total``, which the format adds."""
+    labels: tuple[str, ...]
+    help: str
+    unit: int = 1
+    """What one of the exposed unit is in the table's."""
+
+
+_TOTALS = {
+    "usage_events": _Total("byok_usage_events", ("event_type", "outcome"), "Usage events by what became of them."),
+    "list_mc": _Total("byok_list_credits", _PRICED, "Credits at list price, charges only.", MC_PER_CREDIT),
+    "charged_mc": _Total("byok_charged_credits", _PRICED, "Credits charged, charges only.", MC_PER_CREDIT),
+    "saved_mc": _Total("byok_saved_credits", _PRICED, "Credits saved by own keys, charges only.", MC_PER_CREDIT),
+    "dead_letters": _Total("byok_dead_letters", ("reason",), "Events that were refused."),
+    "credential_flags": _Total("byok_credential_flags", ("flag",), "Charges that carry a flag."),
+    "corrections": _Total("byok_corrections", ("reason",), "Corrections after late knowledge."),
+    "corrected_mc": _Total(
+        "byok_corrected_credits", ("reason", "direction"), "Credits moved by corrections.", MC_PER_CREDIT
+    ),
+}
+
+_SUMS = text("SELECT metric, labels, sum(value)::bigint AS value FROM ledger.metric_total GROUP BY metric, labels")
+_REGISTRY_SEQ = text("SELECT coalesce(max(seq), 0) FROM ledger.registry_change")
+_OUTBOX = text(
+    "SELECT count(*), coalesce(extract(epoch FROM now() - min(failed_at)), 0)::float8"
+    " FROM ledger.dead_letter WHERE relayed_at IS NULL"
+)
+
+
+class LedgerCollector(Collector):
+    """Totals committed with the rows they count. While the database is away they are absent, never stale or zero."""
+
+    def __init__(self, engine: Engine, conservation: ConservationWatch) -> None:
+        """``conservation`` is refreshed by a thread of its own."""
+        self._engine = engine
+        self._conservation = conservation
+        self._lock = threading.Lock()
+        self._read_at = float("-inf")
+        self._metrics: list[Metric] = []
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing: what there is depends on the database, and registering must not need it."""
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        """All metrics, read at most once a second however often they are scraped."""
+        with self._lock:
+            if time.monotonic() - self._read_at > _CACHED_SECONDS:
+                self._metrics = self._read()
+                self._read_at = time.monotonic()
+            metrics = list(self._metrics)
+        yield from metrics
+        yield from _residuals(self._conservation)
+
+    def _read(self) -> list[Metric]:
+        try:
+            with self._engine.connect() as connection:
+                rows = connection.execute(_SUMS).all()
+                seq = connection.execute(_REGISTRY_SEQ).scalar_one()
+                pending, oldest = connection.execute(_OUTBOX).one()
+        except SQLAlchemyError as error:
+            _log.warning("metrics cannot be read", error=type(error).__name__)
+            return []
+        totals = _families((row.metric, row.labels, row.value) for row in rows)
+        return [*totals, *_gauges(seq, pending, oldest)]
+
+
+def _families(rows: Iterable[tuple[str, dict[str, str], int]]) -> list[Metric]:
+    families = {
+        metric: CounterMetricFamily(total.name, total.help, labels=total.labels) for metric, total in _TOTALS.items()
+    }
+    for metric, labels, value in rows:
+        total = _TOTALS.get(metric)
+        if total is not None:
+            values = [str(labels.get(name) or "") for name in total.labels]
+            families[metric].add_metric(values, value if total.unit == 1 else value / total.unit)
+    return list(families.values())
+
+
+def _gauges(seq: int, pending: int, oldest: float) -> list[Metric]:
+    known = GaugeMetricFamily("byok_registry_seq", "The last registry change that is known.", labels=["service"])
+    known.add_metric(["ledger"], seq)
+    count = GaugeMetricFamily("byok_outbox_pending", "Messages that wait to be relayed.", labels=["outbox"])
+    count.add_metric(["dead-letters"], pending)
+    age = GaugeMetricFamily("byok_outbox_oldest_seconds", "Age of the oldest of them; 0: none.", labels=["outbox"])
+    age.add_metric(["dead-letters"], oldest)
+    return [known, count, age]
+
+
+def _residuals(conservation: ConservationWatch) -> Iterator[Metric]:
+    residuals = conservation.residuals
+    if residuals is None:
+        return
+    family = GaugeMetricFamily(
+        "byok_conservation_residual_events",
+        "Offsets or events that a partition's books do not account for; anything but 0 is an alarm.",
+        labels=["partition"],
+    )
+    for partition, residual in sorted(residuals.items()):
+        family.add_metric([str(partition)], residual)
+    yield family
+
+
+def ledger_metrics(engine: Engine, conservation: ConservationWatch) -> CollectorRegistry:
+    """The registry that /metrics shows."""
+    registry = CollectorRegistry()
+    registry.register(LedgerCollector(engine, conservation))
+    return registry

@@ -1,0 +1,117 @@
+"""The ledger's tables and its view as this service reads them. It never writes them, and its connections cannot."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import cast
+from uuid import UUID
+
+from sqlalchemy import ARRAY, BigInteger, DateTime, LargeBinary, Table, Text
+from sqlmodel import Field, SQLModel
+
+_UTC = DateTime(timezone=True)
+
+
+class EntryColumns(SQLModel):
+    """The columns of the view ``ledger.entries`` (CONTRACT section 6). Amounts are in mc; times in UTC."""
+
+    entry_id: UUID = Field(primary_key=True)
+    kind: str = Field(description="charge, reversal or correction")
+    revision: int
+    adjusts: UUID | None = None
+    org_id: str
+    team_id: str | None = None
+    user_id: str
+    event_source: str
+    event_id: str
+    event_type: str
+    occurred_at: datetime = Field(sa_type=_UTC)
+    recorded_at: datetime = Field(sa_type=_UTC)
+    run_id: str | None = None
+    agent_id: str | None = None
+    workflow_id: str | None = None
+    node: str | None = None
+    tool: str | None = None
+    provider: str | None = None
+    model: str | None = None
+    tier: str | None = None
+    quantity: int = Field(sa_type=BigInteger)
+    input_tokens: int = Field(sa_type=BigInteger)
+    cached_input_tokens: int = Field(sa_type=BigInteger)
+    output_tokens: int = Field(sa_type=BigInteger)
+    key_source: str = Field(description="byok, platform or none")
+    byok_scope: str | None = None
+    credential_id: str | None = None
+    reason: str
+    flags: list[str] = Field(sa_type=ARRAY(Text))
+    list_mc: int = Field(sa_type=BigInteger, description="Microcredits: what it lists at.")
+    charged_mc: int = Field(sa_type=BigInteger, description="Microcredits: what it costs.")
+    saved_mc: int = Field(sa_type=BigInteger, description="Microcredits: list minus charged.")
+    rate_card: str
+    registry_seq: int = Field(sa_type=BigInteger)
+
+
+class EntryView(EntryColumns, table=True):
+    """One row of the view that dashboards read."""
+
+    __tablename__ = "entries"
+    __table_args__ = {"schema": "ledger"}
+
+
+class EntryRow(EntryColumns, table=True):
+    """One row of the table below the view, with what a receipt needs besides."""
+
+    __tablename__ = "entry"
+    __table_args__ = {"schema": "ledger"}
+
+    parent_run_id: str | None = None
+    succeeded: bool
+    claim_source: str | None = None
+    claim_credential_id: str | None = None
+    caused_by_seq: int | None = Field(None, sa_type=BigInteger)
+    source_partition_id: int | None = None
+    source_offset: int | None = Field(None, sa_type=BigInteger)
+    source_index: int | None = None
+
+
+class SourcePartition(SQLModel, table=True):
+    """One Kafka partition of one cluster, and how far its records are booked."""
+
+    __tablename__ = "source_partition"
+    __table_args__ = {"schema": "ledger"}
+
+    source_partition_id: int = Field(primary_key=True)
+    cluster_id: str
+    topic: str
+    partition: int
+
+
+class RegistryChangeRow(SQLModel, table=True):
+    """One registry change in the bytes that were read (CONTRACT section 2)."""
+
+    __tablename__ = "registry_change"
+    __table_args__ = {"schema": "ledger"}
+
+    seq: int = Field(primary_key=True, sa_type=BigInteger)
+    key: str
+    payload: bytes = Field(sa_type=LargeBinary)
+
+
+class DeadLetterRow(SQLModel, table=True):
+    """A refused event, without its payload: that is for operators, not for this service."""
+
+    __tablename__ = "dead_letter"
+    __table_args__ = {"schema": "ledger"}
+
+    dead_letter_id: int = Field(primary_key=True, sa_type=BigInteger)
+    reason: str
+    org_id: str | None = None
+
+
+def table_of(model: type[SQLModel]) -> Table:
+    """The SQLAlchemy table of a model."""
+    return cast(Table, model.__table__)  # type: ignore[attr-defined]
+
+
+COLUMNS = tuple(EntryColumns.model_fields)
+"""The names of the view's columns in their order."""

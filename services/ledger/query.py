@@ -1,0 +1,136 @@
+"""What may be asked of the entries: filters, groups, order and cursors, for the API and the console alike."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from datetime import datetime
+from typing import Annotated, Literal, NamedTuple
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from schemas.fields import EventId, Id, Time
+from services.ledger.access import Visible
+from services.ledger.refusals import Refusal
+
+Order = Literal["asc", "desc"]
+GROUPS = (
+    "day",
+    "month",
+    "event_type",
+    "provider",
+    "model",
+    "tier",
+    "key_source",
+    "byok_scope",
+    "credential_id",
+    "user_id",
+    "team_id",
+    "agent_id",
+    "workflow_id",
+    "run_id",
+    "node",
+    "tool",
+    "reason",
+    "rate_card",
+    "kind",
+)
+GROUPS_MAX = 10_000
+
+
+class Filters(BaseModel):
+    """Which entries. A filter that is not here is refused, so that a misspelt one never shows too much."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    from_: Time | None = Field(None, alias="from", description="occurred_at at or after this time.")
+    to: Time | None = Field(None, description="occurred_at before this time.")
+    user_id: Id | None = None
+    team_id: Id | None = None
+    provider: Id | None = None
+    model: Id | None = None
+    event_type: Id | None = None
+    key_source: Literal["byok", "platform", "none"] | None = None
+    byok_scope: Literal["organization", "team", "personal"] | None = None
+    credential_id: Id | None = None
+    run_id: Id | None = None
+    agent_id: Id | None = None
+    workflow_id: Id | None = None
+    kind: Literal["charge", "reversal", "correction"] | None = None
+    reason: Id | None = None
+    flag: Id | None = Field(None, description="Entries that carry this flag, among others.")
+    rate_card: Id | None = None
+    event_source: EventId | None = None
+    event_id: EventId | None = None
+
+    def equalities(self) -> dict[str, str]:
+        """The columns that must equal a value."""
+        names = set(Filters.model_fields) - {"from_", "to", "flag"}
+        return {name: value for name in sorted(names) if (value := getattr(self, name)) is not None}
+
+
+class EntriesQuery(Filters):
+    """One page of entries."""
+
+    limit: Annotated[int, Field(ge=1, le=1_000)] = 100
+    cursor: Annotated[str, Field(max_length=300)] | None = Field(None, description="next_cursor of the page before.")
+    order: Order = Field("desc", description="By occurred_at; desc: newest first.")
+
+
+class SummaryQuery(Filters):
+    """Sums of entries, in groups."""
+
+    group_by: str = Field("", max_length=400, description=f"Comma separated, of: {', '.join(GROUPS)}.")
+
+
+class ExportQuery(Filters):
+    """All entries, as a file."""
+
+    format: Literal["csv", "jsonl"]
+
+
+class Selection(NamedTuple):
+    """The entries a question is about: of one organization, as filtered, as far as the caller may see."""
+
+    org_id: str
+    filters: Filters
+    visible: Visible
+
+
+class Cursor(NamedTuple):
+    """The last entry of a page: the next page begins after it. Good for one order only."""
+
+    occurred_at: datetime
+    entry_id: UUID
+    order: Order
+
+    def encode(self) -> str:
+        """As an opaque text."""
+        parts = [self.occurred_at.isoformat(), self.entry_id.hex, self.order]
+        return base64.urlsafe_b64encode(json.dumps(parts).encode()).rstrip(b"=").decode()
+
+
+def decode_cursor(text: str, order: Order) -> Cursor:
+    """The cursor in ``text``. Raises 422 ``invalid_cursor`` for one that we did not give, or for another order."""
+    try:
+        at, entry_id, of_order = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
+        cursor = Cursor(datetime.fromisoformat(at), UUID(hex=entry_id), order)
+    except (binascii.Error, ValueError, TypeError, AttributeError, RecursionError):
+        raise _invalid_cursor() from None
+    if of_order != order or cursor.occurred_at.tzinfo is None:
+        raise _invalid_cursor()
+    return cursor
+
+
+def _invalid_cursor() -> Refusal:
+    return Refusal(422, "invalid_cursor", "The cursor is not one that this query has given.")
+
+
+def parse_groups(text: str) -> tuple[str, ...]:
+    """The names in ``group_by``, each once. Raises 422 ``invalid_group`` that lists what there is."""
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(","))) if text.strip() else ()
+    if not set(names) <= set(GROUPS):
+        raise Refusal(422, "invalid_group", f"group_by takes, separated by commas: {', '.join(GROUPS)}.")
+    return names

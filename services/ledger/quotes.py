@@ -1,0 +1,115 @@
+"""Quotes: which key would apply, at what price, and why, with the very functions that price events."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from schemas.fields import Calls, Id, Time, Tokens
+from services.domain.credits import MC_PER_CREDIT
+from services.domain.entries import attribution
+from services.domain.rating import Amounts, NoRateCardError, Rating, UnpricedError, rate
+from services.domain.usage import EventType, UsageEvent
+from services.ledger import explanation
+from services.ledger.receipts import candidate_list, plan_of
+from services.ledger.refusals import Refusal
+from services.ledger.registry import Known
+
+
+class QuoteRequest(BaseModel):
+    """Who would use which model, and when; with counts, what that would cost."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    org_id: Annotated[Id | None, Field(description="Needed where the token is good for every organization.")] = None
+    user_id: Id
+    team_id: Id | None = None
+    provider: Id
+    model: Id
+    time: Time | None = Field(None, description="As of when; absent: now.")
+    calls: Calls = 1
+    input_tokens: Tokens = 0
+    cached_input_tokens: Tokens = 0
+    output_tokens: Tokens = 0
+
+    @model_validator(mode="after")
+    def _cached_is_part_of_input(self) -> QuoteRequest:
+        if self.cached_input_tokens > self.input_tokens:
+            raise ValueError("cached_input_tokens must not exceed input_tokens")
+        return self
+
+
+def build_quote(request: QuoteRequest, org_id: str, at: datetime, known: Known) -> dict[str, Any]:
+    """The quote. Raises 422 ``no_rate_card`` or ``unpriced_model``: no price is ever guessed."""
+    node_call = _event(request, org_id, at, EventType.NODE_CALL)
+    tokens = _event(request, org_id, at, EventType.TOKEN_USAGE)
+    per_node_call, per_tokens = _rate(node_call, known), _rate(tokens, known)
+    found = attribution(per_node_call)
+    return {
+        "org_id": org_id,
+        "user_id": request.user_id,
+        "team_id": request.team_id,
+        "provider": request.provider,
+        "model": request.model,
+        "time": at,
+        "registry_seq": known.directory.seq,
+        "key": {
+            "key_source": found.key_source,
+            "byok_scope": found.byok_scope,
+            "credential_id": found.credential_id,
+            "reason": found.reason,
+        },
+        "plan": plan_of(known.directory, node_call),
+        "candidates": candidate_list(node_call, per_node_call, known),
+        "rate_card": explanation.card_line(tokens, per_tokens.card)
+        | explanation.card_line(node_call, per_node_call.card),
+        "node_call": {
+            "calls": request.calls,
+            **_amounts(per_node_call.amounts),
+            "arithmetic": explanation.arithmetic(node_call, per_node_call),
+        },
+        "token_usage": {
+            "input_tokens": request.input_tokens,
+            "cached_input_tokens": request.cached_input_tokens,
+            "output_tokens": request.output_tokens,
+            **_amounts(per_tokens.amounts),
+            "arithmetic": explanation.arithmetic(tokens, per_tokens),
+        },
+        "mc_per_credit": MC_PER_CREDIT,
+    }
+
+
+def _amounts(amounts: Amounts) -> dict[str, int]:
+    return {"list_mc": amounts.list_mc, "charged_mc": amounts.charged_mc, "saved_mc": amounts.saved_mc}
+
+
+def _event(request: QuoteRequest, org_id: str, at: datetime, event_type: EventType) -> UsageEvent:
+    event = UsageEvent(
+        org_id=org_id,
+        source="quote",
+        id="quote",
+        type=event_type,
+        occurred_at=at,
+        user_id=request.user_id,
+        team_id=request.team_id,
+        provider=request.provider,
+        model=request.model,
+    )
+    if event_type is EventType.NODE_CALL:
+        return event._replace(calls=request.calls)
+    return event._replace(
+        input_tokens=request.input_tokens,
+        cached_input_tokens=request.cached_input_tokens,
+        output_tokens=request.output_tokens,
+    )
+
+
+def _rate(event: UsageEvent, known: Known) -> Rating:
+    try:
+        return rate(event, known.directory)
+    except NoRateCardError:
+        raise Refusal(422, "no_rate_card", "No rate card is in force at that time.") from None
+    except UnpricedError:
+        raise Refusal(422, "unpriced_model", "The rate card in force has no price for that model.") from None

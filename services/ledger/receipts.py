@@ -1,0 +1,158 @@
+"""Receipts: everything one entry follows from, derived again with the pure core and compared with what was booked."""
+
+from __future__ import annotations
+
+from typing import Any
+from uuid import UUID
+
+from services.domain.credits import MC_PER_CREDIT
+from services.domain.directory import Directory
+from services.domain.entries import attribution
+from services.domain.rating import Rating, UnpricedError, rate
+from services.domain.resolution import Use
+from services.domain.usage import Claim, EventType, UsageEvent
+from services.ledger import explanation
+from services.ledger.models import COLUMNS
+from services.ledger.registry import Known, RegistryView
+from services.ledger.repository import EntryRepository, RecordedChange, Row
+from services.runtime.registry_log import read_change
+
+_ATTRIBUTED = ("key_source", "byok_scope", "credential_id", "reason", "rate_card", "tier")
+
+
+def build_receipt(entry: Row, repository: EntryRepository, registry: RegistryView) -> dict[str, Any]:
+    """The receipt of an entry. A reversal's evidence is that of the entry it takes back."""
+    revisions = repository.revisions(entry)
+    by_id = {row["entry_id"]: row for row in revisions}
+    evident = by_id[entry["adjusts"]] if entry["kind"] == "reversal" else entry
+    event = event_of(evident)
+    claimed = None if event.claim is None else event.claim.credential_id
+    known = registry.as_of(evident["registry_seq"], event.org_id, event.provider, claimed)
+    causes = repository.changes([row["caused_by_seq"] for row in revisions if row["caused_by_seq"] is not None])
+    return {
+        "entry": public(entry),
+        "explains_entry_id": evident["entry_id"],
+        "current_entry_id": _current(revisions),
+        "revisions": [public(row) | {"caused_by": _cause(row, causes)} for row in revisions],
+        "claim": None if event.claim is None else {"source": row_claim(evident), "credential_id": claimed},
+        "flags": evident["flags"],
+        "evidence": _evidence(event, evident, known),
+        "read_from": _origin(revisions[0], repository),
+        "mc_per_credit": MC_PER_CREDIT,
+    }
+
+
+def public(row: Row) -> dict[str, Any]:
+    """The columns of the view ``ledger.entries``."""
+    return {name: row[name] for name in COLUMNS}
+
+
+def row_claim(row: Row) -> str | None:
+    """What the event said whose key it used."""
+    source: str | None = row["claim_source"]
+    return source
+
+
+def event_of(row: Row) -> UsageEvent:
+    """The event that an entry books. What a reversal negates is turned back."""
+    return UsageEvent(
+        org_id=row["org_id"],
+        source=row["event_source"],
+        id=row["event_id"],
+        type=EventType(row["event_type"]),
+        occurred_at=row["occurred_at"],
+        user_id=row["user_id"],
+        team_id=row["team_id"],
+        run_id=row["run_id"],
+        agent_id=row["agent_id"],
+        workflow_id=row["workflow_id"],
+        parent_run_id=row["parent_run_id"],
+        node=row["node"],
+        tool=row["tool"],
+        provider=row["provider"],
+        model=row["model"],
+        calls=abs(row["quantity"]) if row["event_type"] in (EventType.NODE_CALL, EventType.TOOL_CALL) else 0,
+        succeeded=row["succeeded"],
+        input_tokens=abs(row["input_tokens"]),
+        cached_input_tokens=abs(row["cached_input_tokens"]),
+        output_tokens=abs(row["output_tokens"]),
+        claim=None if row["claim_source"] is None else Claim(row["claim_credential_id"]),
+    )
+
+
+def _current(revisions: list[Row]) -> UUID:
+    last: UUID = max((row for row in revisions if row["kind"] != "reversal"), key=lambda row: int(row["revision"]))[
+        "entry_id"
+    ]
+    return last
+
+
+def _cause(row: Row, causes: dict[int, RecordedChange]) -> dict[str, Any] | None:
+    if row["caused_by_seq"] is None:
+        return None
+    change = causes.get(row["caused_by_seq"])
+    if change is None:
+        return {"seq": row["caused_by_seq"], "key": None, "kind": None, "changed_at": None}
+    message = read_change(change.payload)
+    return {"seq": change.seq, "key": change.key, "kind": message.kind, "changed_at": message.changed_at}
+
+
+def _origin(charge: Row, repository: EntryRepository) -> dict[str, Any] | None:
+    partition = repository.source_partition(charge["source_partition_id"])
+    if partition is None:
+        return None
+    return {
+        "cluster_id": partition["cluster_id"],
+        "topic": partition["topic"],
+        "partition": partition["partition"],
+        "offset": charge["source_offset"],
+        "index": charge["source_index"],
+    }
+
+
+def _evidence(event: UsageEvent, row: Row, known: Known) -> dict[str, Any]:
+    try:
+        rating = rate(event, known.directory)
+    except UnpricedError as error:
+        # It was priced once, so the registry log of this database has lost what it was priced with.
+        return {"registry_seq": row["registry_seq"], "agrees": False, "problem": str(error)}
+    amounts = rating.amounts
+    return {
+        "registry_seq": row["registry_seq"],
+        "plan": explanation.plan_evidence(known.directory, event.org_id, event.occurred_at),
+        "candidates": candidate_list(event, rating, known),
+        "rate_card": explanation.card_line(event, rating.card),
+        "arithmetic": explanation.arithmetic(event, rating),
+        "rederived": {
+            **{name: getattr(attribution(rating), name) for name in _ATTRIBUTED},
+            "flags": list(attribution(rating).flags),
+            "list_mc": amounts.list_mc,
+            "charged_mc": amounts.charged_mc,
+            "saved_mc": amounts.saved_mc,
+        },
+        "agrees": _agrees(row, rating),
+    }
+
+
+def candidate_list(event: UsageEvent, rating: Rating, known: Known) -> list[dict[str, Any]]:
+    """The keys that came into question, in order; none where no model is called."""
+    if event.provider is None:
+        return []
+    use = Use(event.org_id, event.team_id, event.user_id, event.provider, event.occurred_at)
+    return explanation.candidates(
+        use, event.claim, rating.resolution, known.directory, rating.card, known.credentials, known.hints
+    )
+
+
+def _agrees(row: Row, rating: Rating) -> bool:
+    derived = attribution(rating)
+    return (
+        all(row[name] == getattr(derived, name) for name in _ATTRIBUTED)
+        and tuple(row["flags"]) == derived.flags
+        and (row["list_mc"], row["charged_mc"]) == (derived.amounts.list_mc, derived.amounts.charged_mc)
+    )
+
+
+def plan_of(directory: Directory, event: UsageEvent) -> dict[str, Any]:
+    """The plan that the event's price was found with."""
+    return explanation.plan_evidence(directory, event.org_id, event.occurred_at)

@@ -1,0 +1,160 @@
+"""Every question that the ledger answers from its entries, as SQL. Conditions are never built from text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, Engine, RowMapping, Select, case, func, literal, or_, select, tuple_
+
+from services.ledger.models import DeadLetterRow, EntryRow, EntryView, RegistryChangeRow, SourcePartition, table_of
+from services.ledger.query import Cursor, Order, Selection
+
+_VIEW = table_of(EntryView)
+_TABLE = table_of(EntryRow)
+_PARTITION = table_of(SourcePartition)
+_REGISTRY = table_of(RegistryChangeRow)
+_DEAD_LETTER = table_of(DeadLetterRow)
+
+SUMMED = (
+    "quantity",
+    "input_tokens",
+    "cached_input_tokens",
+    "output_tokens",
+    "list_mc",
+    "charged_mc",
+    "saved_mc",
+)
+_STREAMED_ROWS = 1_000
+_REGISTRY_ROWS = 5_000
+
+Row = RowMapping
+"""One row, by the names of its columns."""
+
+
+class RecordedChange(NamedTuple):
+    """One registry change as the ledger keeps it."""
+
+    seq: int
+    key: str
+    payload: bytes
+
+
+def _conditions(selection: Selection) -> list[ColumnElement[bool]]:
+    column, filters = _VIEW.c, selection.filters
+    conditions = [column.org_id == selection.org_id]
+    conditions += [column[name] == value for name, value in filters.equalities().items()]
+    if filters.from_ is not None:
+        conditions.append(column.occurred_at >= filters.from_)
+    if filters.to is not None:
+        conditions.append(column.occurred_at < filters.to)
+    if filters.flag is not None:
+        conditions.append(column.flags.any(filters.flag))
+    if not selection.visible.everything:
+        own = column.user_id == selection.visible.user_id
+        conditions.append(or_(own, column.team_id.in_(selection.visible.team_ids)))
+    return conditions
+
+
+def _group(name: str) -> ColumnElement[Any]:
+    if name == "day":
+        return func.to_char(func.timezone("UTC", _VIEW.c.occurred_at), "YYYY-MM-DD")
+    if name == "month":
+        return func.to_char(func.timezone("UTC", _VIEW.c.occurred_at), "YYYY-MM")
+    return _VIEW.c[name]
+
+
+def _ordered(statement: Select[Any], order: Order) -> Select[Any]:
+    keys = (_VIEW.c.occurred_at, _VIEW.c.entry_id)
+    return statement.order_by(*(key.asc() if order == "asc" else key.desc() for key in keys))
+
+
+class EntryRepository:
+    """Reads entries, and the evidence behind them. It raises SQLAlchemy's errors when the database is away."""
+
+    def __init__(self, engine: Engine) -> None:
+        """``engine`` has read-only connections."""
+        self._engine = engine
+
+    def page(self, selection: Selection, *, after: Cursor | None, order: Order, limit: int) -> list[Row]:
+        """At most ``limit`` entries, beginning after the cursor."""
+        statement = _ordered(select(_VIEW).where(*_conditions(selection)), order).limit(limit)
+        if after is not None:
+            key = tuple_(_VIEW.c.occurred_at, _VIEW.c.entry_id)
+            last = tuple_(
+                literal(after.occurred_at, _VIEW.c.occurred_at.type), literal(after.entry_id, _VIEW.c.entry_id.type)
+            )
+            statement = statement.where(key > last if order == "asc" else key < last)
+        return self._rows(statement)
+
+    def sums(self, selection: Selection, groups: Sequence[str], *, most: int) -> list[Row]:
+        """For each group its values, the sums of SUMMED, and ``events``; no more than ``most`` rows.
+
+        ``events`` counts identities under the group they belong to in the end: a reversal takes one away.
+        """
+        keys = [_group(name).label(f"group_{index}") for index, name in enumerate(groups)]
+        events = func.coalesce(func.sum(case((_VIEW.c.kind == "reversal", -1), else_=1)), 0).label("events")
+        totals = [func.coalesce(func.sum(_VIEW.c[name]), 0).label(name) for name in SUMMED]
+        statement = select(*keys, events, *totals).where(*_conditions(selection))
+        return self._rows(statement.group_by(*keys).order_by(*keys).limit(most))
+
+    @contextmanager
+    def stream(self, selection: Selection) -> Iterator[Iterator[Sequence[Any]]]:
+        """All selected entries, oldest first, through a server-side cursor: memory holds a thousand of them."""
+        statement = _ordered(select(_VIEW).where(*_conditions(selection)), "asc")
+        with self._engine.connect() as connection:
+            result = connection.execution_options(yield_per=_STREAMED_ROWS).execute(statement)
+            yield iter(result)
+
+    def entry(self, entry_id: UUID) -> Row | None:
+        """One entry with what its receipt needs."""
+        rows = self._rows(select(_TABLE).where(_TABLE.c.entry_id == entry_id))
+        return rows[0] if rows else None
+
+    def revisions(self, entry: Row) -> list[Row]:
+        """Every entry of one identity: charge, reversal, correction, reversal, correction, …"""
+        names = ("org_id", "event_source", "event_id")
+        statement = select(_TABLE).where(*(_TABLE.c[name] == entry[name] for name in names))
+        # A reversal stands before the correction of the same revision.
+        return self._rows(statement.order_by(_TABLE.c.revision, _TABLE.c.kind.desc()))
+
+    def source_partition(self, source_partition_id: int) -> Row | None:
+        """The Kafka partition that a charge was read from."""
+        statement = select(_PARTITION).where(_PARTITION.c.source_partition_id == source_partition_id)
+        rows = self._rows(statement)
+        return rows[0] if rows else None
+
+    def changes_after(self, seq: int) -> Iterator[RecordedChange]:
+        """The registry changes after ``seq`` in their order."""
+        statement = select(_REGISTRY).where(_REGISTRY.c.seq > seq).order_by(_REGISTRY.c.seq)
+        with self._engine.connect() as connection:
+            for row in connection.execution_options(yield_per=_REGISTRY_ROWS).execute(statement):
+                yield RecordedChange(row.seq, row.key, row.payload)
+
+    def changes_as_of(self, keys: Sequence[str], seq: int) -> list[RecordedChange]:
+        """Of each registry key the last change up to ``seq``, in their order."""
+        statement = (
+            select(_REGISTRY)
+            .distinct(_REGISTRY.c.key)
+            .where(_REGISTRY.c.key.in_(keys), _REGISTRY.c.seq <= seq)
+            .order_by(_REGISTRY.c.key, _REGISTRY.c.seq.desc())
+        )
+        rows = (RecordedChange(row["seq"], row["key"], row["payload"]) for row in self._rows(statement))
+        return sorted(rows, key=lambda change: change.seq)
+
+    def changes(self, seqs: Sequence[int]) -> dict[int, RecordedChange]:
+        """The changes with these numbers."""
+        rows = self._rows(select(_REGISTRY).where(_REGISTRY.c.seq.in_(seqs)))
+        return {row["seq"]: RecordedChange(row["seq"], row["key"], row["payload"]) for row in rows}
+
+    def dead_letters(self, org_id: str) -> dict[str, int]:
+        """How many of an organization's events were refused, by reason."""
+        statement = select(_DEAD_LETTER.c.reason, func.count().label("refused")).where(_DEAD_LETTER.c.org_id == org_id)
+        rows = self._rows(statement.group_by(_DEAD_LETTER.c.reason).order_by(_DEAD_LETTER.c.reason))
+        return {row["reason"]: row["refused"] for row in rows}
+
+    def _rows(self, statement: Select[Any]) -> list[Row]:
+        with self._engine.connect() as connection:
+            return list(connection.execute(statement).mappings())

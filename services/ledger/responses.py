@@ -1,0 +1,94 @@
+"""The shapes of the ledger's answers, for OpenAPI. The answers themselves are written without a second validation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from services.ledger.models import EntryColumns
+
+
+class Problem(BaseModel):
+    """An RFC 9457 problem with a stable code."""
+
+    type: str
+    title: str
+    status: int
+    code: str
+    detail: str
+
+
+class EventProblem(BaseModel):
+    """What is wrong with one event of a request."""
+
+    index: int = Field(description="Its place in the batch, from 0.")
+    field: str = Field(description="The path of the field; empty: the event as a whole.")
+    code: str
+    detail: str
+
+
+class UsageProblem(Problem):
+    """A refusal of usage events; nothing of the request was accepted."""
+
+    errors: list[EventProblem] = []
+
+
+class Accepted(BaseModel):
+    """How many events the broker has acknowledged."""
+
+    accepted: int
+
+
+class EntriesPage(BaseModel):
+    """One page of entries. Amounts are in mc, 10^-6 credit."""
+
+    entries: list[EntryColumns]
+    next_cursor: str | None = Field(description="Give it as `cursor` for the next page; null at the end.")
+
+
+class Sums(BaseModel):
+    """Sums over charges, reversals and corrections. Amounts are in mc."""
+
+    model_config = ConfigDict(extra="allow")
+
+    events: int
+    quantity: int
+    input_tokens: int
+    cached_input_tokens: int
+    output_tokens: int
+    list_mc: int
+    charged_mc: int
+    saved_mc: int
+    saved_percent: str | None = Field(description="Two decimals; null where nothing was listed.")
+
+
+class Summary(BaseModel):
+    """Groups in the order of their values, each with the values that it was grouped by; and the total."""
+
+    groups: list[Sums]
+    total: Sums
+
+
+class Receipt(BaseModel):
+    """Everything that an entry follows from, derived again."""
+
+    model_config = ConfigDict(extra="allow")
+
+    entry: EntryColumns
+    revisions: list[dict[str, Any]] = Field(description="Every entry of the same event, with what caused it.")
+    evidence: dict[str, Any] = Field(
+        description="Plan, keys looked at, rate card, arithmetic; `agrees` with the entry?"
+    )
+
+
+class Quote(BaseModel):
+    """Which key would apply, at what price, and why."""
+
+    model_config = ConfigDict(extra="allow")
+
+    key: dict[str, Any]
+    candidates: list[dict[str, Any]]
+    rate_card: dict[str, Any]
+    node_call: dict[str, Any]
+    token_usage: dict[str, Any]
