@@ -28,9 +28,14 @@ class Actor(NamedTuple):
     teams: Mapping[str, str]
     scopes: frozenset[str]
 
+    @property
+    def is_everywhere(self) -> bool:
+        """Whether the actor's token is good for every organization."""
+        return self.org_id == EVERY_ORGANIZATION
+
     def belongs_to(self, org_id: str) -> bool:
         """Whether the actor may act in this organization at all."""
-        return self.org_id in (org_id, EVERY_ORGANIZATION)
+        return self.is_everywhere or self.org_id == org_id
 
 
 class Action(Enum):

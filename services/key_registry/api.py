@@ -1,0 +1,236 @@
+"""The registry over HTTP (CONTRACT section 8): requests in, use cases called, refusals told as problems."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+import psycopg
+import sqlalchemy.exc
+from fastapi import APIRouter, Depends, FastAPI, Path, Query, Request, Response
+from fastapi.responses import JSONResponse
+from prometheus_client import CollectorRegistry
+
+from schemas.fields import Id
+from services.domain.resolution import Use
+from services.domain.scope import Plan, ScopeType
+from services.key_registry.api_models import (
+    PAGE_ITEMS_MAX,
+    CredentialDocument,
+    CredentialPageDocument,
+    CredentialRequest,
+    LabelRequest,
+    LeaseDocument,
+    LeaseRequest,
+    PlanDocument,
+    PlanRequest,
+    ProvidersDocument,
+    ResolutionDocument,
+    ResolveRequest,
+    credential_document,
+    decode_cursor,
+    lease_document,
+    page_document,
+    plan_document,
+    resolution_document,
+)
+from services.key_registry.errors import Code, Refusal
+from services.key_registry.handlers import cards, credentials, keys, plans
+from services.key_registry.handlers.credentials import NewCredential
+from services.key_registry.handlers.registry import Registry
+from services.key_registry.policy import Actor
+from services.key_registry.repository import CredentialFilter
+from services.runtime.logs import logger
+from services.runtime.problems import Problem, problem_response
+from services.runtime.tokens import Authenticated, TokenVerifier
+from services.runtime.web import ReadinessCheck, create_app
+
+_log = logger(__name__)
+
+BODY_BYTES_MAX = 64 * 1024
+
+_STATUS: Mapping[Code, int] = {
+    Code.NOT_FOUND: 404,
+    Code.FORBIDDEN: 403,
+    Code.INSUFFICIENT_SCOPE: 403,
+    Code.ORGANIZATION_FORBIDDEN: 403,
+    Code.INVALID_REQUEST: 422,
+    Code.PROVIDER_NOT_SUPPORTED: 422,
+    Code.PLAN_NOT_ENTITLED: 403,
+    Code.CREDENTIAL_EXISTS: 409,
+    Code.CREDENTIAL_OVERLAP: 409,
+    Code.ORGANIZATION_KEY_ENFORCED: 409,
+    Code.HISTORY_TOO_LONG: 409,
+    Code.CREDENTIAL_UNUSABLE: 503,
+}
+
+
+def _actor(caller: Authenticated) -> Actor:
+    return Actor(caller.sub, caller.org_id, caller.org_role, dict(caller.teams), caller.scopes)
+
+
+def _registry(request: Request) -> Registry:
+    registry: Registry = request.app.state.registry
+    return registry
+
+
+Who = Annotated[Actor, Depends(_actor)]
+Here = Annotated[Registry, Depends(_registry)]
+CredentialId = Annotated[Id, Path()]
+OrgId = Annotated[Id, Path()]
+
+router = APIRouter(prefix="/v1")
+
+
+@router.post("/credentials", status_code=201, tags=["credentials"], summary="Add a key")
+def add_credential(here: Here, who: Who, body: CredentialRequest, response: Response) -> CredentialDocument:
+    """Add an organization's, a team's or a person's key; it applies from now on."""
+    new = NewCredential(
+        org_id=_organization(who, body.org_id),
+        scope=body.scope.to_domain(),
+        provider=body.provider,
+        secret=body.api_key,
+        label=body.label,
+        effective_from=body.effective_from,
+    )
+    added = credential_document(credentials.add_credential(here, who, new))
+    response.headers["Location"] = f"/v1/credentials/{added.credential_id}"
+    return added
+
+
+@router.get("/credentials", tags=["credentials"], summary="List keys")
+def list_credentials(
+    here: Here,
+    who: Who,
+    org_id: Annotated[Id | None, Query(description="Needed where the token is good for every organization.")] = None,
+    scope_type: Annotated[ScopeType | None, Query()] = None,
+    scope_id: Annotated[Id | None, Query()] = None,
+    provider: Annotated[Id | None, Query()] = None,
+    status: Annotated[Literal["active", "revoked"] | None, Query()] = None,
+    cursor: Annotated[str | None, Query(max_length=64)] = None,
+    limit: Annotated[int, Query(ge=1, le=PAGE_ITEMS_MAX)] = 50,
+) -> CredentialPageDocument:
+    """What the caller may see, in the order in which it was added."""
+    wanted = CredentialFilter(_organization(who, org_id), scope_type, scope_id, provider, status)
+    page = credentials.list_credentials(here, who, wanted, after=_after(cursor), limit=limit)
+    return page_document(page)
+
+
+@router.get("/credentials/{credential_id}", tags=["credentials"], summary="Show a key")
+def get_credential(here: Here, who: Who, credential_id: CredentialId) -> CredentialDocument:
+    """Everything about a key but the key itself."""
+    return credential_document(credentials.get_credential(here, who, credential_id))
+
+
+@router.patch("/credentials/{credential_id}", tags=["credentials"], summary="Relabel a key")
+def relabel_credential(here: Here, who: Who, credential_id: CredentialId, body: LabelRequest) -> CredentialDocument:
+    """Change the label."""
+    return credential_document(credentials.relabel_credential(here, who, credential_id, body.label))
+
+
+@router.delete("/credentials/{credential_id}", status_code=204, tags=["credentials"], summary="Revoke a key")
+def revoke_credential(here: Here, who: Who, credential_id: CredentialId) -> None:
+    """End the key now and destroy it; its history remains."""
+    credentials.revoke_credential(here, who, credential_id)
+
+
+@router.post("/resolve", tags=["keys"], summary="Which key applies, and why")
+def resolve(here: Here, who: Who, body: ResolveRequest) -> ResolutionDocument:
+    """The answer for now or any other time; no secret."""
+    use = _use(who, body, body.at)
+    return resolution_document(keys.resolve_key(here, who, use, now=body.at is None))
+
+
+@router.post("/lease", tags=["keys"], summary="The key that applies, with its secret")
+def lease(here: Here, who: Who, body: LeaseRequest, response: Response) -> LeaseDocument:
+    """For runners: use the secret until ``expires_at``, keep it nowhere."""
+    leased = lease_document(keys.lease_key(here, who, _use(who, body, None)))
+    response.headers["Cache-Control"] = "no-store"
+    return leased
+
+
+@router.get("/providers", tags=["keys"], summary="The providers that take own keys")
+def providers(here: Here, _who: Who) -> ProvidersDocument:
+    """By the rate card in force."""
+    found = cards.list_providers(here)
+    return ProvidersDocument(providers=list(found.providers), rate_card=found.rate_card)
+
+
+@router.get("/organizations/{org_id}/plan", tags=["plans"], summary="The plan of an organization")
+def get_plan(here: Here, who: Who, org_id: OrgId) -> PlanDocument:
+    """The plan of now and the whole history."""
+    return plan_document(plans.get_plan(here, who, org_id))
+
+
+@router.put("/organizations/{org_id}/plan", tags=["plans"], summary="Put an organization on a plan")
+def set_plan(here: Here, who: Who, org_id: OrgId, body: PlanRequest) -> PlanDocument:
+    """From now on, or backdated in place of whatever stood after that time."""
+    return plan_document(plans.set_plan(here, who, org_id, Plan(body.plan), body.effective_from))
+
+
+def registry_app(
+    registry: Registry, tokens: TokenVerifier, metrics: CollectorRegistry, checks: Mapping[str, ReadinessCheck]
+) -> FastAPI:
+    """The web application of the key registry."""
+    app = create_app(
+        title="BYOK key registry",
+        description="Whose LLM key applies when; the keys themselves, encrypted; plans and providers.",
+        metrics=metrics,
+        checks=checks,
+        body_bytes_max=BODY_BYTES_MAX,
+    )
+    app.state.registry = registry
+    app.state.tokens = tokens
+    app.include_router(router)
+    app.add_exception_handler(Refusal, _refused)
+    for outage in (sqlalchemy.exc.OperationalError, sqlalchemy.exc.InterfaceError, sqlalchemy.exc.TimeoutError):
+        app.add_exception_handler(outage, _database_away)
+    app.add_exception_handler(psycopg.InterfaceError, _database_away)
+    return app
+
+
+def _refused(_request: Request, error: Exception) -> JSONResponse:
+    if not isinstance(error, Refusal):
+        raise error
+    return problem_response(_problem(error))
+
+
+def _problem(refusal: Refusal) -> Problem:
+    more: dict[str, Any] = {"errors": [{"field": refusal.field, "detail": refusal.detail}]} if refusal.field else {}
+    detail = f"The request is not valid: {refusal.field}" if refusal.code is Code.INVALID_REQUEST else refusal.detail
+    return Problem(_STATUS[refusal.code], refusal.code.value, detail, **more)
+
+
+def _database_away(_request: Request, error: Exception) -> JSONResponse:
+    _log.warning("database away", error=type(error).__name__)
+    return problem_response(
+        Problem(503, "database_unavailable", "The database is away; try again.", headers={"Retry-After": "2"})
+    )
+
+
+def _organization(actor: Actor, named: str | None) -> str:
+    """The organization a request is about: the token's own, or the one it names where the token is good for all."""
+    if named is not None:
+        return named
+    if actor.is_everywhere:
+        raise Refusal(Code.INVALID_REQUEST, "This token is good for every organization: name one.", field="org_id")
+    return actor.org_id
+
+
+def _use(actor: Actor, body: LeaseRequest, at: datetime | None) -> Use:
+    # Without a time of the caller's own, the database says what time it is.
+    return Use(
+        org_id=_organization(actor, body.org_id),
+        team_id=body.team_id,
+        user_id=body.user_id,
+        provider=body.provider,
+        at=at or datetime.now(UTC),
+    )
+
+
+def _after(cursor: str | None) -> int:
+    try:
+        return 0 if cursor is None else decode_cursor(cursor)
+    except ValueError:
+        raise Refusal(Code.INVALID_REQUEST, "This is not a cursor of ours.", field="cursor") from None

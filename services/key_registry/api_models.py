@@ -1,0 +1,259 @@
+"""The bodies of requests and answers. Whatever a request has beyond these fields is refused."""
+
+from __future__ import annotations
+
+import base64
+import re
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
+
+from schemas.fields import Id, Time
+from services.domain.masking import mask_text
+from services.domain.scope import Interval, Plan, PlanPeriod, Scope, ScopeType
+from services.key_registry.handlers.credentials import CredentialPage, CredentialView
+from services.key_registry.handlers.keys import Answer, Lease
+from services.key_registry.handlers.plans import PlanView
+
+PAGE_ITEMS_MAX = 200
+_API_KEY = re.compile(r"[\x21-\x7e]{8,4096}")
+
+
+def _api_key(value: SecretStr) -> SecretStr:
+    # No stripping: a key that was pasted with more than itself is more likely a mistake than meant.
+    if _API_KEY.fullmatch(value.get_secret_value()) is None:
+        raise ValueError("must be 8 to 4096 printable ASCII characters without spaces")
+    return value
+
+
+def _label(value: str) -> str:
+    if mask_text(value) != value:
+        raise ValueError("looks like a key; the key belongs into api_key")
+    return value
+
+
+ApiKey = Annotated[SecretStr, AfterValidator(_api_key)]
+Label = Annotated[
+    str, Field(strict=True, min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$"), AfterValidator(_label)
+]
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class ScopeBody(_Request):
+    """Whose key it is."""
+
+    type: Literal["organization", "team", "personal"]
+    id: Id = Field(description="The id of the organization, the team or the user.")
+
+    def to_domain(self) -> Scope:
+        """The same in the words of the domain."""
+        return Scope(ScopeType(self.type), self.id)
+
+
+class CredentialRequest(_Request):
+    """A key to be added."""
+
+    scope: ScopeBody
+    provider: Id
+    api_key: ApiKey
+    label: Label | None = None
+    org_id: Id | None = Field(None, description="Needed where the token is good for every organization.")
+    effective_from: Time | None = Field(None, description="Not in the future; needs the scope registry:backdate.")
+
+
+class LabelRequest(_Request):
+    """What can be changed about a credential."""
+
+    label: Label | None
+
+
+class PlanRequest(_Request):
+    """The plan to put an organization on."""
+
+    plan: Literal["free", "pro", "enterprise"]
+    effective_from: Time | None = Field(None, description="Not in the future; needs the scope registry:backdate.")
+
+
+class LeaseRequest(_Request):
+    """Who is about to use a model of which provider."""
+
+    org_id: Id | None = Field(None, description="Needed where the token is good for every organization.")
+    user_id: Id
+    team_id: Id | None = Field(None, description="Absent or null: the user's personal space.")
+    provider: Id
+
+
+class ResolveRequest(LeaseRequest):
+    """The same, at any time."""
+
+    at: Time | None = Field(None, description="Absent: now.")
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(frozen=True, populate_by_name=True, serialize_by_alias=True)
+
+
+class ScopeDocument(_Answer):
+    """Whose key it is."""
+
+    type: ScopeType
+    id: str
+
+
+class IntervalDocument(_Answer):
+    """Half-open ``[from, to)``; a ``to`` of null is open."""
+
+    from_: datetime = Field(alias="from")
+    to: datetime | None
+
+
+class PlanIntervalDocument(IntervalDocument):
+    """The plan that held in an interval."""
+
+    plan: Plan
+
+
+class CredentialDocument(_Answer):
+    """A credential. Hint and label are null for those who may only know that there is one."""
+
+    credential_id: str
+    org_id: str
+    scope: ScopeDocument
+    provider: str
+    label: str | None
+    hint: str | None
+    status: Literal["active", "revoked"]
+    active: list[IntervalDocument]
+    created_at: datetime
+
+
+class CredentialPageDocument(_Answer):
+    """Part of a list; ``next_cursor`` continues it, null at its end."""
+
+    items: list[CredentialDocument]
+    next_cursor: str | None
+
+
+class ProvidersDocument(_Answer):
+    """The providers that take own keys, by the rate card in force."""
+
+    providers: list[str]
+    rate_card: str
+
+
+class PlanDocument(_Answer):
+    """The plan of now and the whole history."""
+
+    org_id: str
+    plan: Plan
+    plans: list[PlanIntervalDocument]
+
+
+class ResolutionDocument(_Answer):
+    """Which key applies, and why. ``credential_id`` and ``scope`` are null for the platform's."""
+
+    org_id: str
+    provider: str
+    at: datetime
+    plan: Plan
+    source: Literal["byok", "platform"]
+    reason: str
+    credential_id: str | None
+    scope: ScopeDocument | None
+
+
+class LeaseDocument(ResolutionDocument):
+    """The same with the secret, to be used until ``expires_at``; for the platform's key ``secret`` is null."""
+
+    secret: str | None = Field(repr=False)
+    expires_at: datetime
+    ttl_seconds: int
+
+
+def credential_document(view: CredentialView) -> CredentialDocument:
+    """A credential as it is answered."""
+    return CredentialDocument(
+        credential_id=view.credential_id,
+        org_id=view.org_id,
+        scope=_scope(view.scope),
+        provider=view.provider,
+        label=view.label,
+        hint=view.hint,
+        status="active" if view.status == "active" else "revoked",
+        active=[IntervalDocument(**_bounds(interval)) for interval in view.active],
+        created_at=_utc(view.created_at),
+    )
+
+
+def page_document(page: CredentialPage) -> CredentialPageDocument:
+    """A page as it is answered."""
+    cursor = None if page.next_after is None else encode_cursor(page.next_after)
+    return CredentialPageDocument(items=[credential_document(item) for item in page.items], next_cursor=cursor)
+
+
+def plan_document(view: PlanView) -> PlanDocument:
+    """An organization's plans as they are answered."""
+    return PlanDocument(org_id=view.org_id, plan=view.plan, plans=[_plan_interval(period) for period in view.history])
+
+
+def resolution_document(answer: Answer) -> ResolutionDocument:
+    """An answer to "which key, and why"."""
+    return ResolutionDocument(**_resolution(answer))
+
+
+def lease_document(lease: Lease) -> LeaseDocument:
+    """A lease as it is answered: the one place where a secret leaves its mask."""
+    return LeaseDocument(
+        **_resolution(lease.answer),
+        secret=None if lease.secret is None else lease.secret.get_secret_value(),
+        expires_at=_utc(lease.expires_at),
+        ttl_seconds=int(lease.ttl.total_seconds()),
+    )
+
+
+def encode_cursor(after: int) -> str:
+    """Where a list goes on, as a string that nobody needs to read."""
+    return base64.urlsafe_b64encode(str(after).encode()).decode().rstrip("=")
+
+
+def decode_cursor(cursor: str) -> int:
+    """What ``encode_cursor`` was given. Raises ValueError."""
+    text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode("ascii")
+    after = int(text) if re.fullmatch(r"\d{1,18}", text) else -1
+    if after < 0 or encode_cursor(after) != cursor:
+        raise ValueError("not a cursor of ours")
+    return after
+
+
+def _resolution(answer: Answer) -> dict[str, Any]:
+    credential = answer.resolution.credential
+    return {
+        "org_id": answer.use.org_id,
+        "provider": answer.use.provider,
+        "at": _utc(answer.use.at),
+        "plan": answer.plan,
+        "source": answer.resolution.key_source.value,
+        "reason": answer.resolution.reason.value,
+        "credential_id": None if credential is None else credential.credential_id,
+        "scope": None if credential is None else _scope(credential.scope),
+    }
+
+
+def _scope(scope: Scope) -> ScopeDocument:
+    return ScopeDocument(type=scope.type, id=scope.id)
+
+
+def _plan_interval(period: PlanPeriod) -> PlanIntervalDocument:
+    return PlanIntervalDocument(plan=period.plan, **_bounds(period.interval))
+
+
+def _bounds(interval: Interval) -> dict[str, datetime | None]:
+    return {"from_": _utc(interval.start), "to": None if interval.end is None else _utc(interval.end)}
+
+
+def _utc(at: datetime) -> datetime:
+    return at.astimezone(UTC)

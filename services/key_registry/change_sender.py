@@ -1,0 +1,111 @@
+"""Puts registry changes on ``byok.registry-changes`` so that none can overtake another, and tells clusters apart."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from kafka import KafkaAdminClient, KafkaProducer
+from kafka.errors import KafkaError, KafkaTimeoutError
+
+from schemas.topics import REGISTRY_CHANGES
+from services.runtime.broker import create_topics
+
+# One record batch holds all that is sent at once, so a send must stay well below it.
+_BATCH_BYTES = 1024 * 1024
+SEND_BYTES_MAX = _BATCH_BYTES // 4
+_SLICE_SECONDS = 0.2
+
+
+class UnsentChange(NamedTuple):
+    """One change of the log as it goes onto the topic."""
+
+    seq: int
+    key: str
+    payload: bytes
+
+
+class SendInterrupted(Exception):
+    """A stop was asked for before the broker had acknowledged what was sent; it may or may not have been written."""
+
+
+class ChangeSender:
+    """One connection to a broker. After any KafkaError close it and open another."""
+
+    def __init__(self, bootstrap: str, *, timeout_seconds: float) -> None:
+        """Raises KafkaError when the broker cannot be reached."""
+        servers, timeout_ms = bootstrap.split(","), int(timeout_seconds * 1000)
+        self._bootstrap = bootstrap
+        self._timeout_ms = timeout_ms
+        self._producer: KafkaProducer | None = None
+        self._admin = KafkaAdminClient(
+            bootstrap_servers=servers, client_id="byok-registry-relay", request_timeout_ms=timeout_ms
+        )
+
+    def cluster_id(self) -> str:
+        """Which cluster answers now. Raises KafkaError."""
+        return str(self._admin.describe_cluster()["cluster_id"])
+
+    def prepare(self) -> None:
+        """Make the topic where it is missing: a broker that makes it by itself gives it too many partitions."""
+        create_topics(self._bootstrap, (REGISTRY_CHANGES,))
+
+    def send(self, changes: Sequence[UnsentChange], stop: threading.Event) -> None:
+        """Send ``changes``, of at most SEND_BYTES_MAX together unless it is one alone, and wait for all of them.
+
+        They go as one record batch, which a broker writes whole or not at all, so within it no hole can come about;
+        and nothing more is sent before it is acknowledged. Raises KafkaError, or SendInterrupted on ``stop``.
+        """
+        producer = self._producer = self._producer or self._open_producer()
+        futures = [
+            producer.send(REGISTRY_CHANGES.name, key=change.key.encode(), value=change.payload, partition=0)
+            for change in changes
+        ]
+        deadline = time.monotonic() + self._timeout_ms / 1000
+        while not all(future.is_done for future in futures):
+            if stop.is_set():
+                raise SendInterrupted
+            if time.monotonic() > deadline:
+                raise KafkaTimeoutError("the broker did not acknowledge in time")
+            try:
+                producer.flush(timeout=_SLICE_SECONDS)
+            except KafkaTimeoutError:
+                continue
+        for future in futures:
+            future.get(timeout=0)
+
+    def close(self) -> None:
+        """Give up whatever is not acknowledged."""
+        if self._producer is not None:
+            self._close(self._producer)
+        self._close(self._admin)
+
+    def _open_producer(self) -> KafkaProducer:
+        return KafkaProducer(
+            bootstrap_servers=self._bootstrap.split(","),
+            client_id="byok-registry-relay",
+            acks="all",
+            enable_idempotence=True,
+            max_in_flight_requests_per_connection=1,
+            compression_type="gzip",
+            # So long that a batch leaves when it is flushed, never when half of it is there.
+            linger_ms=self._timeout_ms,
+            batch_size=_BATCH_BYTES,
+            max_request_size=2 * _BATCH_BYTES,
+            max_block_ms=self._timeout_ms,
+            delivery_timeout_ms=3 * self._timeout_ms,
+            request_timeout_ms=self._timeout_ms,
+        )
+
+    @staticmethod
+    def _close(client: KafkaProducer | KafkaAdminClient) -> None:
+        try:
+            if isinstance(client, KafkaProducer):
+                client.close(timeout=0)
+            else:
+                client.close()
+        except (KafkaError, OSError):
+            # It was of no use any more.
+            return

@@ -1,0 +1,105 @@
+"""The key registry as a process: its parts put together, started and stopped."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import FrameType
+
+import psycopg.errors
+import sqlalchemy.exc
+from sqlalchemy import text
+
+from services.key_registry.api import registry_app
+from services.key_registry.encryption import load_keyring
+from services.key_registry.handlers.cards import RateCardConflict, publish_rate_card
+from services.key_registry.handlers.registry import Registry
+from services.key_registry.metrics import registry_metrics
+from services.key_registry.migrations import newest_revision
+from services.key_registry.outbox_relay import OutboxRelay
+from services.key_registry.rate_cards import packaged_cards
+from services.key_registry.sessions import Sessions, open_engine, sessions_on
+from services.runtime.backoff import delays
+from services.runtime.logs import configure_logs, logger
+from services.runtime.settings import Settings, SettingsError
+from services.runtime.tokens import TokenVerifier
+from services.runtime.web import ReadinessCheck, server
+
+_log = logger(__name__)
+
+
+def run(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT. Raises SettingsError when it cannot start, and says what to do."""
+    configure_logs(settings.log_level, "key_registry")
+    stop = threading.Event()
+    # uvicorn raises the signal again when it is done; then it must not end us before we have cleaned up.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _setter(stop))
+    engine = open_engine(settings.required("registry_dsn"))
+    try:
+        registry = Registry(sessions_on(engine), load_keyring(Path(settings.required("kek_file"))))
+        tokens, relay = TokenVerifier(settings), OutboxRelay(settings)
+        publish_packaged_cards(registry, stop)
+        if stop.is_set():
+            return
+        app = registry_app(registry, tokens, registry_metrics(registry.sessions), readiness(registry, relay))
+        relay.start()
+        try:
+            server(app, settings.host, settings.registry_port).run()
+        finally:
+            relay.stop()
+    finally:
+        engine.dispose()
+
+
+def publish_packaged_cards(registry: Registry, stop: threading.Event) -> None:
+    """Publish the cards that ship with us, once the database is there, unless ``stop`` comes first.
+
+    Raises SettingsError where the database is not migrated, or holds a card of the same name that says something else.
+    """
+    for delay in delays():
+        try:
+            for document in packaged_cards():
+                publish_rate_card(registry, document)
+        except sqlalchemy.exc.OperationalError as error:
+            _log.warning("waiting for the database", error=type(error.orig).__name__)
+        except sqlalchemy.exc.ProgrammingError as error:
+            raise SettingsError(_refused_by_database(error)) from None
+        except RateCardConflict as error:
+            raise SettingsError(f"the packaged rate cards do not fit this database: {error}") from None
+        else:
+            return
+        if stop.wait(delay):
+            return
+
+
+def readiness(registry: Registry, relay: OutboxRelay) -> Mapping[str, ReadinessCheck]:
+    """What must hold before the service can do its work. An outage of the broker later on does not end that."""
+    needed = newest_revision()
+    return {"database": lambda: _database_problem(registry.sessions, needed), "outbox": relay.unready}
+
+
+def _database_problem(sessions: Sessions, needed: str) -> str | None:
+    try:
+        with sessions.begin() as session:
+            found = session.connection().execute(text("SELECT version_num FROM registry.alembic_version")).scalar()
+    except (sqlalchemy.exc.DBAPIError, sqlalchemy.exc.TimeoutError) as error:
+        return f"the database cannot be read ({type(error).__name__})"
+    if found is None or found < needed:
+        return f"the database is at revision {found}, {needed} is needed; run byok db upgrade"
+    return None
+
+
+def _refused_by_database(error: sqlalchemy.exc.ProgrammingError) -> str:
+    if isinstance(error.orig, (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName)):
+        return "the registry database is not migrated; run byok db upgrade"
+    return f"the registry database refuses its service: {type(error.orig).__name__}; run byok db upgrade"
+
+
+def _setter(stop: threading.Event) -> Callable[[int, FrameType | None], None]:
+    def handle(_number: int, _frame: FrameType | None) -> None:
+        stop.set()
+
+    return handle
