@@ -9,7 +9,7 @@ import importlib
 
 import typer
 
-from services.cli import token, up
+from services.cli import db, token, up
 from services.cli.usage import publish
 
 app = typer.Typer(
@@ -25,6 +25,10 @@ app.command()(token.token)
 usage = typer.Typer(help="Usage events.", no_args_is_help=True)
 usage.command()(publish.publish)
 app.add_typer(usage, name="usage")
+
+database = typer.Typer(help="The databases' schemas.", no_args_is_help=True)
+database.command()(db.upgrade)
+app.add_typer(database, name="db")
 
 
 @app.command()

@@ -65,7 +65,9 @@ CREATE TABLE ledger.entry (
   source_index int,
   UNIQUE (org_id, event_source, event_id, revision, kind),
   CONSTRAINT list_is_charged_plus_saved CHECK (list_mc = charged_mc + saved_mc),
-  CONSTRAINT revision_0_is_the_charge CHECK ((kind = 'charge') = (revision = 0) AND (kind = 'charge') = (adjusts IS NULL)),
+  CONSTRAINT revision_0_is_the_charge CHECK (
+    (kind = 'charge') = (revision = 0) AND (kind = 'charge') = (adjusts IS NULL)
+  ),
   CONSTRAINT own_key_is_named CHECK (
     (key_source = 'byok') = (byok_scope IS NOT NULL) AND (key_source = 'byok') = (credential_id IS NOT NULL)
   ),

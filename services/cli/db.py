@@ -1,0 +1,29 @@
+"""`byok db upgrade`: both databases to the newest schema, as the owners of their tables."""
+
+from __future__ import annotations
+
+import typer
+
+
+def upgrade() -> None:
+    """Bring the databases named by BYOK_LEDGER_ADMIN_DSN and BYOK_REGISTRY_ADMIN_DSN to the newest schema."""
+    import psycopg  # imported here, so that `byok --help` answers at once
+
+    from services.key_registry.migrations import upgrade as upgrade_registry
+    from services.ledger.migrations import upgrade as upgrade_ledger
+    from services.runtime.settings import SettingsError, load_settings
+
+    try:
+        settings = load_settings()
+        if settings.ledger_admin_dsn is None and settings.registry_admin_dsn is None:
+            raise SettingsError("set BYOK_LEDGER_ADMIN_DSN, BYOK_REGISTRY_ADMIN_DSN or both to the owners of the tables")
+        for name, run in (("ledger", upgrade_ledger), ("registry", upgrade_registry)):
+            if getattr(settings, f"{name}_admin_dsn") is not None:
+                run(settings.required(f"{name}_admin_dsn"))
+                typer.echo(f"{name}: at the newest schema", err=True)
+    except SettingsError as error:
+        typer.echo(f"byok: {error}", err=True)
+        raise typer.Exit(2) from None
+    except psycopg.OperationalError as error:
+        typer.echo(f"byok: the database cannot be reached: {error}", err=True)
+        raise typer.Exit(1) from None
