@@ -16,7 +16,7 @@ def upgrade() -> None:
     try:
         settings = load_settings()
         if settings.ledger_admin_dsn is None and settings.registry_admin_dsn is None:
-            raise SettingsError("set BYOK_LEDGER_ADMIN_DSN, BYOK_REGISTRY_ADMIN_DSN or both to the owners of the tables")
+            settings.required("ledger_admin_dsn")
         for name, run in (("ledger", upgrade_ledger), ("registry", upgrade_registry)):
             if getattr(settings, f"{name}_admin_dsn") is not None:
                 run(settings.required(f"{name}_admin_dsn"))
