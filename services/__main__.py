@@ -10,6 +10,7 @@ import importlib
 import typer
 
 from services.cli import db, token, up
+from services.cli.demo.run import demo
 from services.cli.usage import publish
 
 app = typer.Typer(
@@ -20,6 +21,7 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
 )
 app.command()(up.up)
+app.command()(demo)
 app.command()(token.token)
 
 usage = typer.Typer(help="Usage events.", no_args_is_help=True)
