@@ -1,0 +1,73 @@
+# Needs GNU make and Python 3.11 to 3.14 with venv and pip; everything else comes into .venv by itself.
+
+# Another interpreter: make setup PYTHON=/path/to/python3.13
+PYTHON ?=
+# How many tests run side by side; 0: one after the other, in this process.
+TEST_WORKERS ?= 2
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PYTEST = $(BIN)/pytest -n $(TEST_WORKERS) --dist loadfile
+
+# Only these are measured: the core and the wire contracts must be covered whole, branch by branch.
+COVERAGE_TESTS = $(wildcard tests/unit tests/property tests/contract)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo up test test-all check format bench lock clean
+
+help: ## Show this help
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## Make .venv with everything, .venv/bin/byok included; quick when nothing changed
+
+$(STAMP): requirements.lock pyproject.toml
+	@python=$$(deploy/find-python $(PYTHON)) || exit 1; \
+	if ! $(BIN)/python -c 'import pip' 2>/dev/null; then \
+	  echo "Making $(VENV) with $$python ..."; "$$python" -m venv --clear $(VENV) || exit 1; \
+	fi
+	@echo "Installing from requirements.lock ..."
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+	@echo "Ready: $(BIN)/byok"
+
+demo: setup ## A simulated company on a seeded workload, the savings shown; ends by itself
+	@$(BIN)/byok demo
+
+up: setup ## The whole stack on this machine, until Ctrl-C
+	@$(BIN)/byok up
+
+test: setup ## All tests but the slow ones; under 5 minutes on 2 cores
+	$(PYTEST) -m "not slow"
+
+test-all: setup ## All tests; says of those it skips what they need
+	$(PYTEST)
+
+check: setup ## Format, lint, types, layers, exported schemas, and full coverage of the core
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m schemas.export --check
+	$(PYTEST) $(COVERAGE_TESTS) -m "not slow" --cov --cov-report=term-missing --cov-fail-under=100
+
+format: setup ## Put the code into shape
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: setup ## The measured claims of the README, measured here
+	@set -e; for benchmark in $(sort $(wildcard benchmarks/bench_*.py)); do \
+	  echo "== $$benchmark"; $(BIN)/python $$benchmark; \
+	done
+
+lock: ## Resolve the dependencies anew into requirements.lock (needs uv: pip install uv)
+	@command -v uv >/dev/null || { echo "make lock needs uv: pip install uv" >&2; exit 1; }
+	@# editables is what hatchling needs for `pip install -e`, and says so only while it builds.
+	@echo 'editables>=0.5' | uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	  --all-extras --no-emit-index-url --no-annotate --custom-compile-command "make lock" \
+	  --output-file requirements.lock pyproject.toml -
+
+clean: ## Remove what can be made again; .byok, the data of `make up`, stays
+	rm -rf $(VENV) .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis dist build
+	find benchmarks schemas services tests -name __pycache__ -type d -prune -exec rm -rf {} +
