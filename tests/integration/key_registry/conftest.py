@@ -1,0 +1,169 @@
+"""A real PostgreSQL, real brokers and signed tokens for the tests of the key registry."""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import psycopg
+import pytest
+from fastapi.testclient import TestClient
+from pydantic import SecretStr
+
+from services.cli.dev_tokens import create_signing_key, sign_token, token_claims
+from services.cli.embedded.databases import LOGIN_ROLES, prepare_databases
+from services.cli.embedded.postgres import Postgres
+from services.cli.endpoints import Ports
+from services.cli.processes import StopSwitch, Supervisor
+from services.key_registry.api import registry_app
+from services.key_registry.encryption import load_keyring
+from services.key_registry.handlers.cards import publish_rate_card
+from services.key_registry.handlers.registry import Registry
+from services.key_registry.metrics import registry_metrics
+from services.key_registry.migrations import upgrade
+from services.key_registry.rate_cards import packaged_cards
+from services.key_registry.sessions import open_engine, sessions_on
+from services.runtime.settings import Settings
+from services.runtime.tokens import TokenVerifier
+
+PASSWORDS = {role: f"of-{role}" for role in LOGIN_ROLES}
+_numbers = itertools.count(1)
+
+
+class Database(NamedTuple):
+    """One migrated registry database: as its owner, and as the service."""
+
+    admin_dsn: str
+    dsn: str
+
+    def rows(self, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
+        """What a statement finds, seen by the owner."""
+        with psycopg.connect(self.admin_dsn, autocommit=True) as connection:
+            return connection.execute(statement, parameters).fetchall()
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Postgres, int]]:
+    folder, port = tmp_path_factory.mktemp("registry-postgres"), Ports.free_block().postgres
+    supervisor = Supervisor(folder, StopSwitch())
+    server = Postgres(folder / "postgres", port, "made-up", dict(os.environ))
+    deadline = time.monotonic() + 60
+    try:
+        server.initialize(supervisor, deadline)
+        child = supervisor.start(server.program())
+        supervisor.wait_until(server.answers, deadline, lambda: child.report("does not answer"))
+        with server.connect() as admin:
+            prepare_databases(admin, PASSWORDS)
+        yield server, port
+    finally:
+        supervisor.stop()
+        server.close()
+
+
+@pytest.fixture(scope="session")
+def new_database(postgres: tuple[Postgres, int]) -> Callable[[], Database]:
+    """Makes an empty, migrated database."""
+    server, port = postgres
+
+    def make() -> Database:
+        name = f"registry_{next(_numbers)}"
+        with server.connect() as admin:
+            admin.execute(f"CREATE DATABASE {name} OWNER registry_owner")
+        owner, service = (
+            f"postgresql://{role}:{PASSWORDS[role]}@127.0.0.1:{port}/{name}"
+            for role in ("registry_owner", "registry_service")
+        )
+        upgrade(owner)
+        return Database(owner, service)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def database(new_database: Callable[[], Database]) -> Database:
+    return new_database()
+
+
+class Tokens:
+    """Tokens of people and services, signed with a key of the test."""
+
+    def __init__(self, folder: Path) -> None:
+        self.files = create_signing_key(folder)
+
+    def sign(self, subject: str, org_id: str, scope: str = "", **claims: object) -> dict[str, str]:
+        """The headers of a request by that caller."""
+        made = token_claims(subject, scope, issued_at=datetime.now(UTC), lifetime=timedelta(hours=1), org_id=org_id)
+        return {"Authorization": f"Bearer {sign_token(self.files.key_file, made | claims)}"}
+
+    def person(self, user: str, org_id: str, role: str = "member", **teams: str) -> dict[str, str]:
+        """A member or admin of an organization, with roles in teams."""
+        return self.sign(user, org_id, org_role=role, teams=teams)
+
+    def service(self, scope: str, org_id: str = "*") -> dict[str, str]:
+        """A program with these scopes."""
+        return self.sign("some-service", org_id, scope)
+
+
+@pytest.fixture(scope="session")
+def tokens(tmp_path_factory: pytest.TempPathFactory) -> Tokens:
+    return Tokens(tmp_path_factory.mktemp("tokens"))
+
+
+def write_keyring(path: Path, active: str = "kek-1", *ids: str) -> Path:
+    """A keyring file whose keys follow from their ids."""
+    keys = {name: base64.b64encode(name.encode().ljust(32, b".")).decode() for name in {active, *ids}}
+    path.write_text(json.dumps({"active": active, "keys": keys}))
+    path.chmod(0o600)
+    return path
+
+
+@pytest.fixture(scope="session")
+def kek_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_keyring(tmp_path_factory.mktemp("kek") / "kek.json")
+
+
+@pytest.fixture(scope="session")
+def settings_for(tokens: Tokens, kek_file: Path) -> Callable[..., Settings]:
+    """The settings of a registry on a database."""
+
+    def make(database: Database, **more: Any) -> Settings:
+        return Settings(
+            registry_dsn=SecretStr(database.dsn),
+            kek_file=kek_file,
+            jwt_jwks_file=tokens.files.jwks_file,
+            **more,
+        )
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def registry(database: Database, kek_file: Path) -> Iterator[Registry]:
+    """The use cases on the module's database, with both packaged cards published."""
+    engine = open_engine(database.dsn)
+    registry = Registry(sessions_on(engine), load_keyring(kek_file))
+    for document in packaged_cards():
+        publish_rate_card(registry, document)
+    yield registry
+    engine.dispose()
+
+
+@pytest.fixture(scope="module")
+def client(registry: Registry, database: Database, settings_for: Callable[..., Settings]) -> TestClient:
+    """The real application, without a server around it."""
+    verifier = TokenVerifier(settings_for(database))
+    app = registry_app(registry, verifier, registry_metrics(registry.sessions), {})
+    return TestClient(app, raise_server_exceptions=False)
+
+
+@pytest.fixture
+def org() -> str:
+    """An organization of the test's own."""
+    return f"org-{next(_numbers)}"
