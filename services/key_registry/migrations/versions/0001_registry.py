@@ -76,7 +76,6 @@ CREATE TABLE registry.credential_interval (
   )
 );
 CREATE INDEX interval_by_credential ON registry.credential_interval (credential_id);
-CREATE UNIQUE INDEX one_open_interval_in_a_slot ON registry.credential_interval (slot_id) WHERE active_to IS NULL;
 
 -- Encrypted keys. A destroyed one keeps its row and loses everything from which the key could be had.
 CREATE TABLE registry.secret_version (
