@@ -1,0 +1,322 @@
+"""Usage events over HTTP: all or nothing, acknowledged only once the broker has them, byte for byte."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+import time
+
+import pytest
+from fastapi.testclient import TestClient
+from kafka import KafkaConsumer, TopicPartition
+
+from services.ledger.ingest import RECORD_BYTES_MAX
+from services.ledger.main import build_app
+
+URL = "/v1/usage-events"
+JSON = {"Content-Type": "application/json"}
+
+
+def event(event_id="e1", org_id="acme", event_type="usage.node_call.v1", **data):
+    return {
+        "specversion": "1.0",
+        "id": event_id,
+        "source": "runner/1",
+        "type": event_type,
+        "time": "2026-05-01T12:00:00Z",
+        "data": {"org_id": org_id, "user_id": "ann", "node": "ask_ai", "provider": "openai", "model": "m", **data},
+    }
+
+
+@pytest.fixture
+def topic(stack):
+    """What was written since the test began: ``topic(n)`` waits for n records."""
+    consumer = KafkaConsumer(bootstrap_servers=stack.ports.address("kafka"), enable_auto_commit=False)
+    partitions = [TopicPartition("byok.usage-events", number) for number in range(12)]
+    consumer.assign(partitions)
+    consumer.seek_to_beginning()
+    before = _drain(consumer)
+
+    def written(count):
+        records = []
+        deadline = time.monotonic() + 10
+        while len(records) < count and time.monotonic() < deadline:
+            records += _records(consumer.poll(timeout_ms=200))
+        records += _drain(consumer)
+        assert len(records) == count
+        return records
+
+    assert before is not None
+    yield written
+    consumer.close()
+
+
+def _records(polled):
+    return [record for records in polled.values() for record in records]
+
+
+def _drain(consumer):
+    """Everything there is, until two polls in a row bring nothing."""
+    records, empty = [], 0
+    while empty < 2:
+        more = _records(consumer.poll(timeout_ms=200))
+        records += more
+        empty = 0 if more else empty + 1
+    return records
+
+
+@pytest.fixture
+def runner(bearer):
+    return bearer("runner", scope="usage:write") | JSON
+
+
+@pytest.mark.parametrize(
+    "media_type",
+    ["application/json", "application/cloudevents+json; charset=utf-8", "application/cloudevents-batch+json"],
+)
+def test_a_single_event_arrives_as_it_was_sent(client, runner, topic, media_type):
+    # Spaces, an unknown field, a big number and letters beyond ASCII: bytes that a second encoding would change.
+    body = json.dumps(event(note="größe", big=10**40), ensure_ascii=False, indent=1).encode() + b"\n"
+    response = client.post(URL, content=body, headers=runner | {"Content-Type": media_type})
+    assert (response.status_code, response.json()) == (202, {"accepted": 1})
+    (record,) = topic(1)
+    assert (record.key, record.value) == (b"acme", body)
+
+
+def test_a_batch_of_one_organization_is_one_record_as_it_was_sent(client, runner, topic):
+    body = json.dumps([event(f"e{n}") for n in range(1_000)]).encode()
+    assert client.post(URL, content=body, headers=runner).json() == {"accepted": 1_000}
+    (record,) = topic(1)
+    assert (record.key, record.value) == (b"acme", body)
+
+
+def test_each_organization_gets_one_record_with_its_events_in_order(client, runner, topic):
+    sent = [event(f"e{n}", org_id=f"org-{n % 3}", note="ö", odd=1.50) for n in range(11)]
+    body = json.dumps(sent, ensure_ascii=False, indent=2).replace("1.5", "1.50").encode()
+    assert client.post(URL, content=body, headers=runner).status_code == 202
+    records = {record.key.decode(): record.value for record in topic(3)}
+    for org_id, value in records.items():
+        assert json.loads(value) == [one for one in sent if one["data"]["org_id"] == org_id]
+        # Each event keeps its very bytes.
+        assert b'"odd": 1.50' in value
+        assert "ö".encode() in value
+
+
+def test_a_batch_too_large_for_one_record_is_split_in_order(client, runner, topic):
+    sent = [event(f"e{n}", note="x" * 30_000) for n in range(80)]
+    assert client.post(URL, content=json.dumps(sent).encode(), headers=runner).json() == {"accepted": 80}
+    records = sorted(topic(3), key=lambda record: record.offset)
+    assert len({record.partition for record in records}) == 1
+    assert all(len(record.value) <= RECORD_BYTES_MAX for record in records)
+    assert [one for record in records for one in json.loads(record.value)] == sent
+
+
+def test_an_event_too_large_for_a_record_is_refused(client, runner, topic):
+    body = json.dumps([event("small"), event("large", note="x" * 1_000_000)]).encode()
+    response = client.post(URL, content=body, headers=runner)
+    assert (response.status_code, response.json()["code"]) == (422, "invalid_event")
+    assert response.json()["errors"][0]["index"] == 1
+    assert topic(0) == []
+
+
+DEEP = b"[" * 100_000 + b"]" * 100_000
+NESTED = json.dumps(event()).encode()[:-2] + b', "x": ' + b"[" * 900 + b"]" * 900 + b"}}"
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        (b"", 400, "malformed_json"),
+        (b"{", 400, "malformed_json"),
+        (b"\xff\xfe", 400, "malformed_json"),
+        (b'{"a": NaN}', 400, "malformed_json"),
+        (b'{"a": Infinity}', 400, "malformed_json"),
+        (json.dumps(event("\ud800")).encode(), 400, "malformed_json"),
+        (DEEP, 400, "malformed_json"),
+        (b"[]", 422, "invalid_event"),
+        (b"1", 422, "invalid_event"),
+        (b"null", 422, "invalid_event"),
+        (b'"text"', 422, "invalid_event"),
+        (b"[[]]", 422, "invalid_event"),
+        (b'{"type": 5}', 422, "invalid_event"),
+        (json.dumps(event(event_type="usage.other.v1")).encode(), 422, "unsupported_type"),
+        (json.dumps(event(calls=0)).encode(), 422, "invalid_event"),
+        (json.dumps(event(calls=10**30)).encode(), 422, "invalid_event"),
+        (json.dumps(event(calls=1.0)).encode(), 422, "invalid_event"),
+        (json.dumps(event(user_id="a\u0000b")).encode(), 422, "invalid_event"),
+        (json.dumps([event()] * 1_001).encode(), 413, "batch_too_large"),
+        (b" " * (4 * 1024 * 1024 + 1), 413, "request_too_large"),
+    ],
+)
+def test_what_is_refused_is_a_problem_with_a_stable_code(client, runner, body, status, code):
+    response = client.post(URL, content=body, headers=runner)
+    assert (response.status_code, response.json()["code"]) == (status, code)
+    assert response.headers["content-type"] == "application/problem+json"
+
+
+def test_deep_nesting_in_an_unused_field_is_never_an_error_of_ours(client, runner):
+    many = b"[" + NESTED + b"," + NESTED.replace(b"acme", b"other") + b"]"
+    for body in (NESTED, many):
+        assert client.post(URL, content=body, headers=runner).status_code in (202, 400)
+
+
+def test_one_bad_event_refuses_the_request_and_says_where_without_an_echo(client, runner, topic):
+    canary = "sk-proj-canary0123456789abcdef"
+    sent = [
+        event("good"),
+        event("e1", calls=canary),
+        event("e2", event_type=canary),
+        event("e3", credential={"source": canary}),
+        event("e4", credential={"source": "byok"}),
+        canary,
+    ]
+    response = client.post(URL, json=sent, headers=runner)
+    problem = response.json()
+    assert (response.status_code, problem["code"]) == (422, "invalid_event")
+    assert [(error["index"], error["field"], error["code"]) for error in problem["errors"]] == [
+        (1, "data.calls", "invalid_event"),
+        (2, "type", "unsupported_type"),
+        (3, "data.credential", "invalid_event"),
+        (4, "data.credential.credential_id", "invalid_event"),
+        (5, "", "invalid_event"),
+    ]
+    assert "canary" not in response.text
+    assert topic(0) == []
+
+
+def test_the_code_is_that_of_the_first_bad_event(client, runner):
+    response = client.post(URL, json=[event("a", event_type="x"), event("b", calls=0)], headers=runner)
+    assert response.json()["code"] == "unsupported_type"
+
+
+def test_a_token_is_held_to_its_scope_and_organization(client, bearer, topic):
+    def answer(headers, *events):
+        response = client.post(URL, json=list(events), headers=headers | JSON)
+        return response.status_code, response.json().get("code")
+
+    assert answer({}, event()) == (401, "unauthenticated")
+    assert answer(bearer(scope="ledger:read"), event()) == (403, "insufficient_scope")
+    own = bearer(scope="usage:write", org_id="acme")
+    # Nothing of a mixed request is accepted.
+    assert answer(own, event("a"), event("b", org_id="other")) == (403, "organization_forbidden")
+    assert topic(0) == []
+    assert answer(own, event("a")) == (202, None)
+    assert len(topic(1)) == 1
+
+
+def test_other_media_types_are_415(client, runner):
+    for media_type in ("text/plain", "application/x-www-form-urlencoded", ""):
+        response = client.post(URL, content=b"{}", headers=runner | {"Content-Type": media_type})
+        assert (response.status_code, response.json()["code"]) == (415, "unsupported_media_type")
+
+
+class Proxy:
+    """A TCP proxy before the broker, which an outage can be made with: it stops forwarding, and starts again."""
+
+    def __init__(self, target):
+        self.target = target
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self.listener.getsockname()[1]
+        self.open = True
+        self.pairs = []
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self):
+        while True:
+            try:
+                near, _ = self.listener.accept()
+            except OSError:
+                return
+            if not self.open:
+                near.close()
+                continue
+            far = socket.create_connection(("127.0.0.1", self.target))
+            self.pairs += [near, far]
+            for source, sink in ((near, far), (far, near)):
+                threading.Thread(target=self._pump, args=(source, sink), daemon=True).start()
+
+    def _pump(self, source, sink):
+        try:
+            while data := source.recv(65_536):
+                sink.sendall(data)
+        except OSError:
+            pass
+        for end in (source, sink):
+            end.close()
+
+    def cut(self):
+        self.open = False
+        for end in self.pairs:
+            try:
+                end.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                continue
+
+    def close(self):
+        self.cut()
+        self.listener.close()
+
+
+@pytest.fixture
+def fragile(stack, tmp_path):
+    """A broker of its own behind a proxy, because the broker tells its clients the address to come back to."""
+    import os
+
+    from services.cli.children import listens
+    from services.cli.embedded.broker import broker_program
+    from services.cli.endpoints import Ports
+    from services.cli.processes import StopSwitch, Supervisor
+    from services.runtime.broker import create_topics
+
+    port = Ports.free_block().kafka
+    proxy = Proxy(port)
+    program = broker_program(port, tmp_path, dict(os.environ))
+    # It advertises the proxy.
+    command = list(program.command)
+    place = command.index("--kafka-advertised-listener-url") + 1
+    command[place] = f"tcp://127.0.0.1:{proxy.port}"
+    from dataclasses import replace
+
+    supervisor = Supervisor(tmp_path, StopSwitch())
+    broker = supervisor.start(replace(program, command=tuple(command)))
+    supervisor.wait_until(lambda: listens(port), time.monotonic() + 20, lambda: broker.report("does not answer"))
+    create_topics(f"127.0.0.1:{proxy.port}")
+    yield proxy
+    proxy.close()
+    supervisor.stop()
+
+
+def test_a_broker_that_is_away_is_503_in_bounded_time_and_comes_back(stack, database, fragile, bearer):
+    headers = bearer(scope="usage:write") | JSON
+    app = build_app(stack.settings(database, kafka_bootstrap=f"127.0.0.1:{fragile.port}"))
+    with TestClient(app) as client:
+        assert client.post(URL, json=event("before"), headers=headers).status_code == 202
+        fragile.cut()
+        began = time.monotonic()
+        response = client.post(URL, json=[event("during")], headers=headers)
+        assert time.monotonic() - began < 10
+        assert (response.status_code, response.json()["code"]) == (503, "broker_unavailable")
+        assert int(response.headers["Retry-After"]) > 0
+        assert "same ids" in response.json()["detail"]
+        assert "canary" not in response.text
+        fragile.open = True
+        deadline = time.monotonic() + 30
+        while client.post(URL, json=[event("during")], headers=headers).status_code != 202:
+            assert time.monotonic() < deadline, "it did not recover"
+
+
+def test_without_any_broker_the_service_starts_says_so_and_goes_on_answering(stack, database, bearer):
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        port = unused.getsockname()[1]
+    app = build_app(stack.settings(database, kafka_bootstrap=f"127.0.0.1:{port}"))
+    with TestClient(app) as client:
+        ready = client.get("/readyz")
+        assert ready.status_code == 503
+        assert set(ready.json()["missing"]) == {"broker"}
+        began = time.monotonic()
+        response = client.post(URL, json=event(), headers=bearer(scope="usage:write") | JSON)
+        assert (response.status_code, response.json()["code"]) == (503, "broker_unavailable")
+        assert time.monotonic() - began < 10
+        headers = bearer(scope="ledger:read")
+        assert client.get("/v1/organizations/acme/entries", headers=headers).status_code == 200

@@ -1,0 +1,185 @@
+"""Metrics equal the committed totals, conservation notices what is missing, and readiness tells the truth."""
+
+from __future__ import annotations
+
+import pytest
+from fastapi.testclient import TestClient
+from prometheus_client.parser import text_string_to_metric_families
+
+from services.ledger.conservation import ConservationWatch
+from services.ledger.database import open_engine
+from services.ledger.main import build_app
+from services.ledger.metrics import LedgerCollector, ledger_metrics
+
+
+def samples(text):
+    return {
+        (sample.name, tuple(sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+@pytest.fixture
+def engine(stack, database):
+    engine = open_engine(stack.dsn("ledger_service", database))
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture
+def watch(engine):
+    return ConservationWatch(engine, "byok.usage-events")
+
+
+def test_totals_are_summed_over_shards_under_the_names_of_the_contract(client, books):
+    books.metric("usage_events", 3, shard=0, event_type="usage.node_call.v1", outcome="recorded")
+    books.metric("usage_events", 4, shard=7, event_type="usage.node_call.v1", outcome="recorded")
+    books.metric("usage_events", 1, event_type="other", outcome="dead_letter")
+    priced = {"event_type": "usage.token_usage.v1", "provider": "openai", "key_source": "byok", "byok_scope": "team"}
+    for name, value in (("list_mc", 3_500_000), ("charged_mc", 1_000_001), ("saved_mc", 2_499_999)):
+        books.metric(name, value, **priced)
+    books.metric("list_mc", 5, event_type="usage.tool_call.v1", provider="", key_source="none", byok_scope="")
+    books.metric("dead_letters", 2, reason="invalid_event")
+    books.metric("credential_flags", 6, flag="platform_fallback")
+    books.metric("corrections", 8, reason="team_key")
+    books.metric("corrected_mc", 19_000_000, reason="team_key", direction="refund")
+    books.metric("not_ours", 1, x="y")
+    books.dead_letter("acme", "invalid_event", 1)
+    books.dead_letter(None, "malformed_json", 2)
+    books.rate_cards()
+    found = samples(client.get("/metrics").text)
+    found = {name: value for name, value in found.items() if name[0] != "byok_conservation_residual_events"}
+    oldest = found.pop(("byok_outbox_oldest_seconds", (("outbox", "dead-letters"),)))
+    assert 0 <= oldest < 60
+    token_labels = tuple(sorted(priced.items()))
+    tool_labels = tuple(sorted({**dict.fromkeys(priced, ""), "event_type": "usage.tool_call.v1",
+                                "key_source": "none"}.items()))
+    assert found == {
+        ("byok_usage_events_total", (("event_type", "usage.node_call.v1"), ("outcome", "recorded"))): 7,
+        ("byok_usage_events_total", (("event_type", "other"), ("outcome", "dead_letter"))): 1,
+        ("byok_list_credits_total", token_labels): 3.5,
+        ("byok_charged_credits_total", token_labels): 1.000001,
+        ("byok_saved_credits_total", token_labels): 2.499999,
+        ("byok_list_credits_total", tool_labels): 0.000005,
+        ("byok_dead_letters_total", (("reason", "invalid_event"),)): 2,
+        ("byok_credential_flags_total", (("flag", "platform_fallback"),)): 6,
+        ("byok_corrections_total", (("reason", "team_key"),)): 8,
+        ("byok_corrected_credits_total", (("direction", "refund"), ("reason", "team_key"))): 19,
+        ("byok_registry_seq", (("service", "ledger"),)): 2,
+        ("byok_outbox_pending", (("outbox", "dead-letters"),)): 2,
+    }
+
+
+def test_counters_are_typed_as_counters(client, books):
+    types = {family.name: family.type for family in text_string_to_metric_families(client.get("/metrics").text)}
+    assert types["byok_usage_events"] == types["byok_saved_credits"] == "counter"
+    assert types["byok_registry_seq"] == "gauge"
+
+
+def test_scraping_often_reads_the_database_at_most_once_a_second(books, engine, watch, monkeypatch):
+    collector = LedgerCollector(engine, watch)
+    reads = []
+    read = collector._read
+    monkeypatch.setattr(collector, "_read", lambda: reads.append(1) or read())
+    clock = [100.0]
+    monkeypatch.setattr("services.ledger.metrics.time.monotonic", lambda: clock[0])
+    for _ in range(5):
+        list(collector.collect())
+    assert len(reads) == 1
+    clock[0] += 1.5
+    list(collector.collect())
+    assert len(reads) == 2
+
+
+def test_conservation_is_zero_where_all_is_accounted_for(books, watch):
+    books.rate_cards()
+    watch.look()
+    assert watch.residuals == {}
+    partition = books.partition(0, next_offset=5)
+    for index in range(3):
+        books.book(f"e{index}")
+    books.covered(partition, 0, 3, recorded=3)
+    books.covered(partition, 3, 5, recorded=0, dead=1)
+    watch.look()
+    assert watch.residuals == {0: 0}
+    # A second look counts only what came since.
+    books.offset = 5
+    books.book("e3")
+    books.partition(0, next_offset=7)
+    books.covered(partition, 5, 7, recorded=1, dead=1)
+    watch.look()
+    assert watch.residuals == {0: 0}
+    # And does not forget: one more charge than was recorded stays a residual.
+    books.offset = 7
+    books.book("e4")
+    books.partition(0, next_offset=8)
+    books.covered(partition, 7, 8, recorded=0, dead=1)
+    watch.look()
+    watch.look()
+    assert watch.residuals == {0: 1}
+
+
+@pytest.mark.parametrize(
+    ("next_offset", "covered_to", "recorded", "residual"),
+    [(3, 3, 3, 0), (4, 3, 3, 1), (3, 3, 2, 1), (3, 3, 4, 1), (5, 3, 5, 4)],
+)
+def test_a_gap_or_a_lost_or_surplus_charge_is_a_residual(
+    books, watch, next_offset, covered_to, recorded, residual
+):
+    books.rate_cards()
+    partition = books.partition(4, next_offset=next_offset)
+    for index in range(3):
+        books.book(f"e{index}")
+    books.connection.execute("ALTER TABLE ledger.entry DISABLE TRIGGER USER")
+    books.connection.execute("UPDATE ledger.entry SET source_partition_id = %s", [partition])
+    books.covered(partition, 0, covered_to, recorded=recorded)
+    watch.look()
+    assert watch.residuals[4] == residual
+
+
+def test_partitions_of_several_clusters_never_hide_each_other(books, watch):
+    for cluster, recorded in (("c1", 1), ("c2", 0)):
+        partition_id = books.connection.execute(
+            "INSERT INTO ledger.source_partition (cluster_id, topic, partition, origin_offset, next_offset)"
+            " VALUES (%s, 'byok.usage-events', 2, 10, 12) RETURNING source_partition_id",
+            [cluster],
+        ).fetchone()[0]
+        books.covered(partition_id, 10, 12, recorded=recorded, dead=1)
+    watch.look()
+    assert watch.residuals == {2: 1}
+
+
+def test_while_the_database_is_away_metrics_are_absent_and_readiness_says_so(stack, database, bearer):
+    settings = stack.settings(database)
+    gone = settings.ledger_dsn.get_secret_value().replace(database, "no_such_database")
+    app = build_app(type(settings)(**settings.model_dump(exclude={"ledger_dsn"}), ledger_dsn=gone))
+    with TestClient(app) as client:
+        ready = client.get("/readyz")
+        assert ready.status_code == 503
+        assert "database" in ready.json()["missing"]
+        assert "of-ledger_service" not in ready.text
+        metrics = client.get("/metrics")
+        assert metrics.status_code == 200
+        assert samples(metrics.text) == {}
+        response = client.get("/v1/organizations/a/entries", headers=bearer(scope="ledger:read"))
+        assert (response.status_code, response.json()["code"]) == (503, "database_unavailable")
+        assert client.get("/healthz").status_code == 200
+
+
+def test_an_unmigrated_database_is_not_ready(client, books):
+    books.connection.execute("UPDATE ledger.alembic_version SET version_num = '0000'")
+    assert "db upgrade" in client.get("/readyz").json()["missing"]["database"]
+
+
+def test_the_service_can_write_nothing(engine, books):
+    from sqlalchemy import text
+    from sqlalchemy.exc import SQLAlchemyError
+
+    with engine.connect() as connection, pytest.raises(SQLAlchemyError, match="read-only"):
+        connection.execute(text("UPDATE ledger.fence SET seq = 1"))
+
+
+def test_a_registry_of_metrics_can_be_made_without_a_database():
+    engine = open_engine("postgresql://nobody@127.0.0.1:1/none")
+    assert ledger_metrics(engine, ConservationWatch(engine, "t")) is not None
