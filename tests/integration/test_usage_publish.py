@@ -233,7 +233,8 @@ def test_a_broker_that_is_away_is_exit_1_and_says_how_to_go_on(tmp_path: Path) -
         [sys.executable, "-m", "services", "usage", "publish", file, "--bootstrap", nobody, "--json"],
         capture_output=True,
         text=True,
-        timeout=90,
+        timeout=60,
+        env=os.environ | {"BYOK_KAFKA_TIMEOUT_SECONDS": "2"},
     )
     assert done.returncode == 1
     assert json.loads(done.stdout)["sent"] == 0

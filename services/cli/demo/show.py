@@ -183,7 +183,7 @@ class _Demo:
             if self._switch.requested:
                 raise StopRequested
             if time.monotonic() > deadline:
-                raise DemoFailed(f"{otherwise}; use --data-dir and look into its logs")
+                raise DemoFailed(f"{otherwise}; with --data-dir the logs are kept to look into")
             time.sleep(_POLL_SECONDS)
 
     def _say(self, what: str, total: int | None) -> None:
@@ -217,7 +217,7 @@ class _Demo:
 
 
 def _savings(console: Console, ledger: Connection[Any], setting: Setting) -> None:
-    plans = {each.org_id: " → ".join(plan.value for plan, _ in each.plans) for each in ORGANIZATIONS}
+    plans = {each.org_id: "→".join(plan.value for plan, _ in each.plans) for each in ORGANIZATIONS}
     report.heading(console, f"Credits from {setting.start:%Y-%m-%d} to {setting.end:%Y-%m-%d}, by organization")
     rows = figures.by_organization(ledger)
     report.money_table(
@@ -253,7 +253,11 @@ def _where_to_look_next(stack: Stack, data_dir: Path | None, *, keep: bool) -> N
             "Ctrl-C stops everything.",
         ]
     elif data_dir is not None:
-        lines = [f"byok up --data-dir {data_dir}", "byok verify", "README.md, docs/"]
+        lines = [
+            f"byok up --data-dir {data_dir}   the same ledger again, with the console",
+            f"set -a; . {stack.environment_file}; set +a; byok verify   in another terminal",
+            "README.md, docs/   how it works",
+        ]
     else:
         lines = [
             "byok demo --keep                 leaves all this running, with the console",

@@ -19,9 +19,9 @@ from services.cli.usage.publication import DryRun, Publication
 from services.cli.usage.refusals import Refusals
 from services.cli.usage.sender import BatchSender, SendFailed
 from services.cli.usage.sources import Lines, Rows
+from services.runtime.settings import SettingsError, load_settings
 
 _INTERRUPTED = 130
-_TIMEOUT_SECONDS = 30.0
 _ROWS_PER_UPDATE = 500
 _REPEAT = "Run the same command again: events that arrived already are recognised by their identity, not charged twice."
 
@@ -106,15 +106,23 @@ def _sender(job: Job) -> Iterator[BatchSender | DryRun]:
 
     from services.runtime.broker import kafka_producer
 
+    timeout = _timeout_seconds()
     try:
-        producer = kafka_producer(job.broker, "byok-usage-publish", timeout_seconds=_TIMEOUT_SECONDS)
+        producer = kafka_producer(job.broker, "byok-usage-publish", timeout_seconds=timeout)
     except KafkaError as error:
         raise SendFailed(f"it cannot be reached ({type(error).__name__})") from error
     try:
-        yield BatchSender(producer, job.batch_events, timeout_seconds=_TIMEOUT_SECONDS)
+        yield BatchSender(producer, job.batch_events, timeout_seconds=timeout)
     finally:
         # After a good run nothing is left to wait for; after a bad one there is no use in waiting.
         producer.close(timeout=1)
+
+
+def _timeout_seconds() -> float:
+    try:
+        return load_settings().kafka_timeout_seconds
+    except SettingsError as error:
+        raise UsageError(str(error)) from None
 
 
 @contextmanager
