@@ -48,9 +48,7 @@ class Stack:
         )
 
     def token(self, subject="svc", scope="", org_id="*", **more):
-        claims = token_claims(
-            subject, scope, issued_at=datetime.now(UTC), lifetime=timedelta(hours=1), org_id=org_id
-        )
+        claims = token_claims(subject, scope, issued_at=datetime.now(UTC), lifetime=timedelta(hours=1), org_id=org_id)
         return sign_token(self.signing_key.key_file, claims | more)
 
 

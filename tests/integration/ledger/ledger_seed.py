@@ -18,12 +18,7 @@ from services.runtime.registry_log import read_change, to_change
 T0 = datetime(2026, 5, 1, 12, tzinfo=UTC)
 START = "2026-04-27T00:00:00Z"
 # The view's columns, as CONTRACT section 6 lists them.
-COLUMNS = (
-    "entry_id, kind, revision, adjusts, org_id, team_id, user_id, event_source, event_id, event_type, occurred_at, "
-    "recorded_at, run_id, agent_id, workflow_id, node, tool, provider, model, tier, quantity, input_tokens, "
-    "cached_input_tokens, output_tokens, key_source, byok_scope, credential_id, reason, flags, list_mc, charged_mc, "
-    "saved_mc, rate_card, registry_seq"
-).split(", ")
+COLUMNS = ["entry_id", "kind", "revision", "adjusts", "org_id", "team_id", "user_id", "event_source", "event_id", "event_type", "occurred_at", "recorded_at", "run_id", "agent_id", "workflow_id", "node", "tool", "provider", "model", "tier", "quantity", "input_tokens", "cached_input_tokens", "output_tokens", "key_source", "byok_scope", "credential_id", "reason", "flags", "list_mc", "charged_mc", "saved_mc", "rate_card", "registry_seq"]
 
 
 class Books:
@@ -46,7 +41,9 @@ class Books:
 
     def rate_cards(self) -> None:
         for card in packaged_cards():
-            self.change(kind="rate_card", card=card.card, effective_from=card.effective_from.isoformat(), body=card.body)
+            self.change(
+                kind="rate_card", card=card.card, effective_from=card.effective_from.isoformat(), body=card.body
+            )
 
     def plan(self, org_id: str, plan: str, start: str = START) -> int:
         return self.change(kind="plan", org_id=org_id, plans=[{"plan": plan, "from": start, "to": None}])
@@ -204,7 +201,9 @@ def seed_company(books: Books) -> None:
         user, team = people[index % len(people)]
         # Some share an instant, so that a page may end between them.
         when = at(seconds=index // 3, microseconds=index // 3)
-        books.book(f"e{index}", user_id=user, team_id=team, occurred_at=when, calls=1 + index % 4, run_id=f"r{index % 7}")
+        books.book(
+            f"e{index}", user_id=user, team_id=team, occurred_at=when, calls=1 + index % 4, run_id=f"r{index % 7}"
+        )
     books.book(
         "tokens",
         type=EventType.TOKEN_USAGE,

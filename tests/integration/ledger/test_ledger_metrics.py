@@ -53,8 +53,9 @@ def test_totals_are_summed_over_shards_under_the_names_of_the_contract(client, b
     oldest = found.pop(("byok_outbox_oldest_seconds", (("outbox", "dead-letters"),)))
     assert 0 <= oldest < 60
     token_labels = tuple(sorted(priced.items()))
-    tool_labels = tuple(sorted({**dict.fromkeys(priced, ""), "event_type": "usage.tool_call.v1",
-                                "key_source": "none"}.items()))
+    tool_labels = tuple(
+        sorted({**dict.fromkeys(priced, ""), "event_type": "usage.tool_call.v1", "key_source": "none"}.items())
+    )
     assert found == {
         ("byok_usage_events_total", (("event_type", "usage.node_call.v1"), ("outcome", "recorded"))): 7,
         ("byok_usage_events_total", (("event_type", "other"), ("outcome", "dead_letter"))): 1,
@@ -124,9 +125,7 @@ def test_conservation_is_zero_where_all_is_accounted_for(books, watch):
     ("next_offset", "covered_to", "recorded", "residual"),
     [(3, 3, 3, 0), (4, 3, 3, 1), (3, 3, 2, 1), (3, 3, 4, 1), (5, 3, 5, 4)],
 )
-def test_a_gap_or_a_lost_or_surplus_charge_is_a_residual(
-    books, watch, next_offset, covered_to, recorded, residual
-):
+def test_a_gap_or_a_lost_or_surplus_charge_is_a_residual(books, watch, next_offset, covered_to, recorded, residual):
     books.rate_cards()
     partition = books.partition(4, next_offset=next_offset)
     for index in range(3):

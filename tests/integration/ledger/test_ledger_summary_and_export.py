@@ -24,8 +24,10 @@ def sql_sums(books, expressions, where="true"):
     query = f"SELECT {keys}{',' if keys else ''} {events}, {sums} FROM ledger.entries WHERE org_id = 'acme' AND {where}"
     if keys:
         query += f" GROUP BY {keys} ORDER BY {keys}"
-    return [tuple(int(v) if i >= len(expressions) else v for i, v in enumerate(row)) for row in
-            books.connection.execute(query).fetchall()]
+    return [
+        tuple(int(v) if i >= len(expressions) else v for i, v in enumerate(row))
+        for row in books.connection.execute(query).fetchall()
+    ]
 
 
 def as_tuples(groups, names):

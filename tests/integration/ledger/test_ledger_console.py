@@ -1,0 +1,141 @@
+"""The console: signing in without the token ever being in a URL, true numbers, everything escaped, no script."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from ledger_seed import at
+
+from services.domain.credits import format_credits
+
+ALL = "/console/?all=1&org_id=acme"
+
+
+@pytest.fixture
+def sign_in(client, stack):
+    def signed_in(subject="svc", scope="ledger:read", **claims):
+        token = stack.token(subject, scope, **claims)
+        response = client.post("/console/sign-in", data={"token": token}, follow_redirects=False)
+        assert (response.status_code, response.headers["location"]) == (303, "/console/")
+        return token, response.headers["set-cookie"]
+
+    return signed_in
+
+
+def test_the_token_is_kept_where_no_script_and_no_other_site_reaches_it(client, sign_in):
+    token, cookie = sign_in()
+    assert token in cookie
+    assert {"HttpOnly", "Path=/console", "SameSite=strict"} <= set(cookie.split("; "))
+    assert token not in client.get(ALL).text
+
+
+def test_every_page_forbids_script_and_inline_style_and_has_neither(client, sign_in, company):
+    sign_in()
+    receipt = f"/console/receipts/{company.rows()[0]['entry_id']}"
+    for path in (ALL, "/console/", receipt, "/console/receipts/no-uuid", "/console/?from=x"):
+        page = client.get(path)
+        policy = page.headers["content-security-policy"]
+        assert "default-src 'none'" in policy
+        assert "unsafe" not in policy
+        assert page.headers["cache-control"] == "no-store"
+        assert not re.search(r"<script|<style|\sstyle=|\son\w+=|javascript:", page.text)
+        assert '<html lang="en">' in page.text
+    style = client.get("/console/static/console.css")
+    assert style.headers["content-type"].startswith("text/css")
+    assert "prefers-color-scheme: dark" in style.text
+
+
+def test_without_a_good_token_there_is_only_the_sign_in_page(client, company, stack):
+    for path in (ALL, f"/console/receipts/{company.rows()[0]['entry_id']}"):
+        page = client.get(path)
+        assert 'type="password"' in page.text
+        assert "gpt-4.1" not in page.text
+    refused = client.post("/console/sign-in", data={"token": "sk-proj-canary0123456789"})
+    assert refused.status_code == 401
+    assert "canary" not in refused.text
+    assert client.post("/console/sign-in", content=b"\xff\xfe=%zz").status_code == 401
+    assert client.post("/console/sign-in", data={"token": "x" * 5_000}).status_code == 422
+
+
+def test_a_form_from_another_site_signs_nobody_in_or_out(client, stack, sign_in):
+    token = stack.token("svc", "ledger:read")
+    for headers in ({"Origin": "https://evil.test"}, {"Sec-Fetch-Site": "cross-site"}):
+        response = client.post("/console/sign-in", data={"token": token}, headers=headers)
+        assert response.status_code == 403
+        assert "set-cookie" not in response.headers
+    sign_in()
+    client.post("/console/sign-out", headers={"Sec-Fetch-Site": "cross-site"})
+    assert "Sign out" in client.get("/console/").text
+    client.post("/console/sign-out", headers={"Origin": "http://ledger.test"})
+    assert 'type="password"' in client.get("/console/").text
+
+
+def test_the_savings_page_shows_the_sums_of_the_table(client, company, sign_in):
+    sign_in()
+    page = client.get(ALL).text
+    sums = company.connection.execute(
+        "SELECT sum(list_mc), sum(charged_mc), sum(saved_mc) FROM ledger.entries WHERE org_id = 'acme'"
+    ).fetchone()
+    for total in sums:
+        assert f'<p class="big">{format_credits(int(total))}</p>' in page
+    assert "<svg" in page
+    assert page.count("/console/receipts/") == 25
+
+
+def test_dates_are_whole_days_and_by_day(client, company, sign_in):
+    sign_in()
+    page = client.get("/console/?org_id=acme&from=2026-05-02&to=2026-05-03").text
+    assert re.findall(r'<th scope="row">(2026-\d\d-\d\d)</th>', page) == ["2026-05-02", "2026-05-03"]
+    assert "Credits by day" in page
+    nothing = client.get("/console/?org_id=acme&from=2027-01-01").text
+    assert "Nothing was used in this time" in nothing
+
+
+def test_names_that_customers_choose_are_escaped(client, company, sign_in):
+    company.book("x", user_id="<script>alert(1)</script>", team_id='"><b>', occurred_at=at(days=60))
+    sign_in()
+    page = client.get(ALL).text
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+    assert "<script" not in page
+    assert "<b>" not in page
+    quoted = client.get("/console/", params={"org_id": '"><img src=x>', "all": "1", "model": "<i>"}).text
+    assert "<img" not in quoted
+    assert "<i>" not in quoted
+
+
+def test_people_see_what_the_api_shows_them(client, company, sign_in):
+    sign_in("cid", "", org_id="acme", org_role="member")
+    page = client.get("/console/?all=1").text
+    assert "Savings of acme" in page
+    assert "Dead letters" not in page
+    assert set(re.findall(r"<td>(ann|bob|cid|dan)\b", page)) == {"cid"}
+    assert client.get("/console/?all=1&org_id=other").status_code == 403
+    anns = company.rows("event_id = 'e0'")[0]["entry_id"]
+    assert client.get(f"/console/receipts/{anns}").status_code == 404
+
+
+def test_services_see_how_many_events_were_refused(client, company, sign_in):
+    company.dead_letter("acme", "invalid_event", 1)
+    company.dead_letter("acme", "unpriced_model", 2)
+    company.dead_letter("other", "unpriced_model", 3)
+    sign_in()
+    page = client.get(ALL).text
+    assert "invalid_event 1, unpriced_model 1" in page
+
+
+def test_a_receipt_page_for_every_kind_of_entry(client, company, sign_in):
+    sign_in()
+    for row in company.rows("event_id IN ('late', 'tokens', 'tool', 'run', 'e1')"):
+        page = client.get(f"/console/receipts/{row['entry_id']}")
+        assert page.status_code == 200
+        assert "agrees with the entry" in page.text
+        assert str(row["entry_id"]) in page.text
+
+
+@pytest.mark.parametrize("query", ["from=tomorrow", "to=1900-01-01", "provider=" + "x" * 200])
+def test_a_form_that_cannot_be_used_says_so(client, sign_in, query):
+    sign_in()
+    page = client.get(f"/console/?org_id=acme&{query}")
+    assert page.status_code == 422
+    assert "cannot be used" in page.text
