@@ -10,11 +10,14 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PYTEST = $(BIN)/pytest -n $(TEST_WORKERS) --dist loadfile
 
+COMPILE = uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+  --no-annotate --custom-compile-command "make lock"
+
 # Only these are measured: the core and the wire contracts must be covered whole, branch by branch.
 COVERAGE_TESTS = $(wildcard tests/unit tests/property tests/contract)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test test-all check format bench lock clean
+.PHONY: help setup demo up test test-all check format bench dev-secrets lock clean
 
 help: ## Show this help
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -61,12 +64,14 @@ bench: setup ## The measured claims of the README, measured here
 	  echo "== $$benchmark"; $(BIN)/python $$benchmark; \
 	done
 
-lock: ## Resolve the dependencies anew into requirements.lock (needs uv: pip install uv)
+dev-secrets: setup ## Keys and passwords for docker compose, made once, in deploy/dev-secrets
+	@$(BIN)/python deploy/make_dev_secrets.py
+
+lock: ## Resolve the dependencies anew: requirements.lock, and its part for the image (needs uv: pip install uv)
 	@command -v uv >/dev/null || { echo "make lock needs uv: pip install uv" >&2; exit 1; }
 	@# editables is what hatchling needs for `pip install -e`, and says so only while it builds.
-	@echo 'editables>=0.5' | uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-	  --all-extras --no-emit-index-url --no-annotate --custom-compile-command "make lock" \
-	  --output-file requirements.lock pyproject.toml -
+	@echo 'editables>=0.5' | $(COMPILE) --all-extras --output-file requirements.lock pyproject.toml -
+	@$(COMPILE) --constraint requirements.lock --output-file deploy/requirements.runtime.lock pyproject.toml
 
 clean: ## Remove what can be made again; .byok, the data of `make up`, stays
 	rm -rf $(VENV) .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis dist build
