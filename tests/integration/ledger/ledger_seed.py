@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -18,7 +19,13 @@ from services.runtime.registry_log import read_change, to_change
 T0 = datetime(2026, 5, 1, 12, tzinfo=UTC)
 START = "2026-04-27T00:00:00Z"
 # The view's columns, as CONTRACT section 6 lists them.
-COLUMNS = ["entry_id", "kind", "revision", "adjusts", "org_id", "team_id", "user_id", "event_source", "event_id", "event_type", "occurred_at", "recorded_at", "run_id", "agent_id", "workflow_id", "node", "tool", "provider", "model", "tier", "quantity", "input_tokens", "cached_input_tokens", "output_tokens", "key_source", "byok_scope", "credential_id", "reason", "flags", "list_mc", "charged_mc", "saved_mc", "rate_card", "registry_seq"]
+COLUMNS = re.findall(
+    r"\w+",
+    "entry_id, kind, revision, adjusts, org_id, team_id, user_id, event_source, event_id, event_type, occurred_at,"
+    "recorded_at, run_id, agent_id, workflow_id, node, tool, provider, model, tier, quantity, input_tokens,"
+    "cached_input_tokens, output_tokens, key_source, byok_scope, credential_id, reason, flags, list_mc, charged_mc,"
+    "saved_mc, rate_card, registry_seq",
+)
 
 
 class Books:

@@ -1,0 +1,83 @@
+"""What people read: files, charts, percentages and explanations."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.ledger.access import Viewer
+from services.ledger.console.charts import Amount, savings_chart
+from services.ledger.console.savings import UnusableFormError, read_form
+from services.ledger.explanation import usd, utc
+from services.ledger.export import csv_lines
+from services.ledger.handlers import saved_percent
+
+PERSON = Viewer("ann", "acme", True, True, (), frozenset())  # noqa: FBT003
+
+
+@pytest.mark.parametrize(
+    ("value", "cell"),
+    [
+        ("=1+1", "'=1+1"),
+        ("+1", "'+1"),
+        ("-1", "'-1"),
+        ("@x", "'@x"),
+        ("a=b", "a=b"),
+        (-5, "-5"),
+        (None, ""),
+        (["a", "b"], "a;b"),
+        ("a,b", '"a,b"'),
+        ('a"b', '"a""b"'),
+        (datetime(2026, 5, 1, 12, 0, 0, 5, tzinfo=UTC), "2026-05-01T12:00:00.000005Z"),
+    ],
+)
+def test_csv_cells(value, cell):
+    assert b"".join(csv_lines([[value, 7]])).decode().split("\r\n")[1] == f"{cell},7"
+
+
+@pytest.mark.parametrize(
+    ("list_mc", "saved_mc", "percent"),
+    [(0, 0, None), (3, 1, "33.33"), (3, 2, "66.67"), (800, 1, "0.12"), (10**30, 10**30, "100.00"), (7, 0, "0.00")],
+)
+def test_percentages_are_exact_and_rounded_once(list_mc, saved_mc, percent):
+    assert saved_percent(list_mc, saved_mc) == percent
+
+
+def test_small_units():
+    assert usd(5_000) == "0.005"
+    assert usd(3_000_000) == "3"
+    assert utc(datetime(2026, 5, 1, tzinfo=UTC)) == "2026-05-01T00:00:00Z"
+
+
+@given(st.lists(st.tuples(st.integers(-(10**15), 10**15), st.integers(-(10**15), 10**15)), max_size=100))
+def test_bars_stay_inside_the_chart_and_stand_on_each_other(pairs):
+    amounts = [Amount(f"p{n}", charged + saved, charged, saved) for n, (charged, saved) in enumerate(pairs)]
+    chart = savings_chart([amount for amount in amounts if amount.charged_mc >= 0 and amount.saved_mc >= 0])
+    for bar in chart.bars:
+        assert chart.left <= bar.x
+        assert bar.x + bar.width <= chart.right + 0.01
+        assert 0 <= bar.saved_y <= bar.charged_y <= chart.baseline
+        assert bar.charged_height + bar.saved_height <= chart.baseline + 0.02
+    assert sum(bool(bar.label) for bar in chart.bars) <= 12
+    # Negative sums draw nothing below the line.
+    assert all(bar.charged_height >= 0 for bar in savings_chart(amounts).bars)
+
+
+def test_the_scale_reads_well():
+    lines = savings_chart([Amount("d", 37_000_000, 37_000_000, 0)]).lines
+    assert [line.label for line in lines] == ["0", "12.5", "25", "37.5", "50"]
+
+
+def test_the_form_shows_thirty_days_unless_asked_otherwise():
+    today = date(2026, 5, 31)
+    assert read_form({}, PERSON, today).bounds() == {"from": "2026-05-02T00:00:00Z"}
+    assert read_form({"all": "1"}, PERSON, today).bounds() == {}
+    asked = read_form({"from": "2026-05-01", "to": "2026-05-01", "provider": " openai "}, PERSON, today)
+    assert asked.bounds() == {"from": "2026-05-01T00:00:00Z", "to": "2026-05-02T00:00:00Z"}
+    assert (asked.org_id, asked.filters, asked.daily) == ("acme", {"provider": "openai"}, True)
+    assert not read_form({"from": "2026-01-01", "to": "2026-05-01"}, PERSON, today).daily
+    with pytest.raises(UnusableFormError, match="from"):
+        read_form({"from": "31.5.2026"}, PERSON, today)

@@ -1,0 +1,73 @@
+"""Cursors, groups, and who may see what."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta, timezone
+from uuid import UUID, uuid4
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.ledger.access import Viewer, Visible
+from services.ledger.query import Cursor, decode_cursor, parse_groups
+from services.ledger.refusals import Refusal
+
+
+@given(
+    st.datetimes(datetime(2000, 1, 1), datetime(2100, 12, 31), timezones=st.just(UTC)),  # noqa: DTZ001
+    st.uuids(),
+    st.sampled_from(["asc", "desc"]),
+)
+def test_a_cursor_reads_back_as_it_was(at: datetime, entry_id: UUID, order):
+    cursor = Cursor(at, entry_id, order)
+    assert decode_cursor(cursor.encode(), order) == cursor
+
+
+@given(st.text(max_size=60) | st.binary(max_size=40).map(lambda raw: raw.hex()))
+def test_any_other_text_is_refused(text):
+    with pytest.raises(Refusal, match="invalid_cursor"):
+        decode_cursor(text, "asc")
+
+
+def test_a_cursor_of_another_order_is_refused():
+    text = Cursor(datetime(2026, 1, 1, tzinfo=timezone(timedelta(hours=1))), uuid4(), "asc").encode()
+    with pytest.raises(Refusal, match="invalid_cursor"):
+        decode_cursor(text, "desc")
+
+
+def test_groups_are_named_once_in_their_order():
+    assert parse_groups("") == ()
+    assert parse_groups(" provider , day,provider") == ("provider", "day")
+
+
+def _viewer(org_id="acme", *, admin=False, person=True, teams=(), scopes=()):
+    return Viewer("ann", org_id, admin, person, tuple(teams), frozenset(scopes))
+
+
+def test_a_member_is_shown_its_own_and_its_teams():
+    visible = _viewer(teams=["red"]).visible_in("acme")
+    assert visible == Visible(False, "ann", ("red",))  # noqa: FBT003
+    assert visible.shows("ann", None)
+    assert visible.shows("bob", "red")
+    assert not visible.shows("bob", "blue")
+    assert not visible.shows("bob", None)
+
+
+@pytest.mark.parametrize("viewer", [_viewer(admin=True), _viewer("*", person=False, scopes=["ledger:read"])])
+def test_admins_and_readers_are_shown_everything(viewer):
+    assert viewer.visible_in("acme").everything
+
+
+@pytest.mark.parametrize(
+    ("viewer", "code"),
+    [
+        (_viewer("other", admin=True), "organization_forbidden"),
+        (_viewer("other", scopes=["ledger:read"]), "organization_forbidden"),
+        (_viewer(person=False, scopes=["usage:write"]), "insufficient_scope"),
+        (_viewer("*", admin=True), "insufficient_scope"),
+    ],
+)
+def test_everyone_else_is_refused(viewer, code):
+    with pytest.raises(Refusal, match=code):
+        viewer.visible_in("acme")
