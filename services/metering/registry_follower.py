@@ -23,7 +23,7 @@ from services.runtime.registry_log import UnreadableChangeError, read_change, to
 
 _log = logger(__name__)
 _PARTITION = TopicPartition(REGISTRY_CHANGES.name, 0)
-_FETCH_MS = 200
+_FETCH_MS = 100
 
 
 class RegistryForkedError(Exception):
@@ -68,7 +68,11 @@ class RegistryFollower:
     async def _start_consumer(self) -> AIOKafkaConsumer:
         for delay in delays():
             consumer = AIOKafkaConsumer(
-                bootstrap_servers=self._bootstrap, enable_auto_commit=False, auto_offset_reset="earliest"
+                bootstrap_servers=self._bootstrap,
+                enable_auto_commit=False,
+                auto_offset_reset="earliest",
+                # The embedded broker answers a waiting fetch only when half of this is over.
+                fetch_max_wait_ms=_FETCH_MS,
             )
             try:
                 await consumer.start()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -89,6 +90,13 @@ class Stack:
         answer = self.registry.post("/v1/credentials", json=body | ({} if since is None else {"effective_from": since}))
         assert answer.status_code == 201, answer.text
         return str(answer.json()["credential_id"])
+
+    def settle(self) -> None:
+        """Wait until metering has worked in every registry change that was answered."""
+        page = httpx.get(f"{self.told['registry_url']}/metrics").text
+        (seq,) = re.findall(r'^byok_registry_seq{service="key_registry"} (\S+)$', page, re.MULTILINE)
+        query = "SELECT 1 FROM ledger.fence WHERE rerated_seq >= %s"
+        wait_for(f"change {seq}", lambda: self.sql.execute(query, (int(float(seq)),)).fetchone())
 
     def send(self, value: bytes | None, org_id: str, partition: int | None = None) -> tuple[int, int]:
         """One record with exactly these bytes; where it went."""

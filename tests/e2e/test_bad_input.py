@@ -174,7 +174,9 @@ def test_the_copy_on_the_topic_says_why_and_where_from(stack: Stack) -> None:
 )
 def test_a_key_in_a_refused_event_is_masked_in_row_and_copy(stack: Stack, secret: str) -> None:
     org_id = stack.new_organization()
-    value = json.dumps(token_usage(org_id, id="", data={"agent_id": secret, "note": f"key={secret}\n{secret}"})).encode()
+    value = json.dumps(
+        token_usage(org_id, id="", data={"agent_id": secret, "note": f"key={secret}\n{secret}"})
+    ).encode()
     place = stack.send(value, org_id)
     (letter,) = stack.dead_letters(place)
     ((headers, _key, copy),) = stack.dead_letter_records([place])
