@@ -6,9 +6,10 @@ integers or decimal strings; here they become integers, so that no float is ever
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from datetime import datetime
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from typing import Any, NamedTuple
 
 from services.domain.credits import MC_PER_CREDIT
@@ -16,6 +17,8 @@ from services.domain.scope import ScopeType
 
 _MICRO = 1_000_000
 _MAX_PRICE = Decimal(1_000_000)
+# No exponents, and few enough digits for Decimal to keep all of them when a number is scaled.
+_PLAIN_DECIMAL = re.compile(r"-?[0-9]{1,9}(\.[0-9]{1,15})?")
 
 
 class InvalidRateCard(ValueError):
@@ -89,7 +92,7 @@ def _models(body: Mapping[str, Any], tiers: Mapping[str, int]) -> dict[tuple[str
     for provider in _mapping(body, "models"):
         for model in _mapping(body, "models", provider):
             tier = _at(body, "models", provider, model, "tier")
-            if tier not in tiers:
+            if not isinstance(tier, str) or tier not in tiers:
                 raise InvalidRateCard(f"models.{provider}.{model}.tier: {tier!r} is not one of the card's tiers")
             prices = (
                 _usd_micros(body, "models", provider, model, name)
@@ -140,11 +143,10 @@ def _decimal(body: Mapping[str, Any], *path: str) -> Decimal:
     value = _at(body, *path)
     if isinstance(value, bool) or not isinstance(value, (int, str)):
         raise InvalidRateCard(f"{'.'.join(path)}: must be a whole number or a decimal in quotes")
-    try:
-        number = Decimal(value)
-    except InvalidOperation:
-        raise InvalidRateCard(f"{'.'.join(path)}: is not a decimal number") from None
-    if not (number.is_finite() and 0 <= number <= _MAX_PRICE):
+    if isinstance(value, str) and _PLAIN_DECIMAL.fullmatch(value) is None:
+        raise InvalidRateCard(f"{'.'.join(path)}: is not a plain decimal number, such as 0.25")
+    number = Decimal(value)
+    if not 0 <= number <= _MAX_PRICE:
         raise InvalidRateCard(f"{'.'.join(path)}: must lie between 0 and {_MAX_PRICE}")
     return number
 
