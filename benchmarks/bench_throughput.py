@@ -1,0 +1,222 @@
+"""How fast one metering worker books: events that wait in the topic until their rows are committed.
+
+The whole stack runs on this machine (embedded broker and PostgreSQL); the metering is started only when everything is
+in the topic. Beside it, in the same run and the same PostgreSQL, a plain COPY of the same rows: into a table without
+indexes, and into one with the ledger's indexes and CHECKs. That is the floor: it reads, checks and prices nothing.
+
+    python benchmarks/bench_throughput.py --events 200000 --single-events 50000
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from itertools import count, islice
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+import orjson
+import psycopg
+from psycopg import Connection
+
+from services.cli.demo.registration import Api
+from services.cli.processes import StopSwitch, stop_on_signals
+from services.cli.stack import BYOK_COMMANDS, Commands, Stack
+from services.cli.usage.sender import BatchSender
+from services.runtime.broker import kafka_producer
+from services.runtime.database import connect
+
+_ORGANIZATIONS = 48
+_START = datetime(2026, 11, 2, tzinfo=UTC)
+_BATCH_EVENTS = 100
+_DEADLINE_SECONDS = 600
+_COPY_BYTES = 64 * 1024
+_MODELS = (("openai", "gpt-4o"), ("anthropic", "claude-sonnet-4-6"), ("mistral", "mistral-large-3"))
+
+
+class Measured(NamedTuple):
+    """Rows that were committed in a time."""
+
+    what: str
+    rows: int
+    seconds: float
+
+    @property
+    def per_second(self) -> float:
+        """Rows a second."""
+        return self.rows / self.seconds
+
+
+def main() -> int:
+    """Measure and print; 1 where not everything was booked."""
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    options.add_argument("--events", type=int, default=200_000, help="in batches of 100")
+    options.add_argument("--single-events", type=int, default=50_000, help="each a record of its own")
+    asked = options.parse_args()
+    switch = StopSwitch()
+    without_metering = {name: BYOK_COMMANDS.services[name] for name in ("registry", "ledger")}
+    commands = Commands(upgrade=BYOK_COMMANDS.upgrade, services=without_metering)
+    with (
+        stop_on_signals(switch),
+        tempfile.TemporaryDirectory(prefix="byok-bench-") as folder,
+        Stack(Path(folder), commands=commands, switch=switch) as stack,
+    ):
+        return _measure(stack, Path(folder), asked.events, asked.single_events)
+
+
+def _measure(stack: Stack, folder: Path, batched: int, single: int) -> int:
+    endpoints = stack.endpoints
+    _add_keys(Api(endpoints.registry_url, endpoints.tokens.platform))
+    identities = count()
+    with connect(endpoints.ledger_dsn, "bench", autocommit=True) as ledger:
+        found = [
+            _book(stack, folder, ledger, identities, batched, _BATCH_EVENTS),
+            _book(stack, folder, ledger, identities, single, 1),
+        ]
+        (entries,) = ledger.execute("SELECT count(*) FROM ledger.entry").fetchone() or (0,)
+        (version,) = ledger.execute("SHOW server_version").fetchone() or ("?",)
+    with psycopg.connect(_owner_dsn(endpoints.ledger_dsn, folder), autocommit=True) as owner:
+        floor = [_copy(owner, "no indexes", ""), _copy(owner, "with the ledger's indexes and CHECKs", "INCLUDING ALL")]
+    _show([*floor, *found], version)
+    if entries != batched + single:
+        print(f"{batched + single:,} events were sent, but {entries:,} entries are booked", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _add_keys(registry: Api) -> None:
+    """Every second organization is on pro, with a team key, so that both prices are computed."""
+    for number in range(0, _ORGANIZATIONS, 2):
+        org_id, since = f"org-{number}", {"effective_from": "2026-05-01T00:00:00Z"}
+        registry.call("PUT", f"/v1/organizations/{org_id}/plan", {"plan": "pro", **since})
+        scope = {"type": "team", "id": "team"}
+        body = {"org_id": org_id, "scope": scope, "provider": "openai", "api_key": f"sk-bench-{number:020}", **since}
+        registry.call("POST", "/v1/credentials", body)
+
+
+def _book(
+    stack: Stack, folder: Path, ledger: Connection[Any], identities: Iterator[int], events: int, batch: int
+) -> Measured:
+    before = _booked(ledger)
+    _publish(stack, islice(identities, events), batch)
+    began = ledger.execute("SELECT clock_timestamp()").fetchone()
+    deadline = time.monotonic() + _DEADLINE_SECONDS
+    with _metering(stack, folder) as worker:
+        while _booked(ledger) < before + events:
+            if time.monotonic() > deadline or worker.poll() is not None:
+                raise SystemExit(f"the metering did not book everything; the end of its log:\n{_log_end(folder)}")
+            time.sleep(0.05)
+    what = f"metering, batches of {batch}" if batch > 1 else "metering, single events"
+    return _between_commits(what, ledger, began)
+
+
+def _booked(ledger: Connection[Any]) -> int:
+    (events,) = ledger.execute("SELECT coalesce(sum(events), 0)::bigint FROM ledger.covered_range").fetchone() or (0,)
+    return int(events)
+
+
+def _between_commits(what: str, ledger: Connection[Any], began: Any) -> Measured:
+    """From the first transaction's begin to the last one's; so what the last one booked is not in that time."""
+    transactions = ledger.execute(
+        "SELECT recorded_at, sum(recorded)::bigint FROM ledger.covered_range WHERE recorded_at > %s"
+        " GROUP BY recorded_at ORDER BY recorded_at",
+        began,
+    ).fetchall()
+    seconds = (transactions[-1][0] - transactions[0][0]).total_seconds()
+    return Measured(what, sum(rows for _, rows in transactions[:-1]), seconds)
+
+
+def _publish(stack: Stack, numbers: Iterator[int], batch: int) -> None:
+    producer = kafka_producer(stack.endpoints.kafka, "byok-bench", timeout_seconds=30)
+    sender = BatchSender(producer, batch, timeout_seconds=30)
+    for number in numbers:
+        org_id = f"org-{number % _ORGANIZATIONS}"
+        sender.add(org_id, orjson.dumps(_event(org_id, number)))
+    sender.finish()
+    producer.close()
+
+
+def _event(org_id: str, number: int) -> dict[str, Any]:
+    provider, model = _MODELS[number % len(_MODELS)]
+    data: dict[str, Any] = {
+        "org_id": org_id,
+        "user_id": "user",
+        "team_id": "team",
+        "provider": provider,
+        "model": model,
+    }
+    if number % 2:
+        kind, data["node"] = "usage.node_call.v1", "ask_ai"
+    else:
+        kind, data["agent_id"] = "usage.token_usage.v1", "agent"
+        data |= {"input_tokens": 1_000 + number % 5_000, "cached_input_tokens": 500, "output_tokens": number % 700}
+    at = _START + timedelta(milliseconds=number)
+    return {
+        "specversion": "1.0",
+        "id": f"event-{number}",
+        "source": "bench",
+        "type": kind,
+        "time": at.isoformat(),
+        "data": data,
+    }
+
+
+@contextmanager
+def _metering(stack: Stack, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
+    command = [sys.executable, "-m", "services", "metering"]
+    with (folder / "metering.log").open("ab") as log:
+        worker = subprocess.Popen(command, env=os.environ | stack.environment(), stdout=log, stderr=log)
+    try:
+        yield worker
+    finally:
+        worker.terminate()
+        worker.wait(timeout=30)
+
+
+def _log_end(folder: Path) -> str:
+    return (folder / "metering.log").read_text()[-2_000:]
+
+
+def _owner_dsn(service_dsn: str, folder: Path) -> str:
+    """The owner of the ledger's tables, who alone may make tables that are like them."""
+    passwords = json.loads((folder / "secrets" / "passwords.json").read_text())
+    address = urlsplit(service_dsn)
+    return f"postgresql://ledger_owner:{passwords['ledger_owner']}@{address.hostname}:{address.port}{address.path}"
+
+
+def _copy(owner: Connection[Any], what: str, including: str) -> Measured:
+    """All entries once more, from memory into another table in one COPY."""
+    with owner.cursor().copy("COPY (SELECT * FROM ledger.entry ORDER BY recorded_at, entry_id) TO STDOUT") as read:
+        rows = b"".join(bytes(part) for part in read)
+    owner.execute("CREATE SCHEMA IF NOT EXISTS bench")
+    owner.execute("DROP TABLE IF EXISTS bench.entry")
+    owner.execute(f"CREATE TABLE bench.entry (LIKE ledger.entry {including})")
+    began = time.perf_counter()
+    with owner.cursor() as cursor:
+        with cursor.copy("COPY bench.entry FROM STDIN") as write:
+            for start in range(0, len(rows), _COPY_BYTES):
+                write.write(rows[start : start + _COPY_BYTES])
+        copied = cursor.rowcount
+    return Measured(f"plain COPY, {what}", copied, time.perf_counter() - began)
+
+
+def _show(lines: list[Measured], version: str) -> None:
+    floor = lines[0].per_second
+    print(f"PostgreSQL {version}, Python {sys.version.split()[0]}, {os.cpu_count()} cores, one metering worker")
+    print(f"{'':<52}{'rows':>9}{'seconds':>9}{'rows/s':>9}{'of COPY':>9}")
+    for line in lines:
+        share = f"{line.per_second / floor:.0%}"
+        print(f"{line.what:<52}{line.rows:>9,}{line.seconds:>9.2f}{line.per_second:>9,.0f}{share:>9}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
