@@ -16,6 +16,8 @@ from services.runtime.broker import create_topics
 # One record batch holds all that is sent at once, so a send must stay well below it.
 _BATCH_BYTES = 1024 * 1024
 SEND_BYTES_MAX = _BATCH_BYTES // 4
+# A broker that is back is to be found soon: what it misses are prices.
+_RECONNECT_MS_MAX = 1_000
 _SLICE_SECONDS = 0.2
 
 
@@ -41,7 +43,11 @@ class ChangeSender:
         self._timeout_ms = timeout_ms
         self._producer: KafkaProducer | None = None
         self._admin = KafkaAdminClient(
-            bootstrap_servers=servers, client_id="byok-registry-relay", request_timeout_ms=timeout_ms
+            bootstrap_servers=servers,
+            client_id="byok-registry-relay",
+            request_timeout_ms=timeout_ms,
+            bootstrap_timeout_ms=timeout_ms,
+            reconnect_backoff_max_ms=_RECONNECT_MS_MAX,
         )
 
     def cluster_id(self) -> str:
@@ -97,6 +103,7 @@ class ChangeSender:
             max_block_ms=self._timeout_ms,
             delivery_timeout_ms=3 * self._timeout_ms,
             request_timeout_ms=self._timeout_ms,
+            reconnect_backoff_max_ms=_RECONNECT_MS_MAX,
         )
 
     @staticmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import threading
 from collections.abc import Callable, Mapping
@@ -33,6 +34,8 @@ _log = logger(__name__)
 def run(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT. Raises SettingsError when it cannot start, and says what to do."""
     configure_logs(settings.log_level, "key_registry")
+    # While the broker is away its client writes a hundred lines where the relay writes one.
+    logging.getLogger("kafka").setLevel(logging.CRITICAL)
     stop = threading.Event()
     # uvicorn raises the signal again when it is done; then it must not end us before we have cleaned up.
     for number in (signal.SIGTERM, signal.SIGINT):

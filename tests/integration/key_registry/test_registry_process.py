@@ -1,0 +1,136 @@
+"""The registry as a process: it starts, says when it is ready, refuses what it cannot work with, and ends cleanly."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psycopg
+import pytest
+from conftest import write_keyring
+from proxied_broker import ProxiedBroker, free_port
+
+RUN = """
+from services.key_registry.main import run
+from services.runtime.settings import load_settings
+run(load_settings())
+"""
+
+
+@contextmanager
+def process(settings: dict[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    with log.open("wb") as errors:
+        started = subprocess.Popen([sys.executable, "-c", RUN], env=settings, stderr=errors)
+    try:
+        yield started
+    finally:
+        started.kill()
+        started.wait()
+
+
+def status(url: str) -> int | None:
+    try:
+        return httpx.get(url, timeout=5).status_code
+    except httpx.TransportError:
+        return None
+
+
+def wait_for(condition: Callable[[], object], log: Path, seconds: float = 40) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[ProxiedBroker]:
+    broker = ProxiedBroker(tmp_path)
+    try:
+        yield broker
+    finally:
+        broker.close()
+
+
+@pytest.fixture
+def settings(new_database: Callable[[], Any], tokens: Any, kek_file: Path, broker: ProxiedBroker) -> dict[str, str]:
+    return {
+        "BYOK_REGISTRY_DSN": new_database().dsn,
+        "BYOK_KEK_FILE": str(kek_file),
+        "BYOK_JWT_JWKS_FILE": str(tokens.files.jwks_file),
+        "BYOK_KAFKA_BOOTSTRAP": broker.bootstrap,
+        "BYOK_REGISTRY_PORT": str(free_port()),
+    }
+
+
+def test_it_is_ready_once_the_broker_has_the_log_and_ends_at_sigterm(
+    settings: dict[str, str], broker: ProxiedBroker, tmp_path: Path, tokens: Any
+) -> None:
+    log, url = tmp_path / "log", f"http://127.0.0.1:{settings['BYOK_REGISTRY_PORT']}"
+    with process(settings, log) as started:
+        wait_for(lambda: status(f"{url}/healthz") == 200, log)
+        answer = httpx.get(f"{url}/readyz")
+        assert (answer.status_code, list(answer.json()["missing"])) == (503, ["outbox"])
+        broker.start_new()
+        wait_for(lambda: status(f"{url}/readyz") == 200, log)
+        assert [key for key, _ in broker.records(2)] == ["rate_card:2026-04-27", "rate_card:2026-11-01"]
+        # The broker goes away with changes waiting: neither the service nor its end is held up.
+        broker.away()
+        headers = tokens.service("plans:write")
+        assert httpx.put(f"{url}/v1/organizations/a/plan", json={"plan": "pro"}, headers=headers).status_code == 200
+        assert status(f"{url}/readyz") == 200
+        assert 'byok_outbox_pending{outbox="registry-changes"} 1.0' in httpx.get(f"{url}/metrics").text
+        started.send_signal(signal.SIGTERM)
+        assert started.wait(timeout=5) == 0
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert {line["level"] for line in lines} <= {"info", "warning"}, log.read_text()
+
+
+def refusal(settings: dict[str, str], log: Path) -> str:
+    """The last words of a process that does not start."""
+    with process(settings, log) as started:
+        assert started.wait(timeout=40) == 1
+    return log.read_text().strip().splitlines()[-1]
+
+
+def test_it_does_not_start_on_a_database_that_is_not_migrated(
+    settings: dict[str, str], new_database: Callable[[], Any], tmp_path: Path
+) -> None:
+    database = new_database()
+    with psycopg.connect(database.admin_dsn, autocommit=True) as owner:
+        owner.execute("DROP SCHEMA registry CASCADE")
+    assert "byok db upgrade" in refusal(settings | {"BYOK_REGISTRY_DSN": database.dsn}, tmp_path / "log")
+
+
+def test_it_does_not_start_where_a_card_was_published_with_another_content(
+    settings: dict[str, str], new_database: Callable[[], Any], tmp_path: Path
+) -> None:
+    database = new_database()
+    with psycopg.connect(database.admin_dsn, autocommit=True) as owner:
+        owner.execute("INSERT INTO registry.log VALUES (1, 'rate_card:2026-04-27', 'x', now())")
+        owner.execute("UPDATE registry.log_head SET last_seq = 1, last_at = now()")
+        owner.execute("INSERT INTO registry.rate_card VALUES ('2026-04-27', '2026-04-27T00:00:00Z', '{}', 1)")
+    last = refusal(settings | {"BYOK_REGISTRY_DSN": database.dsn}, tmp_path / "log")
+    assert "2026-04-27" in last
+
+
+def test_it_does_not_start_without_a_key_encryption_key(settings: dict[str, str], tmp_path: Path) -> None:
+    broken = write_keyring(tmp_path / "kek.json")
+    broken.write_text("{}")
+    assert "BYOK_KEK_FILE" in refusal(settings | {"BYOK_KEK_FILE": str(broken)}, tmp_path / "log")
+
+
+def test_it_ends_at_sigterm_while_it_waits_for_the_database(settings: dict[str, str], tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    away = settings | {"BYOK_REGISTRY_DSN": f"postgresql://x:y@127.0.0.1:{free_port()}/registry"}
+    with process(away, log) as started:
+        wait_for(lambda: "waiting for the database" in log.read_text(), log)
+        started.send_signal(signal.SIGTERM)
+        assert started.wait(timeout=5) == 0

@@ -1,0 +1,205 @@
+"""The relay: the whole log in order, through outages, onto new clusters, by one of several at a time."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from proxied_broker import ProxiedBroker
+from pydantic import SecretStr
+
+from services.domain.scope import Plan, Scope, ScopeType
+from services.key_registry.change_sender import SEND_BYTES_MAX, ChangeSender, UnsentChange
+from services.key_registry.encryption import load_keyring
+from services.key_registry.handlers.credentials import NewCredential, add_credential, revoke_credential
+from services.key_registry.handlers.plans import set_plan
+from services.key_registry.handlers.registry import Registry
+from services.key_registry.main import publish_packaged_cards
+from services.key_registry.outbox_relay import OutboxRelay, republish
+from services.key_registry.policy import Actor
+from services.key_registry.sessions import open_engine, sessions_on
+from services.runtime.settings import Settings
+
+SERVICE = Actor("service", "*", None, {}, frozenset({"credentials:write", "plans:write"}))
+PENDING = (
+    "SELECT h.last_seq - c.sent_seq FROM registry.log_head h, registry.relay_cursor c WHERE c.cluster_id IS NOT NULL"
+)
+
+
+def wait_for(condition: Callable[[], object], what: str, seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[ProxiedBroker]:
+    broker = ProxiedBroker(tmp_path)
+    try:
+        broker.start_new()
+        yield broker
+    finally:
+        broker.close()
+
+
+class World:
+    """A registry with a log of its own, and relays of it."""
+
+    def __init__(self, database: Any, kek_file: Path, settings: Settings) -> None:
+        self.database, self.settings = database, settings
+        self.engine = open_engine(database.dsn)
+        self.registry = Registry(sessions_on(self.engine), load_keyring(kek_file))
+        set_plan(self.registry, SERVICE, "acme", Plan.PRO)
+
+    def change(self, number: int) -> None:
+        """Add a key and revoke it: two changes."""
+        scope = Scope(ScopeType.TEAM, f"team-{number}")
+        new = NewCredential("acme", scope, "openai", SecretStr(f"sk-made-up-for-test-{number}"))
+        revoke_credential(self.registry, SERVICE, add_credential(self.registry, SERVICE, new).credential_id)
+
+    def log(self) -> list[tuple[str, bytes]]:
+        """The log in the database, as records."""
+        return self.database.rows("SELECT key, payload FROM registry.log ORDER BY seq")
+
+    def all_sent(self) -> bool:
+        return self.database.rows(PENDING) == [(0,)]
+
+    @contextmanager
+    def relay(self) -> Iterator[OutboxRelay]:
+        relay = OutboxRelay(self.settings)
+        relay.start()
+        try:
+            yield relay
+        finally:
+            relay.stop()
+
+
+@pytest.fixture
+def world(
+    new_database: Callable[[], Any], kek_file: Path, broker: ProxiedBroker, settings_for: Callable[..., Settings]
+) -> Iterator[World]:
+    database = new_database()
+    settings = settings_for(
+        database, kafka_bootstrap=broker.bootstrap, kafka_timeout_seconds=2, outbox_interval_seconds=0.01
+    )
+    world = World(database, kek_file, settings)
+    # The packaged cards are long: what fits into one send is put to the test as well.
+    publish_packaged_cards(world.registry, threading.Event())
+    for number in range(10):
+        world.change(number)
+    yield world
+    world.engine.dispose()
+
+
+def without_repeats(records: list[tuple[str, bytes]], log: list[tuple[str, bytes]]) -> list[tuple[str, bytes]]:
+    """What a follower takes in, which ignores every change that is not newer than what it has."""
+    place = {change: number for number, change in enumerate(log)}
+    taken: list[tuple[str, bytes]] = []
+    for record in records:
+        if place[record] >= len(taken):
+            assert place[record] == len(taken), "a change was overtaken"
+            taken.append(record)
+    return taken
+
+
+def test_the_log_arrives_in_order_and_in_the_same_bytes(world: World, broker: ProxiedBroker) -> None:
+    with world.relay() as relay:
+        assert relay.unready() is not None
+        wait_for(lambda: relay.unready() is None, "the relay is ready")
+        assert world.all_sent()
+        assert broker.records(len(world.log())) == world.log()
+        world.change(99)
+        wait_for(world.all_sent, "the new changes are sent")
+        assert broker.records(len(world.log())) == world.log()
+
+
+def test_an_outage_of_the_broker_leaves_no_hole(world: World, broker: ProxiedBroker) -> None:
+    with world.relay() as relay:
+        for turn in range(3):
+            wait_for(world.all_sent, "everything is sent")
+            broker.away()
+            world.change(100 + turn)
+            # Longer than a send may take: the relay gives up this producer and begins again.
+            wait_for(lambda: relay.unready() is None and not relay.leads, "the relay notices")
+            world.change(200 + turn)
+            broker.back()
+        wait_for(world.all_sent, "everything is sent after the outages")
+    records = broker.records(len(world.log()))
+    assert without_repeats(records, world.log()) == world.log()
+
+
+def test_a_broker_that_comes_and_goes_while_much_is_sent(world: World, broker: ProxiedBroker) -> None:
+    with world.relay():
+        for turn in range(8):
+            world.change(300 + turn)
+            broker.away()
+            broker.back()
+        wait_for(world.all_sent, "everything is sent")
+    records = broker.records(len(world.log()))
+    assert without_repeats(records, world.log()) == world.log()
+
+
+def test_a_new_cluster_gets_the_whole_log_in_the_same_bytes(world: World, broker: ProxiedBroker) -> None:
+    with world.relay():
+        wait_for(world.all_sent, "the first cluster has it")
+        first = broker.records(len(world.log()))
+    broker.start_new()
+    with world.relay() as relay:
+        wait_for(lambda: relay.unready() is None, "the relay is ready")
+        assert broker.records(len(first)) == first == world.log()
+        # Also one that takes the other's place while nothing is to be sent.
+        broker.start_new()
+        assert broker.records(len(first)) == first
+
+
+def test_republishing_sends_the_whole_log_again(world: World, broker: ProxiedBroker) -> None:
+    with world.relay():
+        wait_for(world.all_sent, "everything is sent")
+        assert republish(world.settings) == len(world.log())
+        assert broker.records(2 * len(world.log())) == world.log() * 2
+
+
+def test_one_relay_works_and_another_takes_over(world: World, broker: ProxiedBroker) -> None:
+    with world.relay() as first, world.relay() as second:
+        wait_for(lambda: first.unready() is None and second.unready() is None, "both know that all is sent")
+        assert first.leads != second.leads
+        leader, other = (first, second) if first.leads else (second, first)
+        leader.stop()
+        wait_for(lambda: other.leads, "the other takes over")
+        world.change(400)
+        wait_for(world.all_sent, "the other sends")
+    assert broker.records(len(world.log())) == world.log()
+
+
+def test_a_lost_session_is_replaced(world: World, broker: ProxiedBroker, postgres: Any) -> None:
+    with world.relay():
+        wait_for(world.all_sent, "everything is sent")
+        server, _ = postgres
+        with server.connect() as admin:
+            relays = "FROM pg_stat_activity WHERE application_name = 'byok-key-registry-relay'"
+            admin.execute(f"SELECT pg_terminate_backend(pid) {relays}")
+        world.change(500)
+        wait_for(world.all_sent, "everything is sent by a new session")
+    assert without_repeats(broker.records(len(world.log())), world.log()) == world.log()
+
+
+@pytest.mark.parametrize("size", [1, 2, 500])
+def test_what_is_sent_at_once_is_one_batch(broker: ProxiedBroker, size: int) -> None:
+    """On this the order rests: a broker writes a batch whole or not at all, so no change in it can be missing."""
+    sender = ChangeSender(broker.bootstrap, timeout_seconds=5)
+    try:
+        sender.prepare()
+        payload = b"x" * (SEND_BYTES_MAX // size - 20)
+        sender.send([UnsentChange(n, f"plan:{n}", payload) for n in range(size)], threading.Event())
+        # A request carries one batch of a partition.
+        metrics = sender._producer.metrics()["producer-metrics"]
+        assert metrics["records-per-request-avg"] == size
+    finally:
+        sender.close()
+    assert len(broker.records(size)) == size
