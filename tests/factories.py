@@ -107,7 +107,7 @@ def directory(*changes: Change, cards: tuple[RateCard, ...] | None = None) -> Di
 
 # --- events as the core reads them ------------------------------------------------------------------------------------
 
-OPEN_CLAIM = Claim(None)
+PLATFORM_CLAIM = Claim(None)
 """The runner says that it used the platform's key."""
 
 
