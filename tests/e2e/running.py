@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import re
 import signal
 import subprocess
 import sys
@@ -93,10 +92,10 @@ class Stack:
 
     def settle(self) -> None:
         """Wait until metering has worked in every registry change that was answered."""
-        page = httpx.get(f"{self.told['registry_url']}/metrics").text
-        (seq,) = re.findall(r'^byok_registry_seq{service="key_registry"} (\S+)$', page, re.MULTILINE)
+        with psycopg.connect(self.told["registry_dsn"]) as registry:
+            head = registry.execute("SELECT last_seq FROM registry.log_head").fetchone()
         query = "SELECT 1 FROM ledger.fence WHERE rerated_seq >= %s"
-        wait_for(f"change {seq}", lambda: self.sql.execute(query, (int(float(seq)),)).fetchone())
+        wait_for(f"registry change {head}", lambda: self.sql.execute(query, head).fetchone())
 
     def send(self, value: bytes | None, org_id: str, partition: int | None = None) -> tuple[int, int]:
         """One record with exactly these bytes; where it went."""
