@@ -337,18 +337,8 @@ def test_data_is_an_object(value):
 @pytest.mark.parametrize(
     "value",
     [
-        "byok",
-        1,
-        [],
-        {},
-        {"source": None},
-        {"source": 1},
-        {"source": []},
-        {"source": "BYOK"},
-        {"source": KEY},
-        {"source": "byok"},
-        {"source": "byok", "credential_id": None},
-        {"source": "byok", "credential_id": ""},
+        *("byok", 1, [], {}, {"source": None}, {"source": 1}, {"source": []}, {"source": "BYOK"}, {"source": KEY}),
+        *({"source": "byok"}, {"source": "byok", "credential_id": None}, {"source": "byok", "credential_id": ""}),
     ],
 )
 @pytest.mark.parametrize("event_type", EVENT_TYPES[:2])

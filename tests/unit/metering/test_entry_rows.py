@@ -1,0 +1,108 @@
+"""An entry becomes a row, and the row the same entry again."""
+
+from __future__ import annotations
+
+import pytest
+from factories import START, credential, directory, node_call, plan, token_usage, tool_call, workflow_run
+from hypothesis import given
+from strategies import events
+
+from services.domain.entries import charge, reprice
+from services.domain.rating import rate
+from services.domain.usage import Claim, payload_hash
+from services.metering.entry_rows import COLUMNS, entry_row, stored_entry
+
+PRICED = events().filter(lambda event: event.occurred_at >= START)
+KNOWN = directory(plan(), credential("my-key"), credential("org-key", "organization"))
+
+
+def booked(event):
+    return charge(event, rate(event, KNOWN), 5)
+
+
+def row_of(entry):
+    return dict(zip(COLUMNS, entry_row(entry, b"h" * 32), strict=True))
+
+
+@given(PRICED)
+def test_every_charge_comes_back_as_it_was(event):
+    entry, digest = booked(event), payload_hash(event)
+    stored = stored_entry(entry_row(entry, digest))
+    assert stored == (entry, digest)
+    # So the event can be priced again from its row, and told from a conflict.
+    assert payload_hash(stored.entry.event) == digest
+    assert rate(stored.entry.event, KNOWN) == rate(event, KNOWN)
+
+
+@given(PRICED)
+def test_every_correction_comes_back_as_it_was(event):
+    later = directory(plan("pro"), credential("team-key", "team"))
+    pair = reprice(booked(event), rate(event, later), 9)
+    if pair is not None:
+        assert stored_entry(entry_row(pair[1], b"h" * 32)).entry == pair[1]
+
+
+def test_a_row_says_all_that_the_view_shows():
+    event = token_usage(
+        model="large", team_id="team-1", run_id="run-1", input_tokens=100, cached_input_tokens=40, output_tokens=10
+    )
+    row = row_of(booked(event._replace(claim=Claim("my-key"))))
+    assert {name: row[name] for name in row if row[name] is not None} == {
+        "entry_id": booked(event).entry_id,
+        "kind": "charge",
+        "revision": 0,
+        "registry_seq": 5,
+        "org_id": "org-1",
+        "event_source": "runner",
+        "event_id": "event-1",
+        "event_type": "usage.token_usage.v1",
+        "occurred_at": event.occurred_at,
+        "user_id": "user-1",
+        "team_id": "team-1",
+        "run_id": "run-1",
+        "agent_id": "agent-1",
+        "provider": "openai",
+        "model": "large",
+        "succeeded": True,
+        "claim_source": "byok",
+        "claim_credential_id": "my-key",
+        "quantity": 110,
+        "input_tokens": 100,
+        "cached_input_tokens": 40,
+        "output_tokens": 10,
+        "key_source": "byok",
+        "byok_scope": "personal",
+        "credential_id": "my-key",
+        "reason": "claimed_key",
+        "flags": ["organization_key_bypassed"],
+        "rate_card": "card-1",
+        "tier": "expert",
+        # 60 at 15, 40 at 7.5 and 10 at 60 USD per million: 0.0018 USD = 0.36 credits.
+        "list_mc": 360_000,
+        "charged_mc": 180_000,
+        "payload_hash": b"h" * 32,
+    }
+
+
+def test_a_reversal_is_a_row_of_negative_amounts():
+    entry = booked(node_call(calls=2))
+    reversal, _ = reprice(entry, rate(entry.event, directory()), 9)
+    row = row_of(reversal)
+    assert (row["kind"], row["revision"], row["adjusts"]) == ("reversal", 1, entry.entry_id)
+    assert (row["quantity"], row["list_mc"], row["charged_mc"]) == (-2, -4_000_000, -2_000_000)
+
+
+@pytest.mark.parametrize(
+    ("claim", "columns"),
+    [(None, (None, None)), (Claim(None), ("platform", None)), (Claim("my-key"), ("byok", "my-key"))],
+)
+def test_a_claim_is_told_from_none(claim, columns):
+    row = row_of(booked(node_call(claim=claim)))
+    assert (row["claim_source"], row["claim_credential_id"]) == columns
+
+
+@pytest.mark.parametrize("event", [tool_call(calls=3, succeeded=False), workflow_run(parent_run_id="run-0")])
+def test_what_decides_a_free_act_is_kept(event):
+    stored = stored_entry(entry_row(booked(event), b"h" * 32)).entry
+    assert stored.event == event
+    assert stored.attribution.amounts == (0, 0)
