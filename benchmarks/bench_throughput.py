@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
@@ -49,6 +50,8 @@ class Measured(NamedTuple):
     what: str
     rows: int
     seconds: float
+    worker_seconds: float | None = None
+    """Processor time of the worker, its start included: what other load on the machine hardly changes."""
 
     @property
     def per_second(self) -> float:
@@ -109,14 +112,20 @@ def _book(
     before = _booked(ledger)
     _publish(stack, islice(identities, events), batch)
     began = ledger.execute("SELECT clock_timestamp()").fetchone()
-    deadline = time.monotonic() + _DEADLINE_SECONDS
+    deadline, cpu_before = time.monotonic() + _DEADLINE_SECONDS, _children_seconds()
     with _metering(stack, folder) as worker:
         while _booked(ledger) < before + events:
             if time.monotonic() > deadline or worker.poll() is not None:
                 raise SystemExit(f"the metering did not book everything; the end of its log:\n{_log_end(folder)}")
             time.sleep(0.05)
     what = f"metering, batches of {batch}" if batch > 1 else "metering, single events"
-    return _between_commits(what, ledger, began)
+    return _between_commits(what, ledger, began)._replace(worker_seconds=_children_seconds() - cpu_before)
+
+
+def _children_seconds() -> float:
+    """Processor time of all children that have ended."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _booked(ledger: Connection[Any]) -> int:
@@ -211,11 +220,13 @@ def _copy(owner: Connection[Any], what: str, including: str) -> Measured:
 
 def _show(lines: list[Measured], version: str) -> None:
     floor = lines[0].per_second
-    print(f"PostgreSQL {version}, Python {sys.version.split()[0]}, {os.cpu_count()} cores, one metering worker")
-    print(f"{'':<52}{'rows':>9}{'seconds':>9}{'rows/s':>9}{'of COPY':>9}")
+    machine = f"{os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f}"
+    print(f"One metering worker; PostgreSQL {version}, Python {sys.version.split()[0]}, {machine}")
+    print(f"{'':<52}{'rows':>9}{'seconds':>9}{'rows/s':>9}{'of COPY':>9}{'CPU s':>8}")
     for line in lines:
         share = f"{line.per_second / floor:.0%}"
-        print(f"{line.what:<52}{line.rows:>9,}{line.seconds:>9.2f}{line.per_second:>9,.0f}{share:>9}")
+        cpu = "" if line.worker_seconds is None else f"{line.worker_seconds:.1f}"
+        print(f"{line.what:<52}{line.rows:>9,}{line.seconds:>9.2f}{line.per_second:>9,.0f}{share:>9}{cpu:>8}")
 
 
 if __name__ == "__main__":
