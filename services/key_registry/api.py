@@ -25,6 +25,7 @@ from services.key_registry.api_models import (
     LeaseRequest,
     PlanDocument,
     PlanRequest,
+    ProblemDocument,
     ProvidersDocument,
     ResolutionDocument,
     ResolveRequest,
@@ -80,7 +81,15 @@ Here = Annotated[Registry, Depends(_registry)]
 CredentialId = Annotated[Id, Path()]
 OrgId = Annotated[Id, Path()]
 
-router = APIRouter(prefix="/v1")
+_REFUSED: dict[int | str, dict[str, Any]] = {
+    status: {
+        "description": description,
+        "content": {"application/problem+json": {"schema": ProblemDocument.model_json_schema()}},
+    }
+    for status, description in (("4XX", "Refused; nothing was changed."), ("5XX", "Not possible at present."))
+}
+
+router = APIRouter(prefix="/v1", responses=_REFUSED)
 
 
 @router.post("/credentials", status_code=201, tags=["credentials"], summary="Add a key")

@@ -44,7 +44,7 @@ def run(settings: Settings) -> None:
     try:
         registry = Registry(sessions_on(engine), load_keyring(Path(settings.required("kek_file"))))
         tokens, relay = TokenVerifier(settings), OutboxRelay(settings)
-        publish_packaged_cards(registry, stop)
+        publish_packaged_cards(registry.sessions, stop)
         if stop.is_set():
             return
         app = registry_app(registry, tokens, registry_metrics(registry.sessions), readiness(registry, relay))
@@ -57,7 +57,7 @@ def run(settings: Settings) -> None:
         engine.dispose()
 
 
-def publish_packaged_cards(registry: Registry, stop: threading.Event) -> None:
+def publish_packaged_cards(sessions: Sessions, stop: threading.Event) -> None:
     """Publish the cards that ship with us, once the database is there, unless ``stop`` comes first.
 
     Raises SettingsError where the database is not migrated, or holds a card of the same name that says something else.
@@ -65,9 +65,9 @@ def publish_packaged_cards(registry: Registry, stop: threading.Event) -> None:
     for delay in delays():
         try:
             for document in packaged_cards():
-                publish_rate_card(registry, document)
+                publish_rate_card(sessions, document)
         except sqlalchemy.exc.OperationalError as error:
-            _log.warning("waiting for the database", error=type(error.orig).__name__)
+            _log.warning("waiting for the database", detail=str(error.orig).partition("\n")[0])
         except sqlalchemy.exc.ProgrammingError as error:
             raise SettingsError(_refused_by_database(error)) from None
         except RateCardConflict as error:

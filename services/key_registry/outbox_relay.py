@@ -86,7 +86,12 @@ class OutboxRelay:
             except Exception as error:  # noqa: BLE001
                 expected = isinstance(error, (KafkaError, psycopg.Error, OSError))
                 self._trouble = type(error).__name__
-                _log.warning("relay interrupted", error=self._trouble, exc_info=None if expected else error)
+                _log.warning(
+                    "relay interrupted",
+                    error=self._trouble,
+                    detail=str(error).partition("\n")[0],
+                    exc_info=None if expected else error,
+                )
             if time.monotonic() - began > self._timeout_seconds:
                 waits = delays()
             self._stop.wait(next(waits))

@@ -9,6 +9,7 @@ from services.key_registry.handlers.registry import Registry, card_for
 from services.key_registry.models import RateCardRow
 from services.key_registry.outbox import LogWriter, log_time
 from services.key_registry.rate_cards import CardDocument
+from services.key_registry.sessions import Sessions
 from services.runtime.logs import logger
 
 _log = logger(__name__)
@@ -25,13 +26,13 @@ class Providers(NamedTuple):
     providers: tuple[str, ...]
 
 
-def publish_rate_card(registry: Registry, document: CardDocument) -> bool:
+def publish_rate_card(sessions: Sessions, document: CardDocument) -> bool:
     """Publish a card; False where it is published already.
 
     Raises InvalidRateCard, or RateCardConflict when the published card of that name says something else.
     """
     document.parse()
-    with registry.sessions.begin() as session:
+    with sessions.begin() as session:
         log = LogWriter(session)
         known = session.get(RateCardRow, document.card, populate_existing=True)
         if known is not None:

@@ -150,7 +150,7 @@ def registry(database: Database, kek_file: Path) -> Iterator[Registry]:
     engine = open_engine(database.dsn)
     registry = Registry(sessions_on(engine), load_keyring(kek_file))
     for document in packaged_cards():
-        publish_rate_card(registry, document)
+        publish_rate_card(registry.sessions, document)
     yield registry
     engine.dispose()
 

@@ -7,9 +7,17 @@ import logging
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import psycopg
 import pytest
 from fastapi.testclient import TestClient
 from httpx import Response
+from proxied_broker import free_port
+
+from services.key_registry.api import registry_app
+from services.key_registry.handlers.registry import Registry
+from services.key_registry.metrics import registry_metrics
+from services.key_registry.sessions import open_engine, sessions_on
+from services.runtime.tokens import TokenVerifier
 
 CANARY = "sk-ant-api03-canary-canary-canary-1234"
 EVERYTHING = "credentials:write credentials:lease plans:write registry:backdate ledger:read usage:write"
@@ -546,3 +554,28 @@ def test_metrics_come_from_the_database(enterprise: Api, database: Any) -> None:
 def test_the_api_describes_itself(client: TestClient) -> None:
     document = client.get("/openapi.json").json()
     assert "/v1/organizations/{org_id}/plan" in document["paths"]
+    for path, operations in document["paths"].items():
+        for operation in operations.values():
+            refusals = [answer for status, answer in operation["responses"].items() if status[0] in "45"]
+            assert all("application/problem+json" in answer["content"] for answer in refusals), path
+
+
+def test_an_outage_of_the_database_is_told_as_one(
+    kek_file: Any, database: Any, tokens: Any, settings_for: Any, registry: Any
+) -> None:
+    engine = open_engine(f"postgresql://x:y@127.0.0.1:{free_port()}/registry")
+    away = Registry(sessions_on(engine), registry.keyring)
+    app = registry_app(away, TokenVerifier(settings_for(database)), registry_metrics(away.sessions), {})
+    client = TestClient(app, raise_server_exceptions=False)
+    response = client.get("/v1/providers", headers=tokens.person("uma", "acme"))
+    refused(response, 503, "database_unavailable")
+    assert response.headers["retry-after"]
+    # Metrics of an outage are absent, never stale.
+    assert "byok_registry_seq{" not in client.get("/metrics").text
+
+
+def test_whoever_waits_too_long_for_the_log_is_told_to_try_again(enterprise: Api, database: Any) -> None:
+    with psycopg.connect(database.admin_dsn) as holder:
+        holder.execute("SELECT 1 FROM registry.log_head FOR UPDATE")
+        refused(enterprise.add(enterprise.admin, "team", "t"), 503, "database_unavailable")
+    assert enterprise.add(enterprise.admin, "team", "t").status_code == 201

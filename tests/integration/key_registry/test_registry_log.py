@@ -166,9 +166,9 @@ def test_time_never_goes_back_in_the_log(registry: Registry, database: Any, org:
 def test_a_published_card_is_left_alone_and_never_changed(registry: Registry, database: Any) -> None:
     head = database.rows("SELECT last_seq FROM registry.log_head")
     card = packaged_cards()[0]
-    assert publish_rate_card(registry, card) is False
+    assert publish_rate_card(registry.sessions, card) is False
     with pytest.raises(RateCardConflict, match=card.card):
-        publish_rate_card(registry, card._replace(body=card.body | {"usd_per_credit": "0.01"}))
+        publish_rate_card(registry.sessions, card._replace(body=card.body | {"usd_per_credit": "0.01"}))
     assert database.rows("SELECT last_seq FROM registry.log_head") == head
 
 

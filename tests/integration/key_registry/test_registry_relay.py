@@ -90,7 +90,7 @@ def world(
     )
     world = World(database, kek_file, settings)
     # The packaged cards are long: what fits into one send is put to the test as well.
-    publish_packaged_cards(world.registry, threading.Event())
+    publish_packaged_cards(world.registry.sessions, threading.Event())
     for number in range(10):
         world.change(number)
     yield world

@@ -62,6 +62,7 @@ CREATE TABLE registry.credential (
     REFERENCES registry.slot (slot_id, org_id, scope_type, scope_id, provider)
 );
 CREATE INDEX credential_by_org ON registry.credential (org_id, created_seq);
+CREATE INDEX credential_by_scope ON registry.credential (org_id, provider, scope_type, scope_id);
 
 CREATE TABLE registry.credential_interval (
   interval_id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
