@@ -5,6 +5,7 @@ Lock order, the same everywhere: fence (shared), source partitions by id, entrie
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -198,7 +199,7 @@ def _pass_fence(connection: Connection[Any], registry_seq: int) -> None:
 
 def add_totals(connection: Connection[Any], totals: Totals, *, shard: int) -> None:
     """Advance the metric totals, in one order for all, so that two writers never wait for each other in a ring."""
-    rows = [(metric, labels, shard, value) for (metric, labels), value in sorted(totals.items()) if value]
+    rows = [(total.metric, total.labels_json, shard, value) for total, value in sorted(totals.items()) if value]
     if rows:
         connection.cursor().executemany(_ADD_TOTAL, rows)
 
@@ -247,6 +248,7 @@ class _Tally:
         self.totals: Totals = Totals()
         self.dead_letters: list[DeadLetter] = []
         self.duplicates = 0
+        self._outcomes: Counter[tuple[object, str]] = Counter()
         self._by_partition = {covered.partition: [0, 0, 0] for covered in batch.covered}
         for priced in batch.elements:
             entry = priced.entry
@@ -260,6 +262,7 @@ class _Tally:
             else:
                 detail = f"id: is already booked with another payload, as entry {entry.entry_id}"
                 self._dead_letter(priced.element, RefusedError(Reason.IDENTITY_CONFLICT, detail).refusal)
+        count.events(self.totals, self._outcomes)
         count.charges(self.totals, (_entry(firsts[entry_id]) for entry_id in new))
 
     def of(self, partition: int) -> list[int]:
@@ -268,7 +271,7 @@ class _Tally:
 
     def _count(self, element: Element, event_type: object, outcome: int) -> None:
         self._by_partition[element.record.partition][outcome] += 1
-        count.event_outcome(self.totals, event_type, ("recorded", "duplicate", "dead_letter")[outcome])
+        self._outcomes[event_type, ("recorded", "duplicate", "dead_letter")[outcome]] += 1
 
     def _dead_letter(self, element: Element, refusal: Refusal | None) -> None:
         if refusal is None:

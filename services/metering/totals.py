@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Iterable
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from services.domain.entries import Entry
@@ -13,24 +13,33 @@ from services.domain.usage import EventType
 _KNOWN_TYPES = {event_type.value for event_type in EventType}
 
 
+Labels = tuple[tuple[str, str], ...]
+
+
 class Total(NamedTuple):
-    """One series: the metric's name in ``ledger.metric_total`` and its labels as canonical JSON."""
+    """One series: the metric's name in ``ledger.metric_total`` and its labels, in one order for all."""
 
     metric: str
-    labels: str
+    labels: Labels
+
+    @property
+    def labels_json(self) -> str:
+        """The labels as the database keeps them."""
+        return json.dumps(dict(self.labels))
 
 
 Totals = Counter[Total]
 
 
 def _total(metric: str, **labels: str | None) -> Total:
-    return Total(metric, json.dumps({name: value or "" for name, value in labels.items()}, sort_keys=True))
+    return Total(metric, tuple((name, labels[name] or "") for name in sorted(labels)))
 
 
-def event_outcome(totals: Totals, event_type: object, outcome: str) -> None:
-    """Count one event that became ``recorded``, ``duplicate`` or ``dead_letter``; junk types count as ``other``."""
-    known = event_type if isinstance(event_type, str) and event_type in _KNOWN_TYPES else "other"
-    totals[_total("usage_events", event_type=known, outcome=outcome)] += 1
+def events(totals: Totals, outcomes: Mapping[tuple[object, str], int]) -> None:
+    """Count events by type and what they became; junk types count as ``other``."""
+    for (event_type, outcome), how_many in outcomes.items():
+        known = event_type if isinstance(event_type, str) and event_type in _KNOWN_TYPES else "other"
+        totals[_total("usage_events", event_type=known, outcome=outcome)] += how_many
 
 
 def dead_letter(totals: Totals, reason: str) -> None:
@@ -40,18 +49,18 @@ def dead_letter(totals: Totals, reason: str) -> None:
 
 def charges(totals: Totals, entries: Iterable[Entry]) -> None:
     """Add up the amounts and flags of new charges."""
+    amounts: defaultdict[tuple[str, str | None, str, str | None], list[int]] = defaultdict(lambda: [0, 0])
     for entry in entries:
         event, what = entry.event, entry.attribution
-        labels = {
-            "event_type": event.type.value,
-            "provider": event.provider,
-            "key_source": what.key_source,
-            "byok_scope": what.byok_scope,
-        }
-        totals[_total("list_mc", **labels)] += what.amounts.list_mc
-        totals[_total("charged_mc", **labels)] += what.amounts.charged_mc
-        totals[_total("saved_mc", **labels)] += what.amounts.saved_mc
+        sums = amounts[event.type.value, event.provider, what.key_source, what.byok_scope]
+        sums[0] += what.amounts.list_mc
+        sums[1] += what.amounts.charged_mc
         flags(totals, what.flags)
+    for (event_type, provider, key_source, byok_scope), (list_mc, charged_mc) in amounts.items():
+        labels = {"event_type": event_type, "provider": provider, "key_source": key_source, "byok_scope": byok_scope}
+        totals[_total("list_mc", **labels)] += list_mc
+        totals[_total("charged_mc", **labels)] += charged_mc
+        totals[_total("saved_mc", **labels)] += list_mc - charged_mc
 
 
 def flags(totals: Totals, names: Iterable[str]) -> None:
