@@ -1,3 +1,4 @@
+# ruff: noqa: INP001 - a script, not part of a package
 """Keys and passwords for docker compose on one machine, made once: `make dev-secrets`. Never for production."""
 
 from __future__ import annotations

