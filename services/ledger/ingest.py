@@ -81,7 +81,7 @@ class UsagePublisher:
             producer = self._connected(deadline)
             try:
                 self._send(producer, records, deadline)
-            except KafkaError as error:
+            except (KafkaError, OSError, ValueError) as error:
                 _log.warning("usage events were not acknowledged", error=type(error).__name__)
                 self._replace(producer)
                 raise broker_unavailable() from None

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import http.client
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -15,7 +17,7 @@ from services.cli.endpoints import Ports
 
 
 class Process:
-    def __init__(self, stack, database):
+    def __init__(self, stack, database, **more):
         self.port = Ports.free_block().ledger
         environment = {
             "BYOK_ENV": "development",
@@ -27,7 +29,7 @@ class Process:
         self.log = (stack.folder / f"{database}.log").open("w+")
         self.process = subprocess.Popen(
             [sys.executable, "-m", "services", "ledger"],
-            env=os.environ | environment,
+            env=os.environ | environment | more,
             stderr=self.log,
             stdout=subprocess.PIPE,
         )
@@ -42,12 +44,21 @@ class Process:
         while True:
             assert self.process.poll() is None, self.stderr()
             assert time.monotonic() < deadline, self.stderr()
-            try:
-                if self.get("/readyz").status == 200:
-                    return
-            except OSError:
-                pass
+            if self.status("/readyz") == 200:
+                return
             time.sleep(0.05)
+
+    def status(self, path):
+        """The status it answers with; None while it does not."""
+        try:
+            return self.get(path).status
+        except OSError:
+            return None
+
+    def memory_peak(self):
+        """The most it ever held, in bytes."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) * 1024
 
     def stderr(self):
         self.log.seek(0)
@@ -71,6 +82,23 @@ def test_it_serves_and_ends_cleanly_on_sigterm(process, company, reader):
     assert process.process.wait(10) == 0
     assert process.process.stdout.read() == b""
     assert "Traceback" not in process.stderr()
+
+
+def test_it_ends_in_time_while_the_broker_and_the_database_are_away(stack, database):
+    gone = {"BYOK_KAFKA_BOOTSTRAP": "127.0.0.1:1", "BYOK_LEDGER_DSN": "postgresql://nobody@127.0.0.1:1/none"}
+    process = Process(stack, database, **gone)
+    try:
+        deadline = time.monotonic() + 30
+        while process.status("/readyz") != 503:
+            assert time.monotonic() < deadline, process.stderr()
+            time.sleep(0.05)
+        assert process.status("/healthz") == 200
+        process.process.send_signal(signal.SIGTERM)
+        # `byok up` waits five seconds before it kills.
+        assert process.process.wait(5) == 0
+    finally:
+        process.process.kill()
+        process.process.wait()
 
 
 def test_an_export_that_breaks_off_never_looks_whole(process, stack, books, database, reader):
@@ -98,6 +126,8 @@ def test_an_export_that_breaks_off_never_looks_whole(process, stack, books, data
     with pytest.raises(http.client.IncompleteRead):
         answer.read()
     # The service goes on, and the next one is whole.
+    before = process.memory_peak()
     whole = process.get("/v1/organizations/acme/export?format=csv", reader).read()
+    assert process.memory_peak() - before < len(whole) / 2
     assert whole.count(b"\r\n") == 50_002
     assert whole.endswith(b"\r\n")
