@@ -34,8 +34,9 @@ def token(
 ) -> None:
     """Print a token for development, and nothing else.
 
-    It is signed with the key in BYOK_JWT_SIGNING_KEY_FILE, else with the one that `byok up` keeps in its data
-    directory. In production tokens come from your identity provider, and this command refuses.
+    It is signed with the key in BYOK_JWT_SIGNING_KEY_FILE, else with the one
+    that `byok up` keeps in its data directory. In production tokens come from
+    your identity provider, and this command refuses.
     """
     from datetime import UTC, datetime
 

@@ -186,6 +186,16 @@ def test_csv_as_spreadsheets_write_it(broker: Broker, tmp_path: Path) -> None:
     assert (first["id"], second["id"], second["data"]["succeeded"]) == ("line-2", "line-7", False)
 
 
+def test_flat_json_objects_are_mapped_like_columns(broker: Broker, tmp_path: Path) -> None:
+    row = {"ts": 1793577600.5, "who": "ana", "tool": "search", "calls": 3, "org_id": "flat", "cost": 1.5}
+    file = written(tmp_path, "flat.jsonl", json.dumps(row))
+    options = ("--map", "time=ts", "--map", "user_id=who", "--time-format", "unix", "--type", "usage.tool_call.v1")
+    assert publish(broker, file, *options).status == 0
+    (event,) = broker.events("flat")
+    assert event["data"] == {"org_id": "flat", "user_id": "ana", "tool": "search", "calls": 3}
+    assert event["time"] == "2026-11-02T00:00:00.500000+00:00"
+
+
 def test_batches_are_as_large_as_asked(broker: Broker, tmp_path: Path) -> None:
     lines = "\n".join(json.dumps(tool_call("sized")) for _ in range(7))
     file = written(tmp_path, "sized.jsonl", lines)

@@ -22,10 +22,12 @@ def demo(
 ) -> None:
     """Simulate four weeks of a company, meter them for real, and show what own keys save.
 
-    Everything runs: PostgreSQL, a broker, the key registry, the metering and the ledger. Three organizations (free,
-    pro, enterprise) add keys part-way; their use goes through Kafka, with duplicates and bad events in it; one key
-    is registered too late, so that the ledger puts its entries right. All figures are read from the ledger, and each
-    entry is held against what the pure core says; a difference is exit status 1.
+    Everything runs: PostgreSQL, a broker, the key registry, the metering and
+    the ledger. Three organizations (free, pro, enterprise) add keys part-way;
+    their use goes through Kafka, with duplicates and bad events in it; one key
+    is registered too late, so that the ledger puts its entries right. All
+    figures are read from the ledger, and each entry is held against what the
+    pure core says; a difference is exit status 1.
     """
     from services.cli.demo.show import DemoFailed, run_demo
     from services.cli.processes import StackError, StopRequested, StopSwitch, stop_on_signals

@@ -15,7 +15,7 @@ from typing import BinaryIO, Self
 from schemas.fields import parse_time
 from schemas.usage_events import EVENT_MODELS
 from services.cli.usage.formats import FileFormat, TimeFormat
-from services.cli.usage.mapping import EventBuilder, FieldRefused, columns_for, parse_pairs
+from services.cli.usage.mapping import FIELDS, EventBuilder, FieldRefused, columns_for, parse_pairs
 from services.cli.usage.sources import CsvTable, Lines, Rows, SourceError, jsonl_rows
 from services.cli.usage.times import Shift, time_reader
 
@@ -127,7 +127,7 @@ class Job:
             else:
                 rows = jsonl_rows(lines)
                 # Objects need not have the same keys, so there is no header to check the mapping against.
-                columns = columns_for(self.maps, self.maps.values()) if self.maps else None
+                columns = columns_for(self.maps, (*FIELDS, *self.maps.values())) if self.maps else None
             return islice(rows, self.limit), self._builder(columns)
 
     def _builder(self, columns: Mapping[str, str] | None) -> EventBuilder:

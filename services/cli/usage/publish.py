@@ -62,18 +62,22 @@ def publish(
 ) -> None:
     """Send usage events from a file to the metering.
 
-    Each row is checked first; the good ones are sent, the others listed with line number and field (exit status 1).
+    Each row is checked first; the good ones are sent, the others are listed
+    with line number and field (exit status 1).
 
-    An event without an identity of its own gets one from its place in the file (source file:NAME, id line-N), so the
-    same command can be repeated: what is booked already is recognised as a duplicate, never charged twice. Identity
-    counts per organization: the same file may be published for several. If its content or --start changes, give it
-    another --source.
+    An event without an identity of its own gets one from its place in the file
+    (source file:NAME, id line-N). So the same command can be repeated: what is
+    booked already is recognised as a duplicate, never charged twice. Identity
+    counts per organization: the same file may be published for several. If its
+    content or --start changes, give it another --source.
 
     A trace of LLM requests, at ten times its pace, for one user of acme:
 
-    byok usage publish trace.csv --map time=TIMESTAMP --assume-utc --map input_tokens=ContextTokens
-    --map output_tokens=GeneratedTokens --type usage.token_usage.v1 --set org_id=acme --set user_id=u1
-    --set agent_id=chat --set provider=anthropic --set model=claude-sonnet-4-6 --start 2026-11-01T00:00:00Z --pace 10
+    byok usage publish trace.csv --type usage.token_usage.v1 --assume-utc \\
+      --map time=TIMESTAMP --map input_tokens=ContextTokens \\
+      --map output_tokens=GeneratedTokens --set org_id=acme --set user_id=u1 \\
+      --set agent_id=chat --set provider=anthropic \\
+      --set model=claude-sonnet-4-6 --start 2026-11-01T00:00:00Z --pace 10
     """
     # Only now, so that `byok --help` answers at once.
     from services.cli.usage.job import Job, UsageError
