@@ -189,6 +189,9 @@ def test_a_lost_session_is_replaced(world: World, broker: ProxiedBroker, postgre
     assert without_repeats(broker.records(len(world.log())), world.log()) == world.log()
 
 
+_SENDS = 5
+
+
 @pytest.mark.parametrize("size", [1, 2, 500])
 def test_what_is_sent_at_once_is_one_batch(broker: ProxiedBroker, size: int) -> None:
     """On this the order rests: a broker writes a batch whole or not at all, so no change in it can be missing."""
@@ -196,10 +199,12 @@ def test_what_is_sent_at_once_is_one_batch(broker: ProxiedBroker, size: int) -> 
     try:
         sender.prepare()
         payload = b"x" * (SEND_BYTES_MAX // size - 20)
-        sender.send([UnsentChange(n, f"plan:{n}", payload) for n in range(size)], threading.Event())
+        # More than once: the first has to wait for the connection, so that half of it could not leave early anyway.
+        for _ in range(_SENDS):
+            sender.send([UnsentChange(n, f"plan:{n}", payload) for n in range(size)], threading.Event())
         # A request carries one batch of a partition.
         metrics = sender._producer.metrics()["producer-metrics"]
         assert metrics["records-per-request-avg"] == size
     finally:
         sender.close()
-    assert len(broker.records(size)) == size
+    assert len(broker.records(_SENDS * size)) == _SENDS * size
