@@ -1,0 +1,206 @@
+"""Records become entries once each: redelivered, skipped over, taken by another worker, or while something is away."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from conftest import Ledger
+
+from schemas.registry_changes import RateCardChange
+from services.metering.registry_follower import RegistryForkedError
+from services.runtime.registry_log import UnreadableChangeError
+from tests.integration.metering.workers import LONG_AGO, NOW, Worker, cards, key, node_call, plan, publish, rerate
+from tests.integration.real_parts import Database
+
+
+def run(test: Callable[[], Any]) -> None:
+    asyncio.run(asyncio.wait_for(test(), 60))
+
+
+@asynccontextmanager
+async def worker(ledger: Ledger, broker: str, topic: str) -> AsyncIterator[Worker]:
+    running = Worker(ledger.dsn, broker, topic)
+    await running.learn(*cards())
+    try:
+        yield running
+    finally:
+        await running.stop()
+
+
+def test_what_is_delivered_again_is_left_alone(ledger: Ledger, broker: str, topic: str) -> None:
+    async def test() -> None:
+        records = publish(broker, topic, 0, [node_call("a"), node_call("b")], node_call("c"))
+        async with worker(ledger, broker, topic) as one:
+            await one.book(records)
+            await one.book(records)
+            await one.book(records[1:])
+        async with worker(ledger, broker, topic) as restarted:
+            await restarted.book(records)
+        assert [entry["event_id"] for entry in ledger.entries()] == ["a", "b", "c"]
+        assert sum(row["events"] for row in ledger.rows("SELECT events FROM ledger.covered_range")) == 3
+
+    run(test)
+
+
+def test_records_that_the_stream_skips_are_fetched_from_the_log(ledger: Ledger, broker: str, topic: str) -> None:
+    async def test() -> None:
+        records = publish(broker, topic, 0, *(node_call(name) for name in "abcdef"))
+        async with worker(ledger, broker, topic) as one:
+            await one.book(records[:1])
+            await one.book([records[2], records[5]])
+        assert [entry["event_id"] for entry in ledger.entries()] == list("abcdef")
+        ranges = ledger.rows("SELECT from_offset, to_offset FROM ledger.covered_range ORDER BY 1")
+        assert all(one["to_offset"] == next_["from_offset"] for one, next_ in itertools.pairwise(ranges))
+
+    run(test)
+
+
+def test_two_workers_on_one_partition_book_each_record_once(ledger: Ledger, broker: str, topic: str) -> None:
+    async def test() -> None:
+        records = publish(broker, topic, 0, *(node_call(f"{number:02}") for number in range(20)))
+        async with worker(ledger, broker, topic) as one, worker(ledger, broker, topic) as other:
+            await one.book(records[:5])
+            # The other one thinks that the partition is its own and begins with what the first has booked already.
+            await other.book(records[:8])
+            await asyncio.gather(one.book(records[5:]), other.book(records[8:]))
+        assert len(ledger.entries()) == 20
+        (row,) = ledger.rows("SELECT sum(events) AS events, sum(recorded) AS recorded FROM ledger.covered_range")
+        assert (row["events"], row["recorded"]) == (20, 20)
+
+    run(test)
+
+
+def test_the_same_event_in_two_partitions_is_charged_once(ledger: Ledger, broker: str, topic: str) -> None:
+    async def test() -> None:
+        left, right = (
+            publish(broker, topic, 0, node_call("twin")),
+            publish(broker, topic, 1, node_call("twin"), node_call("other")),
+        )
+        async with worker(ledger, broker, topic) as one, worker(ledger, broker, topic) as other:
+            await asyncio.gather(one.book(left), other.book(right))
+            assert sum(booked.duplicates for booked in (*one.booked, *other.booked)) == 1
+        assert [entry["event_id"] for entry in ledger.entries()] == ["other", "twin"]
+
+    run(test)
+
+
+def test_a_batch_priced_with_less_than_the_fence_asks_for_is_priced_again(
+    ledger: Ledger, broker: str, topic: str
+) -> None:
+    async def test() -> None:
+        records = publish(broker, topic, 0, node_call("a"))
+        async with worker(ledger, broker, topic) as ahead, worker(ledger, broker, topic) as behind:
+            await ahead.learn(plan(3, "pro"), key(4, (LONG_AGO, None)))
+            await asyncio.to_thread(rerate, ledger.dsn)
+            booking = asyncio.create_task(behind.book(records))
+            done, _ = await asyncio.wait({booking}, timeout=0.5)
+            assert not done, "booked behind the fence"
+            await behind.learn(plan(3, "pro"), key(4, (LONG_AGO, None)))
+            await booking
+        (entry,) = ledger.entries()
+        assert (entry["registry_seq"], entry["reason"], entry["charged_mc"]) == (4, "personal_key", 1_000_000)
+
+    run(test)
+
+
+def test_an_event_that_the_database_refuses_is_a_dead_letter_and_its_neighbours_are_booked(
+    ledger: Ledger, broker: str, topic: str
+) -> None:
+    async def test() -> None:
+        body = {**cards()[1].body, "usd_per_credit": "0.000001"}  # type: ignore[union-attr]
+        body["models"] = {"dear": {"model": _line("1000000")}, "anthropic": {"claude-sonnet-4-6": _line("1")}}
+        dear = RateCardChange(seq=3, changed_at=NOW, card="dear", effective_from=LONG_AGO, body=body)
+        tokens = {"agent_id": "a", "provider": "dear", "model": "model", "input_tokens": 10**10, "output_tokens": 0}
+        too_much = node_call("b", type="usage.token_usage.v1", time="2026-05-02T00:00:00Z", data=tokens)
+        records = publish(broker, topic, 0, [node_call("a"), too_much, node_call("c")], node_call("d"))
+        async with worker(ledger, broker, topic) as one:
+            await one.learn(dear)
+            await one.book(records)
+            assert [tuple(booked) for booked in one.booked] == [(3, 0, 1)]
+        assert [entry["event_id"] for entry in ledger.entries()] == ["a", "c", "d"]
+        (letter,) = ledger.rows("SELECT * FROM ledger.dead_letter")
+        assert (letter["reason"], letter["event_id"], letter["source_index"]) == ("invalid_event", "b", 1)
+
+    run(test)
+
+
+def _line(usd: str) -> dict[str, str]:
+    prices = ("input_usd_per_mtok", "cached_input_usd_per_mtok", "output_usd_per_mtok")
+    return {"tier": "standard", **dict.fromkeys(prices, usd)}
+
+
+def test_a_database_that_goes_away_and_comes_back_is_waited_for(
+    ledger: Ledger, broker: str, topic: str, postgres: Database
+) -> None:
+    async def test() -> None:
+        records = publish(broker, topic, 0, *(node_call(f"{number:02}") for number in range(30)))
+        async with worker(ledger, broker, topic) as one:
+            for record in records[:10]:
+                await one.book([record])
+                postgres.disconnect_all("ledger_service")
+            postgres.stop()
+            booking = asyncio.create_task(one.book(records[10:]))
+            done, _ = await asyncio.wait({booking}, timeout=0.5)
+            assert not done
+            postgres.start()  # From this thread: the server dies with the thread that started it.
+            await booking
+        assert len(ledger.entries()) == 30
+
+    run(test)
+
+
+def test_the_same_seq_with_another_content_stops_everything(ledger: Ledger, broker: str, topic: str) -> None:
+    async def test() -> None:
+        async with worker(ledger, broker, topic) as one:
+            await one.learn(plan(3, "pro"))
+            with pytest.raises(RegistryForkedError, match="3"):
+                await one.learn(plan(3, "enterprise"))
+
+    run(test)
+
+
+def test_a_change_that_cannot_be_read_stops_everything(ledger: Ledger, broker: str, topic: str) -> None:
+    async def test() -> None:
+        async with worker(ledger, broker, topic) as one:
+            with pytest.raises(UnreadableChangeError, match="kind"):
+                await one.follower.take_in([b'{"seq": 3, "kind": "coupon"}'])
+            assert one.directory.seq == 2
+
+    run(test)
+
+
+def test_entries_ranges_and_registry_changes_cannot_be_changed_even_by_their_owner(
+    ledger: Ledger, broker: str, topic: str
+) -> None:
+    async def test() -> None:
+        async with worker(ledger, broker, topic) as one:
+            await one.book(publish(broker, topic, 0, node_call("a"), b"junk"))
+
+    run(test)
+    statements = [
+        statement.format(table=f"ledger.{table}")
+        for table in ("entry", "covered_range", "registry_change", "dead_letter")
+        for statement in ("UPDATE {table} SET {table}=NULL", "DELETE FROM {table}", "TRUNCATE {table} CASCADE")
+    ]
+    statements = [s for s in statements if not s.startswith("UPDATE")] + [
+        "UPDATE ledger.entry SET list_mc = 0, saved_mc = -charged_mc",
+        "UPDATE ledger.covered_range SET events = 0",
+        "UPDATE ledger.registry_change SET payload = ''",
+        "UPDATE ledger.dead_letter SET payload = ''",
+    ]
+    for statement in statements:
+        with pytest.raises(Exception, match="append-only"):
+            ledger.rows(statement)
+    with pytest.raises(Exception, match="list_is_charged_plus_saved"):
+        ledger.rows(_COPY_OF_AN_ENTRY)
+
+
+_COPY_OF_AN_ENTRY = """
+INSERT INTO ledger.entry SELECT (jsonb_populate_record(e, '{
+  "entry_id": "00000000-0000-8000-8000-000000000000", "event_id": "b", "saved_mc": 1}'::jsonb)).* FROM ledger.entry e
+"""
