@@ -1,8 +1,14 @@
-"""Arbitrary events, directories and changes, small enough that they meet: few owners, few keys, few instants."""
+"""Arbitrary events, directories and changes, small enough that they meet: few owners, few keys, few instants.
+
+Each value is one number, taken apart by `_Digits`: one draw instead of dozens keeps the laws quick to try.
+"""
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from itertools import product
+from typing import Any, TypeVar
 
 from factories import ORG, START, card, card_body, model_line
 from hypothesis import strategies as st
@@ -12,89 +18,112 @@ from services.domain.rate_card import RateCard
 from services.domain.scope import Interval, Plan, PlanPeriod, Scope, ScopeType, change_plan
 from services.domain.usage import Claim, EventType, UsageEvent
 
+T = TypeVar("T")
+
 ORGS = (ORG, "org-2")
 TEAMS = ("team-1", "team-2")
 USERS = ("user-1", "user-2", "team-1")
 KEYS = ("key-1", "key-2", "key-3")
+CARDS = ("card-1", "card-2", "card-3")
 MODELS = (("openai", "small"), ("openai", "large"), ("anthropic", "large"), ("mistral", "small"))
-_TICK = timedelta(seconds=150)
-_AROUND = (timedelta(microseconds=-1), timedelta(0), timedelta(microseconds=1))
+CLAIMS = (None, None, Claim(None), *(Claim(key) for key in (*KEYS, "unknown")))
+# Two ticks are a lease's life.
+BOUNDARIES = tuple(START + tick * timedelta(seconds=150) for tick in range(16))
+INSTANTS = tuple(at + timedelta(microseconds=around) for at, around in product(BOUNDARIES, (-1, 0, 1)))
+TOKENS = (0, 1, 2, 3, 5, 7, 11, 1_000, 10**10)
 
 
-def instants() -> st.SearchStrategy[datetime]:
-    """Boundaries, each with its neighbours; two ticks are a lease's life."""
-    return st.builds(lambda tick, around: START + tick * _TICK + around, st.integers(0, 24), st.sampled_from(_AROUND))
+class _Digits:
+    """A number, read as choices: the remainder says which, the rest is left for the next choice."""
+
+    def __init__(self, number: int) -> None:
+        self._rest = number
+
+    def pick(self, choices: Sequence[T]) -> T:
+        self._rest, index = divmod(self._rest, len(choices))
+        return choices[index]
 
 
-def boundaries() -> st.SearchStrategy[datetime]:
+def _one_draw(make: Callable[[_Digits], T]) -> st.SearchStrategy[T]:
+    return st.sampled_from(range(2**62)).map(lambda number: make(_Digits(number)))
+
+
+def instants() -> st.SearchStrategy[Any]:
+    """Boundaries, each with its neighbours."""
+    return st.sampled_from(INSTANTS)
+
+
+def boundaries() -> st.SearchStrategy[Any]:
     """The instants at which something begins or ends."""
-    return st.builds(lambda tick: START + tick * _TICK, st.integers(0, 24))
+    return st.sampled_from(BOUNDARIES)
 
 
-def disjoint_intervals(max_size: int = 3) -> st.SearchStrategy[tuple[Interval, ...]]:
+def _intervals(digits: _Digits) -> tuple[Interval, ...]:
+    ends = sorted({digits.pick(BOUNDARIES) for _ in range(digits.pick((0, 1, 1, 1, 2, 2, 3, 4)))})
+    bounds = [*ends, None]
+    return tuple(Interval(ends[index], bounds[index + 1]) for index in range(0, len(ends), 2))
+
+
+def disjoint_intervals() -> st.SearchStrategy[tuple[Interval, ...]]:
     """Intervals in order that do not overlap; the last may be open."""
-
-    def pair_up(ends: list[datetime]) -> tuple[Interval, ...]:
-        ordered = sorted(ends)
-        bounds: list[datetime | None] = [*ordered, None]
-        return tuple(Interval(ordered[i], bounds[i + 1]) for i in range(0, len(ordered), 2))
-
-    return st.lists(boundaries(), max_size=2 * max_size, unique=True).map(pair_up)
+    return _one_draw(_intervals)
 
 
-def scopes(org_id: str) -> st.SearchStrategy[Scope]:
-    """An owner of keys in one organization."""
-    return st.one_of(
-        st.just(Scope(ScopeType.ORGANIZATION, org_id)),
-        st.sampled_from(TEAMS).map(lambda team: Scope(ScopeType.TEAM, team)),
-        st.sampled_from(USERS).map(lambda user: Scope(ScopeType.PERSONAL, user)),
+def _credential(digits: _Digits) -> Credential:
+    org_id = digits.pick(ORGS)
+    scopes = (
+        *[Scope(ScopeType.ORGANIZATION, org_id)] * 2,
+        *(Scope(ScopeType.TEAM, team) for team in TEAMS),
+        *(Scope(ScopeType.PERSONAL, user) for user in USERS),
     )
+    provider = digits.pick(("openai", "openai", "anthropic", "mistral"))
+    return Credential(digits.pick(KEYS), org_id, digits.pick(scopes), provider, _intervals(digits))
 
 
-@st.composite
-def credentials(draw: st.DrawFn) -> Credential:
+def credentials() -> st.SearchStrategy[Credential]:
     """Any credential, with any history."""
-    org_id = draw(st.sampled_from(ORGS))
-    return Credential(
-        draw(st.sampled_from(KEYS)),
-        org_id,
-        draw(scopes(org_id)),
-        draw(st.sampled_from(("openai", "anthropic", "mistral"))),
-        draw(disjoint_intervals()),
-    )
+    return _one_draw(_credential)
 
 
-@st.composite
-def plan_histories(draw: st.DrawFn) -> PlanHistory:
-    """The plans of an organization after any changes, backdated ones among them."""
+def _plan_history(digits: _Digits) -> PlanHistory:
     periods: tuple[PlanPeriod, ...] = ()
-    changes = draw(
-        st.lists(st.tuples(st.sampled_from([Plan.ENTERPRISE, Plan.PRO, Plan.FREE]), boundaries()), max_size=4)
-    )
-    for plan, start in changes:
-        periods = change_plan(periods, plan, start)
-    return PlanHistory(draw(st.sampled_from(ORGS)), periods)
+    for _ in range(digits.pick((1, 1, 2, 3))):
+        plan = digits.pick((Plan.ENTERPRISE, Plan.ENTERPRISE, Plan.PRO, Plan.FREE))
+        periods = change_plan(periods, plan, digits.pick(BOUNDARIES))
+    return PlanHistory(digits.pick(ORGS), periods)
 
 
-@st.composite
-def rate_cards(draw: st.DrawFn, names: tuple[str, ...] = ("card-1", "card-2", "card-3")) -> RateCard:
-    """Cards that differ in everything they may differ in."""
+def plan_histories() -> st.SearchStrategy[PlanHistory]:
+    """The plans of an organization after any changes, backdated ones among them."""
+    return _one_draw(_plan_history)
+
+
+def _card_variant(number: int) -> RateCard:
+    """Cards differ in everything they may differ in."""
+    digits = _Digits(number)
     own_key = card_body()["own_key"] | {
-        "providers": draw(st.sampled_from([["openai", "anthropic"], ["openai"], ["openai", "mistral"]])),
-        "scope_order": draw(st.permutations(["team", "personal"])),
-        "token_factor": draw(st.sampled_from(["0.5", "0.25", "0.333333", "1", "0"])),
+        "providers": digits.pick((["openai", "anthropic"], ["openai", "mistral"])),
+        "scope_order": digits.pick((["team", "personal"], ["personal", "team"])),
+        "token_factor": digits.pick(("0.5", "0.25", "0.333333")),
     }
-    price = draw(st.sampled_from(["0.0025", "1.25", "15"]))
-    models = {
-        provider: {model: model_line(draw(st.sampled_from(["standard", "expert"])), price, "0.0075", "2")}
-        for provider, model in draw(st.sets(st.sampled_from(MODELS), min_size=2))
-    }
+    line = model_line(digits.pick(("standard", "expert")), digits.pick(("0.0025", "15")), "0.0075", "2")
+    models = {"openai": {"small": line, "large": line}, "mistral": {"small": line}}
+    if digits.pick((False, True)):
+        models["anthropic"] = {"large": line}
     return card(
-        draw(st.sampled_from(names)),
-        draw(boundaries()),
-        own_key=own_key,
-        models=models,
-        workflow_run={"credits": 1, "charge_subflows": draw(st.booleans())},
+        own_key=own_key, models=models, workflow_run={"credits": 1, "charge_subflows": digits.pick((False, True))}
+    )
+
+
+_CARD_VARIANTS = tuple(_card_variant(number) for number in range(2 * 2 * 3 * 2 * 2 * 2 * 2))
+
+
+def rate_cards() -> st.SearchStrategy[RateCard]:
+    """Any card of three, from any time on."""
+    return _one_draw(
+        lambda digits: digits.pick(_CARD_VARIANTS)._replace(
+            card=digits.pick(CARDS), effective_from=digits.pick(BOUNDARIES)
+        )
     )
 
 
@@ -103,39 +132,69 @@ def changes() -> st.SearchStrategy[Change]:
     return st.one_of(credentials(), credentials(), plan_histories(), rate_cards())
 
 
-def claims() -> st.SearchStrategy[Claim | None]:
-    """No claim, the platform's key, or some credential, known or not."""
-    return st.sampled_from([None, Claim(None), *(Claim(key) for key in (*KEYS, "unknown"))])
-
-
-@st.composite
-def events(draw: st.DrawFn) -> UsageEvent:
-    """Any event, as `translate` would make it."""
-    kind = draw(st.sampled_from(EventType))
+def _event(digits: _Digits) -> UsageEvent:
+    kind = digits.pick((EventType.NODE_CALL, EventType.TOKEN_USAGE) * 3 + (EventType.TOOL_CALL, EventType.WORKFLOW_RUN))
     event = UsageEvent(
-        org_id=draw(st.sampled_from(ORGS)),
+        org_id=digits.pick(ORGS),
         source="runner",
         id="event-1",
         type=kind,
-        occurred_at=draw(instants()),
-        user_id=draw(st.sampled_from(USERS)),
-        team_id=draw(st.sampled_from([None, *TEAMS])),
-        run_id=draw(st.sampled_from([None, "run-1"])),
+        occurred_at=digits.pick(INSTANTS),
+        user_id=digits.pick(USERS),
+        team_id=digits.pick((None, *TEAMS)),
+        run_id=digits.pick((None, "run-1")),
     )
+    calls = digits.pick((1, 2, 7, 10**6))
     if kind is EventType.TOOL_CALL:
-        return event._replace(tool="send_mail", calls=draw(st.integers(1, 10**6)), succeeded=draw(st.booleans()))
+        return event._replace(tool="send_mail", calls=calls, succeeded=digits.pick((True, False)))
     if kind is EventType.WORKFLOW_RUN:
-        parent = draw(st.sampled_from([None, "run-0"]))
-        return event._replace(workflow_id="flow-1", run_id="run-1", parent_run_id=parent)
-    provider, model = draw(st.sampled_from(MODELS))
-    event = event._replace(provider=provider, model=model, claim=draw(claims()))
+        return event._replace(workflow_id="flow-1", run_id="run-1", parent_run_id=digits.pick((None, "run-0")))
+    provider, model = digits.pick(MODELS)
+    event = event._replace(provider=provider, model=model, claim=digits.pick(CLAIMS))
     if kind is EventType.NODE_CALL:
-        return event._replace(node="ask_ai", calls=draw(st.integers(1, 10**6)))
-    tokens = st.one_of(st.integers(0, 12), st.integers(0, 10**10))
-    fresh = draw(tokens)
+        return event._replace(node="ask_ai", calls=calls)
+    fresh, cached, output = (digits.pick(TOKENS) for _ in range(3))
     return event._replace(
-        agent_id="agent-1",
-        input_tokens=fresh,
-        cached_input_tokens=draw(st.integers(0, fresh)),
-        output_tokens=draw(tokens),
+        agent_id="agent-1", input_tokens=fresh, cached_input_tokens=min(cached, fresh), output_tokens=output
+    )
+
+
+def events() -> st.SearchStrategy[UsageEvent]:
+    """Any event, as `translate` would make it."""
+    return _one_draw(_event)
+
+
+@st.composite
+def histories(draw: st.DrawFn, max_size: int = 8) -> list[Change]:
+    """A registry log as the registry writes it.
+
+    A credential keeps its owner and provider, a slot never holds two active ones, a card is published once.
+    """
+    log: list[Change] = []
+    owners: dict[str, Credential] = {}
+    cards: set[str] = set()
+    for change in draw(st.lists(changes(), max_size=max_size)):
+        if isinstance(change, RateCard):
+            if change.card in cards:
+                continue
+            cards.add(change.card)
+            log.append(change)
+        elif isinstance(change, Credential):
+            first = owners.get(change.credential_id, change)
+            renewed = first._replace(active=change.active)
+            if not _is_crowded(renewed, owners):
+                owners[change.credential_id] = renewed
+                log.append(renewed)
+        else:
+            log.append(change)
+    return log
+
+
+def _is_crowded(credential: Credential, owners: dict[str, Credential]) -> bool:
+    return any(
+        one.overlaps(other)
+        for neighbour in owners.values()
+        if neighbour.credential_id != credential.credential_id and neighbour[1:4] == credential[1:4]
+        for one in neighbour.active
+        for other in credential.active
     )

@@ -1,0 +1,125 @@
+"""Laws of reading records: whatever the bytes, every element is accepted or refused exactly once."""
+
+from __future__ import annotations
+
+import json
+
+from factories import EVENT_TYPES, utc, wire
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from services.metering.dead_letters import dead_letter
+from services.metering.decoding import MalformedJsonError, decode_elements
+from services.metering.pricing import Record, read_elements
+from services.metering.translate import Accepted, Refused, read_record
+
+NOW = utc("2026-05-01T12:30:00")
+
+_TEXTS = st.one_of(
+    st.text(max_size=12), st.sampled_from(["", "\x00", "\ud800", "byok", "usage.node_call.v1", "1.0", "x" * 129])
+)
+_SCALARS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(allow_nan=False, allow_infinity=False),
+    _TEXTS,
+    st.sampled_from([2**63, 2**64, -(2**63) - 1, 10**45]),
+)
+JSON = st.recursive(
+    _SCALARS,
+    lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(_TEXTS, inner, max_size=4)),
+    max_leaves=12,
+)
+
+
+@st.composite
+def nearly_events(draw: st.DrawFn):
+    """An event of which anything may be missing, replaced or added."""
+    event = wire(draw(st.sampled_from(EVENT_TYPES)))
+    for place in (event, event["data"]):
+        for name in draw(st.lists(st.sampled_from(sorted(place)), max_size=2, unique=True)):
+            if draw(st.booleans()):
+                place.pop(name)
+            else:
+                place[name] = draw(JSON)
+        place.update(
+            draw(st.dictionaries(st.sampled_from(["credential", "calls", "team_id", "x", "type"]), JSON, max_size=1))
+        )
+    return event
+
+
+ELEMENTS = st.one_of(nearly_events(), st.builds(wire, st.sampled_from(EVENT_TYPES)), JSON)
+
+
+def encoded(value):
+    return json.dumps(value).encode()
+
+
+@settings(max_examples=150)
+@given(
+    st.one_of(
+        st.binary(max_size=60), JSON.map(encoded), ELEMENTS.map(encoded), st.lists(ELEMENTS, max_size=5).map(encoded)
+    )
+)
+@example(b'{"a": \xff}')
+@example(b"[1, 2")
+def test_reading_never_raises_and_counts_every_element_exactly_once(value):
+    outcomes = read_record(value, NOW)
+    try:
+        elements, is_batch = decode_elements(value)
+    except MalformedJsonError:
+        elements, is_batch = [None], False
+    assert [outcome.source_index for outcome in outcomes] == list(range(max(len(elements), 1)))
+    assert all(isinstance(outcome, (Accepted, Refused)) for outcome in outcomes)
+    for outcome in outcomes:
+        if isinstance(outcome, Refused):
+            # It will be a row and a header: text, of some length, with an end.
+            assert 0 < len(outcome.refusal.detail.encode()) <= 1_200
+    assert is_batch or len(outcomes) == 1
+
+
+@given(st.lists(ELEMENTS, min_size=1, max_size=6), st.data())
+def test_neighbours_in_a_batch_change_nothing(elements, data):
+    alone = [read_record(encoded([element]), NOW)[0] for element in elements]
+    together = read_record(encoded(elements), NOW)
+    assert [outcome[1] for outcome in together] == [outcome[1] for outcome in alone]
+    index = data.draw(st.integers(0, len(elements) - 1))
+    turned = read_record(encoded([elements[index], *elements]), NOW)
+    assert turned[0][1] == alone[index][1]
+
+
+@given(ELEMENTS)
+def test_an_event_is_read_the_same_alone_and_in_a_batch(element):
+    if not isinstance(element, list):
+        assert read_record(encoded(element), NOW)[0] == read_record(encoded([element]), NOW)[0]
+
+
+@given(st.lists(JSON, max_size=6), st.sampled_from([None, 1, "\t"]), st.booleans())
+def test_slices_of_a_batch_parse_to_the_same_values_and_lie_in_it_in_order(values, indent, ascii_only):
+    text = json.dumps(values, indent=indent, ensure_ascii=ascii_only)
+    try:
+        source = text.encode()
+    except UnicodeEncodeError:
+        return
+    elements, is_batch = decode_elements(source)
+    assert is_batch
+    assert [json.loads(element.source) for element in elements] == json.loads(source)
+    at = 0
+    for element in elements:
+        found = source.find(element.source, at)
+        assert found >= at
+        assert source[at:found].strip(b" \t\n,[") == b""
+        at = found + len(element.source)
+    assert source[at:].strip(b" \t\n[") == b"]"
+
+
+@given(st.one_of(st.binary(max_size=40), st.lists(ELEMENTS, max_size=4).map(encoded)))
+def test_whatever_is_refused_becomes_a_dead_letter_with_its_bytes(value):
+    for element in read_elements(Record(0, 0, None, value, 0.0), NOW).elements:
+        if element.refusal is not None:
+            letter = dead_letter(element, element.refusal)
+            assert letter.masked or letter.payload == element.source
+            for label in (letter.org_id, letter.event_source, letter.event_id, letter.event_type):
+                assert label is None or "\x00" not in label
+                assert label is None or label.encode().decode() == label
