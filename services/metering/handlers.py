@@ -73,6 +73,7 @@ class BookRecords:
         self._events_max = events_max
         self._on_booked = on_booked
         self._positions: dict[int, Position] = {}
+        self._one_at_a_time = asyncio.Lock()
         # One thread, so that transactions of one connection never run side by side.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="ledger-writer")
 
@@ -95,8 +96,9 @@ class BookRecords:
         now = self._clock()
         # Read as it is needed: what hundreds of full batches hold would not fit into memory at once.
         read = (read_elements(record, now) for record in records)
-        for chunk in _chunks(read, self._events_max):
-            await self._patiently(partial(self._book, chunk))
+        async with self._one_at_a_time:
+            for chunk in _chunks(read, self._events_max):
+                await self._patiently(partial(self._book, chunk))
 
     async def _book(self, chunk: Sequence[ReadRecord]) -> None:
         await self._learn_positions({read.record.partition for read in chunk})
