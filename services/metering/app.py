@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from pathlib import Path
 from typing import Any, cast
 
 import faust
@@ -29,6 +28,9 @@ class LedgerApp(faust.App):
     booked_offsets: BookedOffsets
     ready = False
     """Whether partitions have been assigned, and their beginnings found, at least once."""
+
+    def _create_directories(self) -> None:
+        """None: we have no tables, and a worker that is killed must leave nothing lying around."""
 
     def _new_transport(self) -> Any:
         return LedgerTransport(self.conf.broker_consumer, self)
@@ -84,15 +86,14 @@ def _usage_partitions(assignment: Iterable[TP]) -> list[TP]:
     return sorted(tp for tp in assignment if tp.topic == USAGE_EVENTS.name)
 
 
-def create_faust_app(settings: Settings, scratch: Path) -> LedgerApp:
-    """The app, not yet started. Faust insists on a directory, ``scratch``; nothing that matters is kept there."""
+def create_faust_app(settings: Settings) -> LedgerApp:
+    """The app, not yet started."""
     return LedgerApp(
         settings.consumer_group,
         broker=";".join(f"aiokafka://{server}" for server in settings.kafka_bootstrap.split(",")),
         key_serializer="raw",
         value_serializer="raw",
         store="memory://",
-        datadir=str(scratch),
         web_enabled=False,
         # Topics are created with their contract's settings, by `byok up` or by operators, never by a worker.
         topic_allow_declare=False,

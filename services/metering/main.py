@@ -5,13 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from pathlib import Path
 
 import psycopg
 import uvloop
@@ -44,16 +42,14 @@ _BODY_BYTES_MAX = 1_000
 def run(settings: Settings) -> None:
     """Meter until SIGTERM or SIGINT. Exits with 1 where the worker may not go on; what was not booked comes again."""
     configure_logs(settings.log_level, "metering")
-    with tempfile.TemporaryDirectory(prefix="byok-metering-") as scratch:
-        failed = uvloop.run(_Worker(settings, Path(scratch)).serve())
+    failed = uvloop.run(_Worker(settings).serve())
     # Threads and clients may still wait for what is away; nothing that matters is left to do.
     os._exit(1 if failed else 0)
 
 
 class _Worker:
-    def __init__(self, settings: Settings, scratch: Path) -> None:
+    def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._scratch = scratch
         self._ledger_dsn = settings.required("ledger_dsn")
         self._stop_threads = threading.Event()
         self._app: LedgerApp | None = None
@@ -99,7 +95,7 @@ class _Worker:
             on_booked=self._observe,
         )
         self._book = book
-        app = create_faust_app(self._settings, self._scratch)
+        app = create_faust_app(self._settings)
         app.booked_offsets = book.positions
         define_agents(
             app,
