@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Annotated
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, WithJsonSchema
+
+# A header is text: a number stands in it in digits.
+_Number = Annotated[int, Field(ge=0), WithJsonSchema({"type": "string", "pattern": "^[0-9]+$"})]
 
 
 class Reason(StrEnum):
@@ -28,8 +32,8 @@ class DeadLetterHeaders(BaseModel):
     reason: Reason
     detail: str = Field(description="One sentence; for invalid_event it names the field.")
     source_topic: str = Field(alias="source-topic")
-    source_partition: int = Field(alias="source-partition", ge=0)
-    source_offset: int = Field(alias="source-offset", ge=0)
-    source_index: int = Field(alias="source-index", ge=0, description="The element of a batch; 0 for a single event.")
+    source_partition: _Number = Field(alias="source-partition")
+    source_offset: _Number = Field(alias="source-offset")
+    source_index: _Number = Field(alias="source-index", description="The element of a batch; 0 for a single event.")
     failed_at: AwareDatetime = Field(alias="failed-at")
     masked: str | None = Field(None, description="'true' where something with the shape of a key was masked.")

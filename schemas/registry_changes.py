@@ -12,7 +12,14 @@ Seq = Annotated[int, Field(strict=True, ge=1, description="Rises in commit order
 
 
 class _Message(BaseModel):
-    model_config = ConfigDict(extra="ignore", frozen=True, populate_by_name=True, serialize_by_alias=True)
+    model_config = ConfigDict(
+        extra="ignore",
+        frozen=True,
+        populate_by_name=True,
+        serialize_by_alias=True,
+        # What we write always holds every field, and the exported schema says so.
+        json_schema_serialization_defaults_required=True,
+    )
 
 
 class ActiveInterval(_Message):

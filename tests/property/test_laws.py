@@ -113,7 +113,7 @@ def by_the_contract(event, log, rate_card):
 MODEL_USE = events().filter(lambda event: event.provider is not None)
 
 
-@settings(max_examples=600)
+@settings(max_examples=300)
 @given(histories(), st.lists(MODEL_USE, min_size=1, max_size=4))
 def test_resolution_is_what_the_contract_says_for_any_log_and_event(log, uses):
     known = known_after(log)
@@ -308,7 +308,7 @@ def is_in(event, where):
     )
 
 
-@settings(max_examples=800)
+@settings(max_examples=400)
 @given(histories(max_size=10), st.lists(events(), min_size=1, max_size=6))
 def test_whatever_a_change_moves_lies_in_a_window_that_it_touches(log, uses):
     known, said = Directory(), {}

@@ -1,0 +1,110 @@
+"""Both packaged cards are the price list, line by line; and a published card never changes."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+from decimal import Decimal
+from importlib import resources
+from pathlib import Path
+
+import pytest
+from factories import PROVIDERS, utc
+
+from services.domain.rate_card import ModelPrice, Ratio
+from services.domain.scope import ScopeType
+from services.key_registry.rate_cards import packaged_cards
+
+FIRST, SECOND = "2026-04-27", "2026-11-01"
+TIER_CREDITS = {"standard": 2, "advanced": 20, "expert": 30}
+PUBLISHED = {
+    "2026-04-27.json": "f7651fe3907ac3d1831c47b3fdf3160a343c529928d719f852b6bd79fd1f8e56",
+    "2026-11-01.json": "6ed43f0ab4e91f098aaeb6200566c8495aa7e22de1f477f74ba6633e9c40772b",
+}
+
+with (Path(__file__).parent / "data" / "model-prices.csv").open(newline="", encoding="utf-8") as prices:
+    LINES = list(csv.DictReader(prices))
+
+
+@pytest.fixture(scope="module")
+def cards():
+    return {document.card: document.parse() for document in packaged_cards()}
+
+
+def listed_in(card):
+    """The first card that lists a model is named; later cards keep it (CONTRACT section 5)."""
+    return [line for line in LINES if line["in_rate_card"] <= card]
+
+
+def micro_usd(text):
+    scaled = Decimal(text) * 1_000_000
+    assert scaled == int(scaled)
+    return int(scaled)
+
+
+def test_two_cards_ship_each_from_midnight_utc(cards):
+    assert {name: card.effective_from for name, card in cards.items()} == {FIRST: utc(FIRST), SECOND: utc(SECOND)}
+    assert [document.card for document in packaged_cards()] == [FIRST, SECOND]
+
+
+@pytest.mark.parametrize(("card", "models"), [(FIRST, 71), (SECOND, 100)])
+def test_a_card_lists_exactly_the_models_of_the_price_list(cards, card, models):
+    expected = {(line["provider"], line["model"]) for line in listed_in(card)}
+    assert set(cards[card].models) == expected
+    assert len(expected) == models
+
+
+@pytest.mark.parametrize(
+    ("card", "line"),
+    [(card, line) for card in (FIRST, SECOND) for line in listed_in(card)],
+    ids=lambda value: value if isinstance(value, str) else f"{value['provider']}/{value['model']}",
+)
+def test_every_line_of_a_card_is_that_of_the_price_list(cards, card, line):
+    assert cards[card].models[line["provider"], line["model"]] == ModelPrice(
+        tier=line["tier"],
+        tier_mc=TIER_CREDITS[line["tier"]] * 1_000_000,
+        input_price=micro_usd(line["input_usd_per_mtok"]),
+        cached_input_price=micro_usd(line["cached_input_usd_per_mtok"]),
+        output_price=micro_usd(line["output_usd_per_mtok"]),
+    )
+
+
+@pytest.mark.parametrize("name", [FIRST, SECOND])
+def test_the_rest_of_a_card_is_that_of_the_help_article(cards, name):
+    card = cards[name]
+    assert card.usd_micros_per_credit == 5_000
+    assert card.own_key_providers == set(PROVIDERS)
+    assert card.scope_order == (ScopeType.TEAM, ScopeType.PERSONAL)
+    assert card.own_key_node_call_mc == 1_000_000
+    assert card.own_key_token_factor == Ratio(1, 2)
+    assert card.tool_call_mc == 1_000_000
+    assert card.workflow_run_mc == 1_000_000
+    assert card.tool_mc == {}
+    assert card.charge_subflows is False
+
+
+@pytest.mark.parametrize("document", packaged_cards(), ids=lambda document: document.card)
+def test_no_number_of_a_card_is_a_float(document):
+    text = resources.files("services.key_registry.rate_cards").joinpath(f"{document.card}.json").read_text()
+
+    def refuse(number):
+        raise AssertionError(f"{number} is read as a float: put it in quotes")
+
+    json.loads(text, parse_float=refuse)
+
+
+def test_published_cards_never_change():
+    folder = resources.files("services.key_registry.rate_cards")
+    for name, digest in PUBLISHED.items():
+        found = hashlib.sha256(folder.joinpath(name).read_bytes()).hexdigest()
+        assert found == digest, (
+            f"{name} was edited. It is published: customers were charged by it, and receipts and `byok verify` still "
+            "read it. Put it back, and publish other prices as a new card with a date of its own."
+        )
+
+
+def test_every_card_that_ships_is_among_the_published_ones():
+    folder = resources.files("services.key_registry.rate_cards")
+    found = {entry.name for entry in folder.iterdir() if entry.name.endswith(".json")}
+    assert found == set(PUBLISHED), "a new card: add its digest to PUBLISHED, so that it never changes from now on"
