@@ -37,7 +37,7 @@ ENTERPRISE = directory(plan(), credential("my-key"), credential("org-key", "orga
 
 
 def test_an_entry_id_follows_from_identity_revision_and_kind_for_ever():
-    digest = bytearray(hashlib.sha256(b"5:org-16:runner7:event-11:06:charge").digest()[:16])
+    digest = bytearray(hashlib.sha256(b"org-1\x1frunner\x1fevent-1\x1f0\x1fcharge").digest()[:16])
     digest[6] = 0x80 | digest[6] % 16
     digest[8] = 0x80 | digest[8] % 64
     found = entry_id(IDENTITY, 0, EntryKind.CHARGE)

@@ -18,7 +18,7 @@ PRO = directory(plan("pro"), credential("my-key"))
 
 
 def readable(totals):
-    return {(metric, *sorted(json.loads(labels).items())): value for (metric, labels), value in totals.items()}
+    return {(total.metric, *sorted(json.loads(total.labels_json).items())): value for total, value in totals.items()}
 
 
 @pytest.mark.parametrize(
@@ -29,14 +29,21 @@ def readable(totals):
         ("usage.sleep.v1", "other"),
         (None, "other"),
         (5, "other"),
-        (["usage.node_call.v1"], "other"),
     ],
 )
 def test_events_are_counted_by_type_and_outcome_and_junk_as_other(event_type, label):
     totals = Totals()
-    count.event_outcome(totals, event_type, "recorded")
-    count.event_outcome(totals, event_type, "recorded")
-    assert readable(totals) == {("usage_events", ("event_type", label), ("outcome", "recorded")): 2}
+    count.events(totals, {(event_type, "recorded"): 2, (event_type, "duplicate"): 1})
+    assert readable(totals) == {
+        ("usage_events", ("event_type", label), ("outcome", "recorded")): 2,
+        ("usage_events", ("event_type", label), ("outcome", "duplicate")): 1,
+    }
+
+
+def test_all_junk_is_one_series():
+    totals = Totals()
+    count.events(totals, {("usage.sleep.v1", "dead_letter"): 2, (None, "dead_letter"): 3})
+    assert readable(totals) == {("usage_events", ("event_type", "other"), ("outcome", "dead_letter")): 5}
 
 
 def test_dead_letters_are_counted_by_reason():
@@ -111,5 +118,9 @@ def test_a_correction_at_the_same_price_moves_nothing_and_counts_the_flags_it_br
 
 def test_labels_are_the_same_text_whoever_writes_them():
     totals = Totals()
-    count.event_outcome(totals, "usage.tool_call.v1", "duplicate")
-    assert [labels for _, labels in totals] == ['{"event_type": "usage.tool_call.v1", "outcome": "duplicate"}']
+    count.events(totals, {("usage.tool_call.v1", "duplicate"): 1})
+    count.correction(totals, "plan", *[charge(tool_call(), rate(tool_call(), FREE), 1)] * 2)
+    assert [total.labels_json for total in totals] == [
+        '{"event_type": "usage.tool_call.v1", "outcome": "duplicate"}',
+        '{"reason": "plan"}',
+    ]
