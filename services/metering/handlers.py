@@ -97,8 +97,14 @@ class BookRecords:
         # Read as it is needed: what hundreds of full batches hold would not fit into memory at once.
         read = (read_elements(record, now) for record in records)
         async with self._one_at_a_time:
-            for chunk in _chunks(read, self._events_max):
-                await self._patiently(partial(self._book, chunk))
+            chunks = _chunks(read, self._events_max)
+            chunk = next(chunks, None)
+            while chunk is not None:
+                booking = asyncio.create_task(self._patiently(partial(self._book, chunk)))
+                await asyncio.sleep(0)
+                # While the database works on this chunk, the next one is read.
+                chunk = next(chunks, None)
+                await booking
 
     async def _book(self, chunk: Sequence[ReadRecord]) -> None:
         await self._learn_positions({read.record.partition for read in chunk})
