@@ -23,7 +23,8 @@ _CACHE_SECONDS = 1.0
 # What waits has waited since it was written, or since the whole log had to be sent again.
 _OUTBOX = text("""
     SELECT h.last_seq, h.last_seq - c.sent_seq,
-      coalesce(greatest(0, extract(epoch FROM clock_timestamp() - greatest(l.changed_at, c.reset_at))), 0)::float8
+      CASE WHEN l.seq IS NULL THEN 0
+        ELSE greatest(0, extract(epoch FROM clock_timestamp() - greatest(l.changed_at, c.reset_at))) END::float8
     FROM registry.log_head h CROSS JOIN registry.relay_cursor c LEFT JOIN registry.log l ON l.seq = c.sent_seq + 1
 """)
 _ACTIVE = text("SELECT scope_type, provider, count(*) FROM registry.credential WHERE status = 'active' GROUP BY 1, 2")

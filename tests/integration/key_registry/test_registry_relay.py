@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import generate_latest
 from proxied_broker import ProxiedBroker
 from pydantic import SecretStr
 
@@ -20,6 +21,7 @@ from services.key_registry.handlers.credentials import NewCredential, add_creden
 from services.key_registry.handlers.plans import set_plan
 from services.key_registry.handlers.registry import Registry
 from services.key_registry.main import publish_packaged_cards
+from services.key_registry.metrics import registry_metrics
 from services.key_registry.outbox_relay import OutboxRelay, republish
 from services.key_registry.policy import Actor
 from services.key_registry.sessions import open_engine, sessions_on
@@ -117,6 +119,19 @@ def test_the_log_arrives_in_order_and_in_the_same_bytes(world: World, broker: Pr
         world.change(99)
         wait_for(world.all_sent, "the new changes are sent")
         assert broker.records(len(world.log())) == world.log()
+
+
+def test_the_age_of_the_outbox_is_that_of_what_waits(world: World, broker: ProxiedBroker) -> None:
+    def oldest() -> float:
+        # A collector of its own: another would remember for a second what it has read.
+        page = generate_latest(registry_metrics(world.registry.sessions)).decode()
+        (line,) = [line for line in page.splitlines() if line.startswith("byok_outbox_oldest_seconds{")]
+        return float(line.split()[-1])
+
+    wait_for(lambda: oldest() > 0, "something waits")
+    with world.relay():
+        wait_for(world.all_sent, "everything is sent")
+        assert oldest() == 0
 
 
 def test_an_outage_of_the_broker_leaves_no_hole(world: World, broker: ProxiedBroker) -> None:
