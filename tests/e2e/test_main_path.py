@@ -99,10 +99,10 @@ def _act(event_type: str, event_id: str, data: dict[str, Any]) -> dict[str, Any]
 
 def test_a_key_that_arrives_late_is_worked_in_by_reversal_and_correction(stack: Stack) -> None:
     org_id = stack.new_organization("enterprise")
+    stack.settle()
     events = [token_usage(org_id, id=f"{n:03}", time="2026-11-05T10:00:00Z") for n in range(50)]
     stack.publish(*events)
     charges = stack.entries(org_id, 50)
-    stack.settle()
     asked = time.monotonic()
     credential_id = stack.add_key(org_id, "organization", org_id, "anthropic", since="2026-11-05T10:00:00Z")
     entries = stack.entries(org_id, 150)
