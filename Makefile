@@ -16,6 +16,11 @@ COMPILE = uv pip compile --quiet --universal --python-version 3.11 --generate-ha
 # Only these are measured: the core and the wire contracts must be covered whole, branch by branch.
 COVERAGE_TESTS = $(wildcard tests/unit tests/property tests/contract)
 
+# The exported schemas must be what the models say; `python -m schemas.export` writes them anew.
+SCHEMA_DRIFT = from schemas.export import files; \
+  stale = [path.name for path, text in files().items() if not path.is_file() or path.read_text() != text]; \
+  raise SystemExit(f"run python -m schemas.export: {stale} differ" if stale else None)
+
 .DEFAULT_GOAL := help
 .PHONY: help setup demo up test test-all check format bench dev-secrets lock clean
 
@@ -52,7 +57,7 @@ check: setup ## Format, lint, types, layers, exported schemas, and full coverage
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m schemas.export --check
+	$(BIN)/python -c '$(SCHEMA_DRIFT)'
 	$(PYTEST) $(COVERAGE_TESTS) -m "not slow" --cov --cov-report=term-missing --cov-fail-under=100
 
 format: setup ## Put the code into shape
