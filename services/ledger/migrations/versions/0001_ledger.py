@@ -83,7 +83,7 @@ CREATE TABLE ledger.entry (
     END
   )
 );
-CREATE INDEX entry_by_time ON ledger.entry (org_id, occurred_at);
+CREATE INDEX entry_by_time ON ledger.entry (org_id, occurred_at, entry_id);
 -- An entry is taken back at most once; what no reversal names is current.
 CREATE UNIQUE INDEX entry_reversed_once ON ledger.entry (adjusts) WHERE kind = 'reversal';
 
