@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 from uuid import UUID
 
@@ -53,7 +54,7 @@ def row_claim(row: Row) -> str | None:
     return source
 
 
-def event_of(row: Row) -> UsageEvent:
+def event_of(row: Row | Mapping[str, Any]) -> UsageEvent:
     """The event that an entry books. What a reversal negates is turned back."""
     return UsageEvent(
         org_id=row["org_id"],
