@@ -9,7 +9,7 @@ import importlib
 
 import typer
 
-from services.cli import db, token, up
+from services.cli import db, token, up, verify
 from services.cli.demo.run import demo
 from services.cli.usage import publish
 
@@ -23,6 +23,7 @@ app = typer.Typer(
 app.command()(up.up)
 app.command()(demo)
 app.command()(token.token)
+app.command()(verify.verify)
 
 usage = typer.Typer(help="Usage events.", no_args_is_help=True)
 usage.command()(publish.publish)

@@ -1,0 +1,148 @@
+"""What the operator's commands share: where the settings come from, how errors end, and how results are shown."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from services.runtime.settings import Settings
+
+_DEFAULT_DATA_DIR = Path(".byok")
+
+USAGE, AWAY = 2, 3
+"""Exit statuses: wrong options or settings; a database, broker or service that does not answer."""
+
+
+class Refused(Exception):
+    """The command cannot do what it was asked; the message says why, and what would help."""
+
+    def __init__(self, message: str, status: int = USAGE) -> None:
+        """``status`` is what the command ends with."""
+        super().__init__(message)
+        self.status = status
+
+
+DataDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--data-dir",
+        help="Of `byok up`, whose settings are used. Default: the BYOK_ settings; without any, .byok.",
+        show_default=False,
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="The result as JSON on standard output.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done, and do nothing.")]
+
+
+def stack_environment(environment: Mapping[str, str], data_dir: Path | None) -> dict[str, str]:
+    """The BYOK_ settings to work with: of the stack that is named, else the environment's, else of ``./.byok``.
+
+    Never a mixture of two stacks. Raises Refused where the named directory is none of `byok up`.
+    """
+    own = {name: value for name, value in environment.items() if name.startswith("BYOK_")}
+    if data_dir is None and own:
+        return own
+    file = (data_dir or _DEFAULT_DATA_DIR) / "secrets" / "env"
+    if not file.is_file():
+        if data_dir is not None:
+            raise Refused(f"--data-dir {data_dir}: there is no {file}; `byok up --data-dir {data_dir}` writes it")
+        return own
+    pairs = (line.partition("=") for line in shlex.split(file.read_text()))
+    return {name: value for name, _, value in pairs}
+
+
+def stack_settings(data_dir: Path | None) -> Settings:
+    """The settings that the command works with; the process's environment says the same from then on.
+
+    Raises SettingsError or Refused.
+    """
+    from services.runtime.settings import load_settings
+
+    found = stack_environment(os.environ, data_dir)
+    for name in [name for name in os.environ if name.startswith("BYOK_") and name not in found]:
+        del os.environ[name]
+    os.environ.update(found)
+    return load_settings()
+
+
+@contextmanager
+def explained(command: str) -> Iterator[None]:
+    """End with a sentence and an exit status where the command cannot do its work; other errors are bugs."""
+    import psycopg
+    from kafka.errors import KafkaError
+    from sqlalchemy.exc import DBAPIError
+
+    from services.runtime.registry_log import UnreadableChangeError
+    from services.runtime.settings import SettingsError
+
+    try:
+        yield
+    except Refused as refused:
+        fail(command, str(refused), refused.status)
+    except (SettingsError, UnreadableChangeError) as error:
+        fail(command, str(error), USAGE)
+    except (psycopg.OperationalError, DBAPIError) as error:
+        said = str(getattr(error, "orig", None) or error).partition("\n")[0]
+        fail(command, f"the database does not answer: {said}; is it running, and is its DSN right?", AWAY)
+    except psycopg.errors.UndefinedTable:
+        fail(command, "the database has no tables of ours; run `byok db upgrade` first", USAGE)
+    except psycopg.Error as error:
+        fail(command, f"the database refuses: {str(error).partition(chr(10))[0]}", AWAY)
+    except KafkaError as error:
+        fail(command, f"the broker does not answer ({type(error).__name__}); check BYOK_KAFKA_BOOTSTRAP", AWAY)
+
+
+def fail(command: str, message: str, status: int) -> None:
+    """Say on standard error why the command ends, and end it."""
+    typer.echo(f"byok {command}: {message}", err=True)
+    raise typer.Exit(status)
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Ask, unless ``yes``; anything but a clear yes ends the command with exit status 1."""
+    if yes:
+        return
+    if not typer.confirm(question, err=True):
+        typer.echo("Nothing was done.", err=True)
+        raise typer.Exit(1)
+
+
+def results() -> Console:
+    """Where results go: standard output; at least 100 columns, so that a table in a file is whole."""
+    from rich.console import Console
+
+    console = Console(highlight=False, markup=False, emoji=False)
+    return console if console.is_terminal else Console(highlight=False, markup=False, emoji=False, width=160)
+
+
+@contextmanager
+def progress() -> Iterator[Progress]:
+    """A bar on standard error, where that is a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True, highlight=False)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+        yield bar
+
+
+def table(*headings: str, right: tuple[str, ...] = ()) -> Any:
+    """A plain table; columns named in ``right`` hold numbers."""
+    from rich.table import Table
+
+    plain = Table(box=None, padding=(0, 1), pad_edge=False, header_style="bold")
+    for heading in headings:
+        plain.add_column(heading, justify="right" if heading in right else "left", overflow="fold")
+    return plain

@@ -1,0 +1,121 @@
+"""`byok verify`: every entry derived again from its evidence, and the books held against the rows."""
+
+from __future__ import annotations
+
+import json as json_format
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from services.cli.operator import DataDir, Json, Refused, explained, progress, results, stack_settings, table
+
+if TYPE_CHECKING:
+    from services.ledger.verify import Verification
+
+_SHOWN = 50
+_SAY_EVERY_SECONDS = 5.0
+
+
+def verify(
+    *,
+    org: Annotated[
+        str | None, typer.Option(help="Only the entries of this organization; conservation is left out.")
+    ] = None,
+    conservation: Annotated[
+        bool, typer.Option("--conservation", help="Only offsets, counts and totals; the entries are left out.")
+    ] = False,
+    data_dir: DataDir = None,
+    json: Json = False,
+) -> None:
+    """Derive every entry of the ledger again, and hold its books against its rows.
+
+    Needs BYOK_LEDGER_DSN. Reads one snapshot and writes nothing, so it may
+    run beside a busy ledger.
+
+    Entries: what each says must be what the pure core makes of its event and
+    of the registry log up to its registry_seq; each revision must take back
+    the one before it, exactly; and the last one must be what full knowledge
+    of every change that is worked off comes to.
+
+    Conservation: every offset is covered exactly once, every event that was
+    recorded or refused has its row, and the metric totals are the rows' sums.
+
+    Exit status: 0 no difference; 1 differences, of which the first 50 are
+    listed (all that were kept, with --json); 2 wrong options or settings;
+    3 the database does not answer.
+    """
+    with explained("verify"):
+        if org is not None and conservation:
+            raise Refused("--conservation looks at partitions, which hold events of all organizations; drop --org")
+        from services.ledger.verify import verify as verify_ledger
+        from services.runtime.database import connect
+
+        settings = stack_settings(data_dir)
+        with connect(settings.required("ledger_dsn"), "verify", autocommit=True) as connection, _reporting() as report:
+            found = verify_ledger(
+                connection,
+                org_id=org,
+                entries=not conservation,
+                conservation=org is None,
+                report=report,
+            )
+    if json:
+        typer.echo(json_format.dumps(_as_json(found)))
+    else:
+        _show(found, entries=not conservation, conservation=org is None)
+    raise typer.Exit(1 if found.differences else 0)
+
+
+@contextmanager
+def _reporting() -> Iterator[Callable[[str, int, int | None], None]]:
+    """Progress on standard error: a bar on a terminal, a line now and then elsewhere."""
+    with progress() as bar:
+        task = bar.add_task("Reading", total=None)
+        said_at = time.monotonic()
+
+        def report(what: str, done: int, total: int | None) -> None:
+            nonlocal said_at
+            bar.update(task, description=f"Checking {what}", completed=done, total=total)
+            if bar.disable and time.monotonic() - said_at > _SAY_EVERY_SECONDS:
+                said_at = time.monotonic()
+                print(f"{what}: {done:,}{f' of {total:,}' if total else ''}", file=sys.stderr, flush=True)  # noqa: T201
+
+        yield report
+
+
+def _as_json(found: Verification) -> dict[str, object]:
+    said = {name: value for name, value in vars(found).items() if name != "first"}
+    return said | {"seconds": round(found.seconds, 3), "first": [each._asdict() for each in found.first]}
+
+
+def _show(found: Verification, *, entries: bool, conservation: bool) -> None:
+    console = results()
+    if entries:
+        rate = round(found.entries / found.seconds) if found.seconds else 0
+        console.print(
+            f"{found.entries:,} entries derived again ({found.revised_events:,} events with corrections)"
+            f" in {found.seconds:.1f} s, {rate:,} entries/s"
+        )
+        console.print(
+            f"registry log known up to change {found.registry_seq:,}, worked off up to change {found.rerated_seq:,}"
+        )
+    if found.unpriced:
+        console.print(
+            f"{found.unpriced:,} entries stand as they are: the rate card now in force at their time does not list"
+            " their model, and no price is guessed"
+        )
+    if conservation:
+        console.print(f"{found.partitions:,} partitions, {found.ranges:,} covered ranges, {found.totals:,} totals")
+    console.print(f"{found.differences:,} differences")
+    if not found.differences:
+        return
+    rows = table("check", "where", "what")
+    for each in found.first[:_SHOWN]:
+        rows.add_row(*each)
+    console.print(rows)
+    if found.differences > _SHOWN:
+        console.print(f"… and {found.differences - _SHOWN:,} more; --json lists up to {len(found.first):,}")
