@@ -1,6 +1,6 @@
 """Arbitrary events, directories and changes, small enough that they meet: few owners, few keys, few instants.
 
-Each value is one number, taken apart by `_Digits`: one draw instead of dozens keeps the laws quick to try.
+Each value is one number, taken apart by `_Digits`: few draws instead of dozens keep the laws quick to try.
 """
 
 from __future__ import annotations
@@ -44,8 +44,13 @@ class _Digits:
         return choices[index]
 
 
+# Hypothesis prefers small numbers to large ones, which would leave the last choices to their first: up to 24 bits it
+# does not.
+_NUMBERS = st.tuples(*[st.sampled_from(range(2**21))] * 3).map(lambda parts: parts[0] << 42 | parts[1] << 21 | parts[2])
+
+
 def _one_draw(make: Callable[[_Digits], T]) -> st.SearchStrategy[T]:
-    return st.sampled_from(range(2**62)).map(lambda number: make(_Digits(number)))
+    return _NUMBERS.map(lambda number: make(_Digits(number)))
 
 
 def instants() -> st.SearchStrategy[Any]:
@@ -170,7 +175,10 @@ def histories(draw: st.DrawFn, max_size: int = 8) -> list[Change]:
 
     A credential keeps its owner and provider, a slot never holds two active ones, a card is published once.
     """
+    entitled = Interval(START, None)
     log: list[Change] = []
+    if draw(st.booleans()):
+        log += [PlanHistory(org_id, (PlanPeriod(Plan.ENTERPRISE, entitled),)) for org_id in ORGS]
     owners: dict[str, Credential] = {}
     cards: set[str] = set()
     for change in draw(st.lists(changes(), max_size=max_size)):
@@ -198,3 +206,33 @@ def _is_crowded(credential: Credential, owners: dict[str, Credential]) -> bool:
         for one in neighbour.active
         for other in credential.active
     )
+
+
+LEASE_EDGES = tuple(timedelta(seconds=seconds, microseconds=around) for seconds in (0, 300) for around in (-1, 0, 1))
+
+
+def _event_near(log: Sequence[Change], digits: _Digits) -> UsageEvent:
+    """An event about one of the log's keys: of its owner, at an edge of its life or of a lease, mostly claiming it."""
+    event = _event(digits)._replace(type=EventType.NODE_CALL, node="ask_ai", tool=None, calls=1, model="small")
+    keys = [change for change in log if isinstance(change, Credential) and change.active]
+    if not keys:
+        return event._replace(provider="openai")
+    key = digits.pick(keys)
+    edges = [edge for each in key.active for edge in each if edge is not None]
+    owner = {"team": {"team_id": key.scope.id}, "personal": {"user_id": key.scope.id}}.get(key.scope.type.value, {})
+    return event._replace(
+        org_id=key.org_id,
+        provider=key.provider,
+        model="large" if key.provider == "anthropic" else "small",
+        occurred_at=digits.pick(edges) + digits.pick(LEASE_EDGES),
+        claim=digits.pick((Claim(key.credential_id), Claim(key.credential_id), *CLAIMS)),
+        **owner,
+    )
+
+
+@st.composite
+def logs_and_events(draw: st.DrawFn, max_size: int = 8) -> tuple[list[Change], list[UsageEvent]]:
+    """A log, events of any kind, and events about the log's own keys."""
+    log = draw(histories(max_size))
+    near = [_event_near(log, _Digits(number)) for number in draw(st.lists(_NUMBERS, min_size=2, max_size=6))]
+    return log, [*near, *draw(st.lists(events(), max_size=3))]

@@ -9,7 +9,17 @@ from itertools import pairwise
 from factories import START, card, credential, directory
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from strategies import boundaries, changes, credentials, disjoint_intervals, events, histories, instants, plan_histories
+from strategies import (
+    boundaries,
+    changes,
+    credentials,
+    disjoint_intervals,
+    events,
+    histories,
+    instants,
+    logs_and_events,
+    plan_histories,
+)
 
 from services.domain.credits import round_half_even
 from services.domain.directory import Credential, Directory, PlanHistory, directory_of
@@ -114,12 +124,13 @@ MODEL_USE = events().filter(lambda event: event.provider is not None)
 
 
 @settings(max_examples=300)
-@given(histories(), st.lists(MODEL_USE, min_size=1, max_size=4))
-def test_resolution_is_what_the_contract_says_for_any_log_and_event(log, uses):
+@given(logs_and_events())
+def test_resolution_is_what_the_contract_says_for_any_log_and_event(case):
+    log, uses = case
     known = known_after(log)
     for event in uses:
         in_force = known.card_at(event.occurred_at)
-        if in_force is None:
+        if in_force is None or event.provider is None:
             continue
         found = resolve(use_of(event), event.claim, known, in_force)
         key = None if found.credential is None else found.credential.credential_id
@@ -309,8 +320,9 @@ def is_in(event, where):
 
 
 @settings(max_examples=400)
-@given(histories(max_size=10), st.lists(events(), min_size=1, max_size=6))
-def test_whatever_a_change_moves_lies_in_a_window_that_it_touches(log, uses):
+@given(logs_and_events())
+def test_whatever_a_change_moves_lies_in_a_window_that_it_touches(case):
+    log, uses = case
     known, said = Directory(), {}
     ratings = [outcome(event, known) for event in uses]
     for seq, change in enumerate([FIRST_CARD, *log], start=1):
@@ -335,9 +347,10 @@ def compared(found):
 
 
 @settings(max_examples=400)
-@given(histories(max_size=10), st.integers(0, 10), st.lists(events(), min_size=1, max_size=6))
-def test_several_changes_at_once_are_covered_from_the_state_before_to_the_state_after(log, split, uses):
+@given(logs_and_events(), st.integers(0, 10))
+def test_several_changes_at_once_are_covered_from_the_state_before_to_the_state_after(case, split):
     """The re-rater takes each registry key once: from what it said at the last time to what it says now."""
+    log, uses = case
     before, after = [FIRST_CARD, *log[:split]], [FIRST_CARD, *log]
     old, new = (directory_of(enumerate(part, start=1)) for part in (before, after))
     said = {key_of(change): change for change in before}
