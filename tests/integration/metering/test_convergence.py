@@ -104,6 +104,10 @@ def test_the_ledger_comes_to_say_what_full_knowledge_says(seed: int, ledger: Led
         workers = [Worker(ledger.dsn, broker, topic) for _ in range(2)]
         for worker in workers:
             await worker.learn(*changes[:2])
+        # These at least are booked before anything but the rate cards is known, however fast this machine is.
+        for batch in batches[:3]:
+            await workers[0].book(batch)
+        del batches[:3]
         await _deliver(rng, changes, workers, batches)
         for worker in workers:
             await worker.stop()
