@@ -164,5 +164,5 @@ def main() -> None:
         path.write_text(text, encoding="utf-8")
 
 
-if __name__ == "__main__":  # pragma: no cover - one line, and it writes into the tree
+if __name__ == "__main__":
     main()
