@@ -67,5 +67,6 @@ def _known(source: bytes) -> dict[str, str]:
 
 def _label(value: Any) -> str:
     """Text that PostgreSQL can hold: no NUL, no lone surrogate, no key, and not endless."""
-    text = value[:_LABEL_MAX].encode("utf-8", "replace").decode().replace("\x00", "�")
-    return mask_text(text)
+    text = mask_text(value.encode("utf-8", "replace").decode())
+    # Masked before it is cut: what is left of a key that was cut has no shape any more.
+    return text.replace("\x00", "�")[:_LABEL_MAX]

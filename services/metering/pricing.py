@@ -8,12 +8,11 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from schemas.dead_letters import Reason
-from schemas.topics import BATCH_EVENTS_MAX
 from services.domain.directory import Directory
 from services.domain.entries import Entry, charge
 from services.domain.rating import NoRateCardError, UnpricedModelError, rate
 from services.domain.usage import UsageEvent, payload_hash
-from services.metering.decoding import MalformedJsonError, decode_elements
+from services.metering.decoding import element_sources
 from services.metering.translate import Accepted, Refusal, RefusedError, read_record
 
 
@@ -39,19 +38,18 @@ class Element(NamedTuple):
 
     @property
     def source(self) -> bytes:
-        """The element's own bytes; of a record that is not a readable batch, all of it."""
-        sources = _sources(self.record.value)
-        return sources[self.source_index] if len(sources) <= BATCH_EVENTS_MAX else self.record.value or b""
+        """The element's own bytes; where the whole record was refused, all of it."""
+        value = self.record.value or b""
+        if self.refusal is not None and self.refusal.reason in _OF_THE_WHOLE_RECORD:
+            return value
+        sources = _sources(value)
+        return sources[self.source_index] if sources else value
 
 
-@lru_cache(maxsize=4)
-def _sources(value: bytes | None) -> tuple[bytes, ...]:
-    # A batch may be refused whole, element by element; it is taken apart once.
-    try:
-        elements, _is_batch = decode_elements(value)
-    except MalformedJsonError:
-        return (value or b"",)
-    return tuple(element.source for element in elements) or (value or b"",)
+_OF_THE_WHOLE_RECORD = {Reason.MALFORMED_JSON, Reason.BATCH_TOO_LARGE}
+
+# A batch may be refused element by element; it is taken apart once.
+_sources = lru_cache(maxsize=4)(element_sources)
 
 
 class ReadRecord(NamedTuple):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-import orjson
 from pydantic import ValidationError
 
 from schemas.dead_letters import Reason
@@ -21,7 +20,7 @@ from schemas.usage_events import (
 )
 from services.domain.masking import mask_text
 from services.domain.usage import Claim, EventType, UsageEvent
-from services.metering.decoding import Element, MalformedJsonError, decode_elements
+from services.metering.decoding import MalformedJsonError, decode
 
 FUTURE_MAX = timedelta(minutes=5)
 _DETAIL_MAX = 300
@@ -63,36 +62,26 @@ Outcome = Accepted | Refused
 def read_record(value: bytes | None, now: datetime) -> list[Outcome]:
     """What a record holds; a record that is unreadable, empty or too large counts as one event (CONTRACT section 6)."""
     try:
-        parsed = orjson.loads(value or b"")
-        elements = parsed if isinstance(parsed, list) else [parsed]
-        if 0 < len(elements) <= BATCH_EVENTS_MAX:
-            return [Accepted(index, _event(element, now)) for index, element in enumerate(elements)]
-    except (orjson.JSONDecodeError, RefusedError):
-        # Something is wrong somewhere: read again, slower, to say what, and to keep the exact bytes of it.
-        pass
-    return _read_carefully(value, now)
-
-
-def _read_carefully(value: bytes | None, now: datetime) -> list[Outcome]:
-    try:
-        elements, is_batch = decode_elements(value)
+        held = decode(value)
     except MalformedJsonError as error:
         return [_refused_record(Reason.MALFORMED_JSON, str(error))]
-    if len(elements) > BATCH_EVENTS_MAX:
-        detail = f"the batch has {len(elements)} events, at most {BATCH_EVENTS_MAX} are allowed"
+    if not isinstance(held, list):
+        return [_outcome(0, held, now)]
+    if len(held) > BATCH_EVENTS_MAX:
+        detail = f"the batch has {len(held)} events, at most {BATCH_EVENTS_MAX} are allowed"
         return [_refused_record(Reason.BATCH_TOO_LARGE, detail)]
-    if is_batch and not elements:
+    if not held:
         return [_refused_record(Reason.INVALID_EVENT, "the batch has no events")]
-    return [_outcome(index, element, now) for index, element in enumerate(elements)]
+    return [_outcome(index, element, now) for index, element in enumerate(held)]
 
 
 def _refused_record(reason: Reason, detail: str) -> Refused:
     return Refused(0, RefusedError(reason, detail).refusal)
 
 
-def _outcome(index: int, element: Element, now: datetime) -> Outcome:
+def _outcome(index: int, element: Any, now: datetime) -> Outcome:
     try:
-        return Accepted(index, _event(element.value, now))
+        return Accepted(index, _event(element, now))
     except RefusedError as error:
         return Refused(index, error.refusal)
 
