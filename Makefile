@@ -81,3 +81,11 @@ lock: ## Resolve the dependencies anew: requirements.lock, and its part for the 
 clean: ## Remove what can be made again; .byok, the data of `make up`, stays
 	rm -rf $(VENV) .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis dist build
 	find benchmarks schemas services tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+kafka: setup ## Apache Kafka 4 (KRaft) on this machine, without Docker, until Ctrl-C; needs Java 17
+	@$(BIN)/python -m tests.kafka.run $(KAFKA_OPTIONS)
+
+faults: setup ## Random faults under load on Apache Kafka: make faults SEED=1 RUNS=20; needs Java 17
+	@$(BIN)/python -m tests.faults --seed $(or $(SEED),1) --runs $(or $(RUNS),1)
+
+.PHONY: kafka faults

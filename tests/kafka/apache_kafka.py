@@ -1,0 +1,170 @@
+"""Apache Kafka in KRaft mode on loopback, without Docker: one node that is broker and controller, on a folder.
+
+For development and tests: it can be stopped, killed and started again on the same folder and ports, and small segments
+and an eager cleaner make compaction happen within seconds. What `byok up` runs on is another broker, which forgets.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+import uuid
+from base64 import urlsafe_b64encode
+from collections.abc import Mapping
+from pathlib import Path
+
+from services.cli.children import foreign_environment, listens
+from services.cli.endpoints import LOOPBACK, Ports
+from services.cli.processes import Child, Program
+from tests.kafka.jars import KafkaUnavailableError, fetch, java
+
+START_SECONDS = 60.0
+_STOP = ((signal.SIGTERM, 15.0),)
+# A small heap, and only the first compiler: it starts in half the time and is never busy for long.
+_JVM = (
+    "-Xms96m",
+    "-Xmx256m",
+    "-XX:+UseSerialGC",
+    "-XX:TieredStopAtLevel=1",
+    "-Xshare:auto",
+    "-Djava.awt.headless=true",
+)
+_LOG4J = """
+Configuration:
+  status: error
+  Appenders:
+    Console: {name: out, target: SYSTEM_OUT, PatternLayout: {pattern: "%d{ISO8601} %p %c{1}: %m%n"}}
+  Loggers:
+    Root: {level: warn, AppenderRef: [{ref: out}]}
+"""
+_SETTINGS = {
+    "process.roles": "broker,controller",
+    "node.id": "1",
+    "inter.broker.listener.name": "DIRECT",
+    "controller.listener.names": "CONTROLLER",
+    "listener.security.protocol.map": "DIRECT:PLAINTEXT,PROXIED:PLAINTEXT,CONTROLLER:PLAINTEXT",
+    "auto.create.topics.enable": "false",
+    # One node: nothing can be replicated, and nobody else can be waited for.
+    "offsets.topic.replication.factor": "1",
+    "offsets.topic.num.partitions": "1",
+    "transaction.state.log.replication.factor": "1",
+    "transaction.state.log.min.isr": "1",
+    "transaction.state.log.num.partitions": "1",
+    "share.coordinator.state.topic.replication.factor": "1",
+    "share.coordinator.state.topic.min.isr": "1",
+    "share.coordinator.state.topic.num.partitions": "1",
+    "group.initial.rebalance.delay.ms": "0",
+    # Quick to compact: the active segment is never cleaned, so it must not last.
+    "log.segment.bytes": str(1024 * 1024),
+    "log.index.size.max.bytes": str(64 * 1024),
+    "log.cleaner.backoff.ms": "200",
+    "log.cleaner.dedupe.buffer.size": str(4 * 1024 * 1024),
+    "log.cleaner.min.cleanable.ratio": "0.01",
+    "log.retention.check.interval.ms": "1000",
+    "num.network.threads": "2",
+    "num.io.threads": "2",
+    "background.threads": "2",
+    "controlled.shutdown.max.retries": "1",
+}
+
+
+class ApacheKafka:
+    """One node on ``folder``. Start it from the main thread: it dies with the thread that started it."""
+
+    def __init__(self, folder: Path, *, port: int | None = None, advertised_port: int | None = None) -> None:
+        """``advertised_port``: where clients of the second listener are sent to, which may be a proxy's."""
+        fetched = fetch()
+        self._java = java()
+        self._folder = folder.absolute()
+        self._classpath = f"{self._folder}:{fetched}/*"
+        ports = Ports.free_block() if port is None else Ports.from_base(port)
+        # The first three of the block: for the tests themselves, for what stands behind a proxy, for the controller.
+        self.port, self.proxied_port, self._controller_port = ports.kafka, ports.postgres, ports.registry
+        self._advertised_port = advertised_port or self.proxied_port
+        self._child: Child | None = None
+
+    @property
+    def bootstrap(self) -> str:
+        """``host:port`` of the node itself."""
+        return f"{LOOPBACK}:{self.port}"
+
+    @property
+    def log_file(self) -> Path:
+        """What the node says."""
+        return self._folder / "kafka.log"
+
+    def start(self) -> None:
+        """Start it, also again; return when it answers. Raises KafkaUnavailableError with its last words."""
+        self._format()
+        self._child = child = Child(self._program(), self.log_file)
+        deadline = time.monotonic() + START_SECONDS
+        # Kafka opens its listeners only when it can serve.
+        while not listens(self.port):
+            if child.crashed or time.monotonic() > deadline:
+                said = child.report("does not listen")
+                self.stop()
+                raise KafkaUnavailableError(said)
+            time.sleep(0.05)
+
+    def stop(self) -> None:
+        """End it as an operator would; safe to call again."""
+        if self._child is not None:
+            self._child.stop()
+            self._child = None
+
+    def kill(self) -> None:
+        """End it as a failing machine would."""
+        if self._child is not None:
+            os.kill(self._child.pid, signal.SIGKILL)
+        self.stop()
+
+    def _program(self) -> Program:
+        return Program(
+            name="kafka",
+            command=(
+                *(self._java, *_JVM, f"-Dlog4j2.configurationFile={self._folder / 'log4j2.yaml'}"),
+                *("-cp", self._classpath, "kafka.Kafka", str(self._folder / "server.properties")),
+            ),
+            environment=_environment(),
+            directory=self._folder,
+            stop=_STOP,
+        )
+
+    def _format(self) -> None:
+        """Write the settings, and make the storage once."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        (self._folder / "log4j2.yaml").write_text(_LOG4J)
+        settings = self._folder / "server.properties"
+        settings.write_text("".join(f"{name}={value}\n" for name, value in self._settings().items()))
+        if (self._folder / "data" / "meta.properties").exists():
+            return
+        cluster_id = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        command = (self._java, *_JVM, "-cp", self._classpath, "kafka.tools.StorageTool", "format")
+        done = subprocess.run(
+            (*command, "--ignore-formatted", "--cluster-id", cluster_id, "--config", str(settings)),
+            capture_output=True,
+            text=True,
+            env=_environment(),
+            timeout=START_SECONDS,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise KafkaUnavailableError(f"the storage of Kafka cannot be formatted: {done.stdout}{done.stderr}")
+
+    def _settings(self) -> Mapping[str, str]:
+        here, controller = self.bootstrap, f"{LOOPBACK}:{self._controller_port}"
+        listeners = f"DIRECT://{here},PROXIED://{LOOPBACK}:{self.proxied_port}"
+        return {
+            **_SETTINGS,
+            "controller.quorum.voters": f"1@{controller}",
+            "listeners": f"{listeners},CONTROLLER://{controller}",
+            "advertised.listeners": f"DIRECT://{here},PROXIED://{LOOPBACK}:{self._advertised_port}",
+            "log.dirs": str(self._folder / "data"),
+        }
+
+
+def _environment() -> dict[str, str]:
+    # KAFKA_ and JAVA_ options of the caller would change what is tested.
+    return {k: v for k, v in foreign_environment().items() if not k.startswith(("KAFKA_", "JAVA_", "_JAVA", "JDK_"))}
