@@ -9,7 +9,7 @@ import importlib
 
 import typer
 
-from services.cli import db, token, up, verify
+from services.cli import db, dead_letters, token, up, verify
 from services.cli.demo.run import demo
 from services.cli.usage import publish
 
@@ -28,6 +28,12 @@ app.command()(verify.verify)
 usage = typer.Typer(help="Usage events.", no_args_is_help=True)
 usage.command()(publish.publish)
 app.add_typer(usage, name="usage")
+
+letters = typer.Typer(help="Refused events: which, why, and once more.", no_args_is_help=True)
+letters.command("list")(dead_letters.list_)
+letters.command()(dead_letters.show)
+letters.command()(dead_letters.replay)
+app.add_typer(letters, name="dead-letters")
 
 database = typer.Typer(help="The databases' schemas.", no_args_is_help=True)
 database.command()(db.upgrade)

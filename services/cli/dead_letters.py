@@ -1,0 +1,220 @@
+"""`byok dead-letters`: refused events, which and why; and once more."""
+
+from __future__ import annotations
+
+import json as json_format
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from services.cli.operator import (
+    DataDir,
+    DryRun,
+    Json,
+    Refused,
+    Yes,
+    confirm,
+    explained,
+    progress,
+    results,
+    stack_settings,
+    table,
+)
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from services.metering.dead_letter_replay import DeadLetterSummary, Wanted
+
+_SHOWN_BYTES = 20_000
+
+Reasons = Annotated[list[str] | None, typer.Option("--reason", help="E.g. unpriced_model. Repeatable.")]
+Org = Annotated[str | None, typer.Option(help="Of this organization, as far as it could be read.")]
+Since = Annotated[str | None, typer.Option(help="Refused at or after this time; RFC 3339.")]
+Until = Annotated[str | None, typer.Option(help="Refused before this time; RFC 3339.")]
+
+
+def list_(
+    *,
+    reasons: Reasons = None,
+    org: Org = None,
+    since: Since = None,
+    until: Until = None,
+    limit: Annotated[int, typer.Option(min=1, max=100_000, help="The newest so many.")] = 50,
+    data_dir: DataDir = None,
+    json: Json = False,
+) -> None:
+    """List refused events, the newest first; with --json one object a line.
+
+    Needs BYOK_LEDGER_DSN. Exit status: 0; 2 wrong options or settings; 3 the
+    database does not answer.
+    """
+    with explained("dead-letters list"):
+        from services.metering.dead_letter_replay import newest
+        from services.runtime.database import connect
+
+        wanted = _wanted(None, reasons, org, since, until)
+        settings = stack_settings(data_dir)
+        with connect(settings.required("ledger_dsn"), "dead-letters", autocommit=True) as connection:
+            letters, count = newest(connection, wanted, limit)
+    if json:
+        for letter in letters:
+            typer.echo(json_format.dumps(_as_json(letter)))
+        return
+    rows = table("id", "refused at", "reason", "organization", "event", "booked", "detail", right=("id",))
+    for each in letters:
+        event = each.event_id or f"{each.source_partition}@{each.source_offset}[{each.source_index}]"
+        booked = "yes" if each.booked else "masked" if each.masked else ""
+        detail = each.detail if len(each.detail) <= 100 else f"{each.detail[:99]}…"
+        at = f"{each.failed_at:%Y-%m-%d %H:%M:%S}"
+        rows.add_row(str(each.dead_letter_id), at, each.reason, each.org_id or "–", event, booked, detail)
+    console = results()
+    if letters:
+        console.print(rows)
+    console.print(f"{len(letters):,} of {count:,} dead letters")
+
+
+def show(
+    dead_letter_id: Annotated[int, typer.Argument(metavar="ID", help="As `list` shows it.")],
+    *,
+    data_dir: DataDir = None,
+    json: Json = False,
+) -> None:
+    """Show one dead letter with its bytes, and whether a replay would help.
+
+    Needs BYOK_LEDGER_DSN. Exit status: 0; 1 there is none of that id; 2 wrong
+    options or settings; 3 the database does not answer.
+    """
+    with explained("dead-letters show"):
+        from services.metering.dead_letter_replay import kept, why_not
+        from services.runtime.database import connect
+
+        settings = stack_settings(data_dir)
+        with connect(settings.required("ledger_dsn"), "dead-letters", autocommit=True) as connection:
+            letter = kept(connection, dead_letter_id)
+        if letter is None:
+            raise Refused(f"there is no dead letter {dead_letter_id}; `byok dead-letters list` shows them", 1)
+        why = why_not(letter.summary, force=False)
+    payload = letter.payload.decode(errors="replace")
+    key = None if letter.record_key is None else letter.record_key.decode(errors="replace")
+    said = _as_json(letter.summary) | {"record_key": key, "replay": why is None, "why_not": why}
+    if json:
+        typer.echo(json_format.dumps(said | {"payload": payload}))
+        return
+    rows = table("", "")
+    rows.show_header = False
+    for name, value in said.items():
+        rows.add_row(name, "–" if value is None else str(value))
+    console = results()
+    console.print(rows)
+    console.print(payload[:_SHOWN_BYTES], soft_wrap=True)
+    if len(payload) > _SHOWN_BYTES:
+        console.print(f"… {len(payload) - _SHOWN_BYTES:,} more characters; --json shows all")
+
+
+def replay(
+    *,
+    reasons: Reasons = None,
+    ids: Annotated[list[int] | None, typer.Option("--id", help="One dead letter. Repeatable.")] = None,
+    org: Org = None,
+    since: Since = None,
+    until: Until = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Send also what will be refused again: no JSON, too large, a conflict.")
+    ] = False,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    data_dir: DataDir = None,
+    json: Json = False,
+) -> None:
+    """Send refused events once more, with the bytes and the key they had.
+
+    They keep their identity, so this can be repeated safely: what is booked
+    is a duplicate, never charged twice. What still cannot be booked becomes
+    a new dead letter. One in which a key was masked cannot be sent: its bytes
+    are gone.
+
+    Needs BYOK_LEDGER_DSN and BYOK_KAFKA_BOOTSTRAP. Exit status: 0 all that
+    can be sent is sent; 1 not confirmed, or an --id was left out; 2 wrong
+    options or settings; 3 database or broker do not answer (repeat it).
+    """
+    with explained("dead-letters replay"):
+        from services.metering.dead_letter_replay import plan
+        from services.runtime.database import connect
+
+        wanted = _wanted(ids, reasons, org, since, until)
+        settings = stack_settings(data_dir)
+        with connect(settings.required("ledger_dsn"), "dead-letters", autocommit=True) as connection:
+            planned = plan(connection, wanted, force=force)
+            total = planned.to_send.total()
+            if not json:
+                _show_plan(planned)
+            sent = 0
+            if total and not dry_run:
+                confirm(f"Send {total:,} events to the topic once more?", yes=yes)
+                sent = _send(connection, settings, wanted, total, force=force)
+    if json:
+        said = {"to_send": dict(planned.to_send), "left": dict(planned.left), "sent": sent, "dry_run": dry_run}
+        typer.echo(json_format.dumps(said))
+    elif total and not dry_run:
+        repeated = f"; {total - sent:,} said the very same and were left out" if sent < total else ""
+        typer.echo(f"Sent {sent:,} events{repeated}. `byok dead-letters list` shows whether they are booked.")
+    raise typer.Exit(1 if ids and total < len(set(ids)) else 0)
+
+
+def _send(connection: Any, settings: Any, wanted: Wanted, total: int, *, force: bool) -> int:
+    from services.metering.dead_letter_replay import replay as send
+    from services.runtime.broker import kafka_producer
+
+    timeout = settings.kafka_timeout_seconds
+    producer = kafka_producer(settings.kafka_bootstrap, "byok-dead-letters-replay", timeout_seconds=timeout)
+    try:
+        with progress() as bar:
+            task = bar.add_task("Sending", total=total)
+            return send(
+                connection,
+                producer,
+                wanted,
+                force=force,
+                timeout_seconds=timeout,
+                on_sent=lambda sent: bar.update(task, completed=sent),
+            )
+    finally:
+        producer.close(timeout=1)
+
+
+def _show_plan(planned: Any) -> None:
+    console = results()
+    rows = table("events", "reason", "", right=("events",))
+    for reason, count in sorted(planned.to_send.items()):
+        rows.add_row(f"{count:,}", reason, "to be sent")
+    for text, count in sorted(planned.left.items()):
+        reason, _, why = text.partition(": ")
+        rows.add_row(f"{count:,}", reason, f"left: {why}")
+    console.print(rows if rows.row_count else "There is no such dead letter.")
+
+
+def _wanted(
+    ids: list[int] | None, reasons: list[str] | None, org: str | None, since: str | None, until: str | None
+) -> Wanted:
+    from schemas.dead_letters import Reason
+    from services.metering.dead_letter_replay import Wanted
+
+    known = [reason.value for reason in Reason]
+    for reason in reasons or []:
+        if reason not in known:
+            raise Refused(f"--reason {reason}: must be one of {', '.join(known)}")
+    return Wanted(ids or None, reasons or None, org, _time("--since", since), _time("--until", until))
+
+
+def _time(option: str, text: str | None) -> datetime | None:
+    from schemas.fields import parse_time
+
+    try:
+        return None if text is None else parse_time(text)
+    except ValueError as error:
+        raise Refused(f"{option} {text}: {error}; write 2026-11-01T00:00:00Z") from None
+
+
+def _as_json(letter: DeadLetterSummary) -> dict[str, Any]:
+    return letter._asdict() | {"failed_at": letter.failed_at.isoformat()}
