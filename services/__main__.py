@@ -9,7 +9,7 @@ import importlib
 
 import typer
 
-from services.cli import db, dead_letters, token, up, verify
+from services.cli import db, dead_letters, explain, token, up, verify
 from services.cli.demo.run import demo
 from services.cli.usage import publish
 
@@ -24,6 +24,8 @@ app.command()(up.up)
 app.command()(demo)
 app.command()(token.token)
 app.command()(verify.verify)
+app.command()(explain.quote)
+app.command()(explain.explain)
 
 usage = typer.Typer(help="Usage events.", no_args_is_help=True)
 usage.command()(publish.publish)

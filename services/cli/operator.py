@@ -50,7 +50,7 @@ def stack_environment(environment: Mapping[str, str], data_dir: Path | None) -> 
 
     Never a mixture of two stacks. Raises Refused where the named directory is none of `byok up`.
     """
-    own = {name: value for name, value in environment.items() if name.startswith("BYOK_")}
+    own = {name: value for name, value in environment.items() if _is_setting(name)}
     if data_dir is None and own:
         return own
     file = (data_dir or _DEFAULT_DATA_DIR) / "secrets" / "env"
@@ -70,10 +70,14 @@ def stack_settings(data_dir: Path | None) -> Settings:
     from services.runtime.settings import load_settings
 
     found = stack_environment(os.environ, data_dir)
-    for name in [name for name in os.environ if name.startswith("BYOK_") and name not in found]:
+    for name in [name for name in os.environ if _is_setting(name) and name not in found]:
         del os.environ[name]
     os.environ.update(found)
     return load_settings()
+
+
+def _is_setting(name: str) -> bool:
+    return name.startswith("BYOK_") and not name.startswith(("BYOK_TOKEN", "BYOK_TEST_"))
 
 
 @contextmanager

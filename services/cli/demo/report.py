@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from decimal import Decimal
 from typing import Any
 
 from rich.console import Console
@@ -11,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from services.cli.demo.figures import Day, Money, Progress
+from services.cli.receipt import in_credits, receipt_lines, show_lines
 
 _WIDTH = 80
 _BAR_CELLS = 40
@@ -20,11 +20,6 @@ _DIFFERENCES_SHOWN = 10
 def report_console() -> Console:
     """Where the report goes: standard output, 80 columns wide wherever it is shown."""
     return Console(width=_WIDTH, highlight=False, markup=False, emoji=False)
-
-
-def in_credits(mc: int) -> str:
-    """An amount for a table: credits, rounded to two decimals. The exact one stands in the ledger."""
-    return f"{Decimal(mc).scaleb(-6):,.2f}"
 
 
 def heading(console: Console, text: str) -> None:
@@ -90,37 +85,8 @@ def fates(console: Console, covered: Progress, letters: Sequence[tuple[str, int,
 
 
 def receipt(console: Console, answer: dict[str, Any]) -> None:
-    """One entry and what it follows from, out of the ledger's own receipt (GET /v1/entries/{entry_id}/receipt)."""
-    entry, evidence = answer["entry"], answer["evidence"]
-    rows: list[tuple[str, str]] = [
-        ("entry", f"{entry['entry_id']} ({entry['kind']}, revision {entry['revision']})"),
-        ("event", f"{entry['event_type']} {entry['event_id']} at {entry['occurred_at']}"),
-        ("who", f"{entry['user_id']}, team {entry['team_id'] or '–'}, of {entry['org_id']}"),
-        ("model", f"{entry['provider']}/{entry['model']}, rate card {entry['rate_card']}"),
-        ("plan", str(evidence.get("plan", {}).get("plan", "–"))),
-        ("key", f"{entry['byok_scope'] or entry['key_source']}, because {entry['reason']}"),
-    ]
-    rows += [(f"  {each['rule']}", _candidate(each)) for each in evidence.get("candidates", [])]
-    rows += [("price" if not index else "", step) for index, step in enumerate(evidence.get("arithmetic", []))]
-    rows += [("revision", _revision(each)) for each in answer.get("revisions", []) if each["kind"] != "reversal"]
-    rows.append(("derived again", "the same" if evidence.get("agrees") else "NOT the same"))
-    table = Table.grid(padding=(0, 2))
-    for name, text in rows:
-        table.add_row(name, Text(text, overflow="fold"))
-    console.print(table)
-
-
-def _candidate(each: dict[str, Any]) -> str:
-    taken = "taken: " if each["taken"] else ""
-    return f"{taken}{each['why']}{' ' + each['hint'] if each.get('hint') else ''}"
-
-
-def _revision(row: dict[str, Any]) -> str:
-    cause = row.get("caused_by")
-    why = f", caused by registry change {cause['seq']} ({cause['key']})" if cause else ""
-    return (
-        f"{row['revision']}: charged {in_credits(row['charged_mc'])} with {row['byok_scope'] or row['key_source']}{why}"
-    )
+    """One entry and what it follows from, out of the ledger's own receipt."""
+    show_lines(console, receipt_lines(answer))
 
 
 def verdict(console: Console, entries: int, found: Sequence[str]) -> None:

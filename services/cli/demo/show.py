@@ -25,6 +25,7 @@ from services.cli.demo.registration import Api, ApiError, register_keys, set_pla
 from services.cli.demo.workload import simulate
 from services.cli.endpoints import Endpoints
 from services.cli.processes import StopRequested, StopSwitch
+from services.cli.receipt import in_credits
 from services.cli.stack import Stack
 from services.cli.usage.sender import BatchSender, SendFailed
 from services.domain.rate_card import RateCard
@@ -209,7 +210,7 @@ class _Demo:
         count, refunded = figures.corrections(ledger)
         console.print(
             f"{count:,} entries were put right when a key was registered after its use:"
-            f" {report.in_credits(refunded)} credits given back"
+            f" {in_credits(refunded)} credits given back"
         )
         report.heading(console, "Is it right?")
         report.verdict(console, len(entries), found)
