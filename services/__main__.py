@@ -9,8 +9,9 @@ import importlib
 
 import typer
 
-from services.cli import db, dead_letters, explain, token, up, verify
+from services.cli import db, dead_letters, explain, registry_log, token, up, verify
 from services.cli.demo.run import demo
+from services.cli.rate_card import commands as rate_card
 from services.cli.usage import publish
 
 app = typer.Typer(
@@ -36,6 +37,15 @@ letters.command("list")(dead_letters.list_)
 letters.command()(dead_letters.show)
 letters.command()(dead_letters.replay)
 app.add_typer(letters, name="dead-letters")
+
+cards = typer.Typer(help="Rate cards: dated, never edited.", no_args_is_help=True)
+cards.command()(rate_card.check)
+cards.command()(rate_card.publish)
+app.add_typer(cards, name="rate-card")
+
+log = typer.Typer(help="The log of everything that moves a price.", no_args_is_help=True)
+log.command()(registry_log.republish)
+app.add_typer(log, name="registry-log")
 
 database = typer.Typer(help="The databases' schemas.", no_args_is_help=True)
 database.command()(db.upgrade)

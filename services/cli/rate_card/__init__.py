@@ -1,0 +1,1 @@
+"""`byok rate-card`: rate cards looked over, and put into the log."""

@@ -1,0 +1,98 @@
+"""What a rate card would move if it were published: entries that are booked, re-rated with it, read-only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from psycopg import Connection, IsolationLevel
+from psycopg.rows import dict_row
+
+from services.domain.directory import Directory
+from services.domain.entries import attribution
+from services.domain.rate_card import RateCard
+from services.domain.rating import UnpricedError, rate
+from services.ledger.receipts import event_of
+from services.ledger.verification import COLUMNS, Row
+from services.ledger.verify import changes_upto
+
+_FETCHED_ROWS = 5_000
+_ROWS_PER_REPORT = 5_000
+_ATTRIBUTED = ("key_source", "byok_scope", "credential_id", "reason", "rate_card", "tier", "list_mc", "charged_mc")
+_IN_WINDOW = f"""
+SELECT {", ".join(f"e.{name}" for name in COLUMNS)}
+FROM ledger.entry e LEFT JOIN ledger.entry r ON r.adjusts = e.entry_id AND r.kind = 'reversal'
+WHERE e.kind <> 'reversal' AND r.adjusts IS NULL AND e.occurred_at >= %(start)s
+  AND (%(end)s::timestamptz IS NULL OR e.occurred_at < %(end)s)
+"""
+
+
+@dataclass
+class Impact:
+    """What would become of the current entries in a card's time."""
+
+    entries: int = 0
+    """Booked in the time for which the card would be in force."""
+    corrected: int = 0
+    """Of these, how many would be put right by a reversal and a correction, be it only for the card's name."""
+    moved: int = 0
+    """Of these, how many would cost another amount."""
+    unpriced: int = 0
+    """How many would stand as they are, because the card does not list their model."""
+    organizations: int = 0
+    """Whose amounts would change."""
+    list_mc: int = 0
+    """By how much the list price of all of them would rise; negative: fall."""
+    charged_mc: int = 0
+    """By how much what is charged would rise; negative: be given back."""
+
+
+def card_impact(
+    connection: Connection[Any], card: RateCard, *, report: Callable[[int], None] = lambda _done: None
+) -> Impact:
+    """Re-rate, in one snapshot, what ``card`` would be in force for. Nothing is written. Raises psycopg.Error."""
+    connection.isolation_level = IsolationLevel.REPEATABLE_READ
+    connection.read_only = True
+    with connection.transaction(force_rollback=True):
+        head = connection.execute("SELECT coalesce(max(seq), 0) FROM ledger.registry_change").fetchone()
+        directory = Directory()
+        for seq, change in changes_upto(connection, 0 if head is None else head[0]):
+            directory.apply(seq, change)
+        directory.apply(directory.seq + 1, card)
+        with connection.cursor("card_impact", row_factory=dict_row) as cursor:
+            cursor.itersize = _FETCHED_ROWS
+            window = {"start": card.effective_from, "end": _end(card, directory)}
+            return rerated(cursor.execute(_IN_WINDOW, window, binary=True), directory, report)
+
+
+def rerated(rows: Iterable[Row], directory: Directory, report: Callable[[int], None] = lambda _done: None) -> Impact:
+    """What becomes of current entries that are rated with ``directory``."""
+    impact = Impact()
+    organizations = set()
+    for row in rows:
+        impact.entries += 1
+        if impact.entries % _ROWS_PER_REPORT == 0:
+            report(impact.entries)
+        try:
+            now = attribution(rate(event_of(row), directory))
+        except UnpricedError:
+            impact.unpriced += 1
+            continue
+        after: dict[str, Any] = now._asdict() | now.amounts._asdict()
+        if tuple(row["flags"]) != now.flags or any(row[name] != after[name] for name in _ATTRIBUTED):
+            impact.corrected += 1
+        list_mc, charged_mc = now.amounts.list_mc - row["list_mc"], now.amounts.charged_mc - row["charged_mc"]
+        if list_mc or charged_mc:
+            impact.moved += 1
+            impact.list_mc += list_mc
+            impact.charged_mc += charged_mc
+            organizations.add(row["org_id"])
+    impact.organizations = len(organizations)
+    return impact
+
+
+def _end(card: RateCard, directory: Directory) -> datetime | None:
+    later = [other.effective_from for other in directory.cards if other.effective_from > card.effective_from]
+    return min(later, default=None)
