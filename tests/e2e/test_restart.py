@@ -69,6 +69,7 @@ def test_a_stack_goes_on_with_everything_that_was_booked_or_registered(data_dir:
 def test_killed_with_9_it_leaves_no_process_and_starts_again(data_dir: Path) -> None:
     with start_stack(data_dir) as stack:
         org_id = stack.new_organization("pro")
+        stack.settle()
         stack.publish(node_call(org_id, id="1"))
         booked = stack.entries(org_id, 1)
         children = _processes_of(stack.process.pid)
@@ -103,6 +104,7 @@ def test_a_service_that_crashes_is_named_and_takes_the_stack_down(data_dir: Path
 def test_a_worker_killed_under_load_books_nothing_twice_and_loses_nothing(data_dir: Path) -> None:
     with start_stack(data_dir) as stack:
         org_id = stack.new_organization("pro")
+        stack.settle()
         batches = [[token_usage(org_id, id=f"{batch}-{n}") for n in range(250)] for batch in range(40)]
         for batch in batches:
             stack.publish(*batch)
