@@ -67,8 +67,11 @@ def stack_settings(data_dir: Path | None) -> Settings:
 
     Raises SettingsError or Refused.
     """
+    from services.runtime.logs import configure_logs
     from services.runtime.settings import load_settings
 
+    # What the services' own code logs goes to standard error: output is for results.
+    configure_logs("WARNING", "cli")
     found = stack_environment(os.environ, data_dir)
     for name in [name for name in os.environ if _is_setting(name) and name not in found]:
         del os.environ[name]

@@ -1,0 +1,177 @@
+"""`byok verify` on a real ledger: right as it was booked and put right, and whatever a superuser alters is found."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+from conftest import Ledger
+
+from schemas.topics import USAGE_EVENTS
+from services.ledger.migrations import upgrade
+from services.ledger.verification import Difference
+from services.ledger.verify import verify
+from services.runtime.broker import create_topics
+from services.runtime.database import connect
+from tests.integration.metering.workers import LONG_AGO, Worker, cards, key, node_call, plan, publish, rerate
+from tests.integration.real_parts import Database
+
+TOO_MUCH = "a" * 300
+_numbers = itertools.count(1)
+
+
+def byok(ledger: Ledger, *arguments: str, dsn: str | None = None) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("BYOK_")}
+    environment["BYOK_LEDGER_DSN"] = dsn or ledger.dsn
+    command = [sys.executable, "-m", "services", "verify", *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+
+
+def verified(ledger: Ledger, *arguments: str) -> dict[str, Any]:
+    done = byok(ledger, "--json", *arguments)
+    assert done.returncode in {0, 1}, done.stderr
+    said: dict[str, Any] = json.loads(done.stdout)
+    assert done.returncode == (1 if said["differences"] else 0)
+    return said
+
+
+def found_in(ledger: Ledger) -> list[Difference]:
+    """What the command would list, without the time that a process of its own takes."""
+    with connect(ledger.dsn, "test-verify", autocommit=True) as connection:
+        return verify(connection).first
+
+
+@pytest.fixture(scope="module")
+def original(postgres: Database, broker: str) -> str:
+    """The database of a ledger with charges, two late changes worked off, a flag, and every way to end."""
+    name = "verified_original"
+    postgres.create(name, "ledger_owner")
+    ledger = Ledger(postgres, name)
+    upgrade(ledger.owner_dsn)
+    topic = USAGE_EVENTS._replace(name="usage-events-verified", partitions=2)
+    create_topics(broker, [topic])
+
+    async def book() -> None:
+        worker = Worker(ledger.dsn, broker, topic.name)
+        await worker.learn(*cards())
+        claim = {"data": {"credential": {"source": "byok", "credential_id": "no-such-key"}}}
+        batch = [node_call("a"), node_call("b", **claim), node_call("a"), node_call("c") | {"id": ""}]
+        records = publish(broker, topic.name, 0, batch, b"{", node_call("d", data={"model": "nope"}))
+        bob = node_call("f", data={"user_id": "bob"})
+        records += publish(broker, topic.name, 1, node_call("e"), {"type": TOO_MUCH}, bob)
+        await worker.book(records)
+        await worker.learn(plan(3, "pro"))
+        rerate(ledger.dsn)
+        await worker.book(publish(broker, topic.name, 0, node_call("g"), node_call("a", data={"calls": 2})))
+        await worker.learn(key(4, (LONG_AGO, None)))
+        rerate(ledger.dsn)
+        await worker.book(publish(broker, topic.name, 1, node_call("h")))
+        await worker.stop()
+
+    asyncio.run(asyncio.wait_for(book(), 60))
+    return name
+
+
+@pytest.fixture
+def booked(original: str, postgres: Database) -> Ledger:
+    """A copy of it that a test may spoil."""
+    name = f"verified_{next(_numbers)}"
+    with postgres.server.connect() as admin:
+        admin.execute(f"CREATE DATABASE {name} TEMPLATE {original} OWNER ledger_owner")
+    return Ledger(postgres, name)
+
+
+def tamper(postgres: Database, ledger: Ledger, *statements: str) -> None:
+    """What only a superuser can do, with triggers and foreign keys out of the way in its session."""
+    with postgres.server.connect(ledger.dsn.rpartition("/")[2]) as connection:
+        connection.execute("SET session_replication_role = replica")
+        for statement in statements:
+            assert connection.execute(statement).rowcount != 0
+
+
+def test_a_ledger_that_was_put_right_twice_has_no_difference(booked: Ledger) -> None:
+    said = verified(booked)
+    assert said["first"] == []
+    assert (said["entries"], said["revised_events"], said["partitions"]) == (len(booked.entries()), 4 + 1, 2)
+    assert (said["registry_seq"], said["rerated_seq"], said["unpriced"]) == (4, 4, 0)
+    # All totals that there are: events, amounts, dead letters, flags and corrections.
+    metrics = {row["metric"] for row in booked.rows("SELECT DISTINCT metric FROM ledger.metric_total")}
+    assert metrics >= {"usage_events", "list_mc", "dead_letters", "credential_flags", "corrections", "corrected_mc"}
+
+
+def test_it_says_so_in_words_and_reads_as_the_service(booked: Ledger) -> None:
+    done = byok(booked)
+    assert done.returncode == 0, done.stderr
+    assert "0 differences" in done.stdout
+
+
+_ONE = "event_id = 'a' AND revision = "
+ALTERED = {
+    "an amount": ("UPDATE ledger.entry SET charged_mc = 7, saved_mc = list_mc - 7 WHERE event_id = 'h'", "rating"),
+    "attribution": ("UPDATE ledger.entry SET reason = 'team_key' WHERE event_id = 'h'", "rating"),
+    "the event": ("UPDATE ledger.entry SET user_id = 'bob' WHERE event_id = 'h'", "rating"),
+    "a reversal gone": (f"DELETE FROM ledger.entry WHERE {_ONE} 1 AND kind = 'reversal'", "chain"),
+    "a correction gone": (f"DELETE FROM ledger.entry WHERE {_ONE} 2 AND kind = 'correction'", "chain"),
+    "a reversal that takes back less": (
+        f"UPDATE ledger.entry SET charged_mc = -1, saved_mc = list_mc + 1 WHERE {_ONE} 1 AND kind = 'reversal'",
+        "chain",
+    ),
+    "a revision gone, both entries": (f"DELETE FROM ledger.entry WHERE {_ONE} 2", "convergence"),
+    "a change gone from the log": ("DELETE FROM ledger.registry_change WHERE seq = 3", "rating"),
+    "a charge gone": ("DELETE FROM ledger.entry WHERE event_id = 'h'", "counts"),
+    "a dead letter gone": ("DELETE FROM ledger.dead_letter WHERE reason = 'unpriced_model'", "counts"),
+    "a range gone": ("DELETE FROM ledger.covered_range WHERE from_offset = 0 AND source_partition_id = 1", "offsets"),
+    "a range wider": ("UPDATE ledger.covered_range SET to_offset = to_offset + 1 WHERE from_offset = 0", "offsets"),
+    "progress moved": ("UPDATE ledger.source_partition SET next_offset = next_offset + 5", "offsets"),
+    "a total": ("UPDATE ledger.metric_total SET value = value + 1 WHERE metric = 'charged_mc'", "totals"),
+}
+
+
+@pytest.mark.parametrize("what", ALTERED)
+def test_what_a_superuser_alters_is_found(booked: Ledger, postgres: Database, what: str) -> None:
+    statement, check = ALTERED[what]
+    tamper(postgres, booked, statement)
+    assert check in {each.check for each in found_in(booked)}
+
+
+def test_differences_are_listed_and_end_with_status_1(booked: Ledger, postgres: Database) -> None:
+    tamper(postgres, booked, ALTERED["an amount"][0])
+    done = byok(booked)
+    assert done.returncode == 1
+    assert "charged_mc is 7, must be 1000000" in done.stdout
+
+
+def test_a_doubled_charge_is_found_where_no_index_forbids_it(booked: Ledger, postgres: Database) -> None:
+    tamper(
+        postgres,
+        booked,
+        "ALTER TABLE ledger.entry DROP CONSTRAINT entry_pkey CASCADE",
+        "ALTER TABLE ledger.entry DROP CONSTRAINT entry_org_id_event_source_event_id_revision_kind_key",
+        "INSERT INTO ledger.entry SELECT * FROM ledger.entry WHERE event_id = 'h'",
+    )
+    found = {(each.check, each.detail) for each in found_in(booked)}
+    assert ("chain", "revision 0 has its charge 2 times") in found
+    assert "counts" in {check for check, _ in found}
+
+
+def test_conservation_and_one_organization_can_be_asked_for_alone(booked: Ledger, postgres: Database) -> None:
+    tamper(postgres, booked, "UPDATE ledger.entry SET reason = 'team_key' WHERE event_id = 'h'")
+    assert verified(booked, "--conservation")["differences"] == 0
+    assert verified(booked, "--org", "acme")["differences"] == 1
+    assert verified(booked, "--org", "another") | {"seconds": 0} == verified(booked, "--org", "another") | {
+        "seconds": 0
+    }
+    assert verified(booked, "--org", "another")["entries"] == 0
+    assert byok(booked, "--org", "acme", "--conservation").returncode == 2
+
+
+def test_a_database_that_is_away_is_no_difference(ledger: Ledger) -> None:
+    done = byok(ledger, dsn="postgresql://nobody@127.0.0.1:1/ledger")
+    assert (done.returncode, done.stdout) == (3, "")
+    assert "is it running" in done.stderr
