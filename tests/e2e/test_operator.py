@@ -1,0 +1,177 @@
+"""The operator's commands against a running stack, as they are typed: `byok … --data-dir DIR`."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import uuid
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from services.key_registry.rate_cards import packaged_cards
+from tests.e2e.running import Stack, node_call, start_stack, token_usage, wait_for
+
+LONG_AGO = "2026-05-01T00:00:00Z"
+
+
+def byok(stack: Stack, *arguments: str, status: int = 0) -> subprocess.CompletedProcess[str]:
+    """What the command does with the settings of the stack's data directory."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("BYOK_")}
+    command = [sys.executable, "-m", "services", *arguments, "--data-dir", str(stack.data_dir)]
+    done = subprocess.run(
+        command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=90
+    )
+    assert done.returncode == status, f"{done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done
+
+
+def said(stack: Stack, *arguments: str, status: int = 0) -> Any:
+    return json.loads(byok(stack, *arguments, "--json", status=status).stdout)
+
+
+def corrected(stack: Stack) -> str:
+    """An organization whose two entries were put right by a key that came late."""
+    org_id = stack.new_organization("pro")
+    stack.settle()
+    stack.publish(node_call(org_id, id="call"), token_usage(org_id, id="tokens"))
+    stack.entries(org_id, 2)
+    stack.add_key(org_id, "personal", "ada", "anthropic", since=LONG_AGO)
+    stack.entries(org_id, 6)
+    stack.settle()
+    return org_id
+
+
+def test_verify_finds_no_difference_after_corrections(stack: Stack) -> None:
+    org_id = corrected(stack)
+    whole = said(stack, "verify")
+    assert (whole["differences"], whole["first"]) == (0, [])
+    assert whole["entries"] >= 6
+    assert whole["ranges"] > 0
+    own = said(stack, "verify", "--org", org_id)
+    assert (own["entries"], own["revised_events"], own["differences"]) == (6, 2, 0)
+
+
+def test_explain_says_what_an_entry_follows_from(stack: Stack) -> None:
+    org_id = corrected(stack)
+    last = next(entry for entry in stack.entries(org_id) if entry["kind"] == "correction")
+    text = " ".join(byok(stack, "explain", str(last["entry_id"])).stdout.split())
+    for part in ("personal_key", "own key: 1 credits × 1 calls", "caused by registry change", "derived again the same"):
+        assert part in text
+    receipt = said(stack, "explain", str(last["entry_id"]))
+    assert receipt["evidence"]["agrees"] is True
+    assert "404 not_found" in byok(stack, "explain", str(uuid.uuid4()), status=1).stderr
+    assert "entry id" in byok(stack, "explain", "no-uuid", status=2).stderr
+    runner = stack.told["tokens"]["runner"]
+    assert byok(stack, "explain", str(last["entry_id"]), "--token", runner, status=1).stdout == ""
+
+
+def test_quote_says_what_a_call_would_cost(stack: Stack) -> None:
+    org_id = corrected(stack)
+    asked = ("quote", "--org", org_id, "--user", "ada", "--provider", "anthropic", "--model", "claude-sonnet-4-6")
+    assert said(stack, *asked)["node_call"]["charged_mc"] == 1_000_000
+    text = " ".join(byok(stack, *asked, "--calls", "2", "--input-tokens", "1000").stdout.split())
+    assert "list 40 credits − charged 2 credits = saved 38 credits" in text
+    assert "unpriced_model" in byok(stack, *asked[:-1], "nope", status=1).stderr
+
+
+def test_kek_status_counts_what_is_under_which_key(stack: Stack) -> None:
+    corrected(stack)
+    counted = said(stack, "kek", "status")
+    (kek_id,) = counted["secrets"]
+    assert (counted["active"], counted["missing"]) == (kek_id, [])
+    assert counted["secrets"][kek_id] >= 1
+    assert "active" in byok(stack, "kek", "status").stdout
+
+
+def test_a_dead_letter_is_booked_once_a_card_knows_its_model(tmp_path: Path) -> None:
+    # A stack of its own: a new card prices everybody's events anew.
+    with start_stack(tmp_path / "stack") as stack:
+        org_id = stack.new_organization("pro")
+        stack.settle()
+        stack.publish(token_usage(org_id, id="known"))
+        stack.entries(org_id, 1)
+        unknown = node_call(org_id, id="unknown", data={"model": "brand-new-1"})
+        place = stack.publish(unknown, node_call(org_id, id="b-neighbour"), unknown)
+        pasted = stack.publish(node_call(org_id, id="pasted", data={"model": "sk-ant-made-up-made-up-made-up"}))
+        broken = stack.send(b"{", org_id)
+        (first, _again) = stack.dead_letters(place, 2)
+        (masked,), (malformed,) = stack.dead_letters(pasted), stack.dead_letters(broken)
+
+        listed = byok(stack, "dead-letters", "list", "--json", "--reason", "unpriced_model", "--org", org_id).stdout
+        assert [json.loads(line)["event_id"] for line in listed.splitlines()] == ["pasted", "unknown", "unknown"]
+        shown = said(stack, "dead-letters", "show", str(first["dead_letter_id"]))
+        assert (json.loads(shown["payload"]), shown["replay"]) == (unknown, True)
+        assert "malformed_json" in byok(stack, "dead-letters", "list").stdout
+        byok(stack, "dead-letters", "show", "999999", status=1)
+
+        replay = ("dead-letters", "replay")
+        assert said(stack, *replay, "--dry-run") == {
+            "to_send": {"unpriced_model": 2},
+            "left": {
+                "unpriced_model: held a key that was masked: its bytes are gone, the producer has to send it anew": 1,
+                "malformed_json: is no event: the producer has to send it anew": 1,
+            },
+            "sent": 0,
+            "dry_run": True,
+        }
+        # Nobody answers the question, so nothing is sent.
+        byok(stack, *replay, status=1)
+        assert said(stack, *replay, "--yes", "--id", str(masked["dead_letter_id"]), status=1)["sent"] == 0
+        assert said(stack, *replay, "--yes", "--id", str(malformed["dead_letter_id"]), status=1)["sent"] == 0
+
+        card = _card_that_knows(tmp_path, "brand-new-1")
+        changes = said(stack, "rate-card", "check", str(card))["changes"]
+        assert {change["place"] for change in changes} == {
+            "models.anthropic.brand-new-1.cached_input_usd_per_mtok",
+            "models.anthropic.brand-new-1.input_usd_per_mtok",
+            "models.anthropic.brand-new-1.output_usd_per_mtok",
+            "models.anthropic.brand-new-1.tier",
+            "models.anthropic.claude-sonnet-4-6.output_usd_per_mtok",
+        }
+        text = " ".join(byok(stack, "rate-card", "publish", str(card), "--dry-run").stdout.split())
+        # 200 output tokens at 30 instead of 15 USD per million: 0.003 USD more, 0.6 credits.
+        assert "2 entries are booked for its time. 2 would be put right, of which 1 change their price" in text
+        assert "list +0.6 credits charged +0.6 credits" in text
+        byok(stack, "rate-card", "publish", str(card), status=1)
+        published = said(stack, "rate-card", "publish", str(card), "--yes")
+        assert (published["published"], published["impact"]["charged_mc"]) == (True, 600_000)
+        assert said(stack, "rate-card", "publish", str(card), "--yes")["was_published"] is True
+        card.write_text(card.read_text().replace('"30"', '"31"'))
+        assert "another content" in byok(stack, "rate-card", "publish", str(card), "--yes", status=1).stderr
+        stack.settle()
+        # 1,000 input tokens at 3 and 200 output tokens at 30 USD per million: 0.009 USD.
+        assert sum(entry["charged_mc"] for entry in stack.entries(org_id) if entry["event_id"] == "known") == 1_800_000
+
+        # Two letters say the same; they are sent once, and booked once.
+        assert said(stack, *replay, "--reason", "unpriced_model", "--yes")["sent"] == 1
+        booked = wait_for(
+            "the replayed event", lambda: [e for e in stack.entries(org_id) if e["event_id"] == "unknown"]
+        )
+        assert [(entry["kind"], entry["charged_mc"], entry["rate_card"]) for entry in booked] == [
+            ("charge", 30_000_000, "after-the-fact")
+        ]
+        again = said(stack, *replay, "--reason", "unpriced_model", "--yes")
+        assert (again["sent"], again["left"]["unpriced_model: is booked meanwhile"]) == (0, 2)
+        # And even what is sent again in spite of that counts once.
+        stack.wait_covered(stack.publish(unknown))
+        assert [entry["event_id"] for entry in stack.entries(org_id)].count("unknown") == 1
+
+        assert said(stack, "registry-log", "republish")["changes"] == 4
+        whole = said(stack, "verify")
+        assert (whole["differences"], whole["first"]) == (0, [])
+
+
+def _card_that_knows(folder: Path, model: str) -> Path:
+    """The newest card with one model more, another price, and in force since an hour ago."""
+    newest = packaged_cards()[-1]
+    body = json.loads(json.dumps(newest.body))
+    models = body["models"]["anthropic"]
+    models["claude-sonnet-4-6"]["output_usd_per_mtok"] = "30"
+    models[model] = models["claude-sonnet-4-6"] | {"tier": "expert", "output_usd_per_mtok": "1"}
+    file = folder / "card.json"
+    since = (datetime.now(UTC) - timedelta(hours=1)).isoformat()
+    file.write_text(json.dumps({"card": "after-the-fact", "effective_from": since, "body": body}))
+    return file
