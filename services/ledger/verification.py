@@ -182,11 +182,8 @@ def _attributed(rating: Rating) -> dict[str, Any]:
 
 def _differing(row: Row, expected: Mapping[str, Any]) -> str:
     """The columns that are not as expected, with both values; empty where all are."""
-    return "; ".join(
-        f"{name} is {_text(row[name])}, must be {_text(value)}"
-        for name, value in expected.items()
-        if row[name] != value
-    )
+    wrong = [name for name, value in expected.items() if row[name] != value]
+    return "; ".join(f"{name} is {_text(row[name])}, must be {_text(expected[name])}" for name in wrong)
 
 
 def _text(value: Any) -> str:
