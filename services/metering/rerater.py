@@ -10,6 +10,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import closing
+from itertools import groupby
+from operator import attrgetter, itemgetter
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -43,6 +45,13 @@ _SELECTED = ", ".join(f"e.{column}" for column in COLUMNS)
 # takes for the better plan is one that reads the whole table for each chunk: measured, minutes instead of seconds.
 _KEEP_TO_THE_INDEX = "SET enable_seqscan = off; SET enable_bitmapscan = off"
 _COPY = f"COPY ledger.entry ({', '.join(COLUMNS)}, saved_mc, caused_by_seq) FROM STDIN"
+_STATES = """
+SELECT c.key, c.seq, c.payload FROM ledger.registry_change c
+WHERE c.key IN (SELECT key FROM ledger.registry_change WHERE seq > %(rerated)s AND seq <= %(head)s)
+  AND c.seq <= %(head)s AND c.seq >= coalesce(
+    (SELECT max(b.seq) FROM ledger.registry_change b WHERE b.key = c.key AND b.seq <= %(rerated)s), 0)
+ORDER BY c.key, c.seq
+"""
 
 
 class Cause(NamedTuple):
@@ -103,23 +112,23 @@ class Rerater:
         connection.execute("UPDATE ledger.fence SET rerated_seq = %s WHERE rerated_seq < %s", (head, head))
 
     def _causes(self, connection: Connection[Any], rerated: int, head: int) -> list[Cause]:
-        """What changed since the last time, each registry key once: from its state then to its state now."""
+        """What changed since the last time, each registry key once: from every state since then to its state now.
+
+        A state that came and went in between counts too: workers may have priced with it, and once it is taken back,
+        nothing differs between then and now.
+        """
         self._catch_up(connection, head)
-        rows = connection.execute(
-            """SELECT DISTINCT ON (n.key) n.seq, n.payload,
-                 (SELECT b.payload FROM ledger.registry_change b WHERE b.key = n.key AND b.seq <= %(rerated)s
-                  ORDER BY b.seq DESC LIMIT 1)
-               FROM ledger.registry_change n WHERE n.seq > %(rerated)s AND n.seq <= %(head)s
-               ORDER BY n.key, n.seq DESC""",
-            {"rerated": rerated, "head": head},
-        ).fetchall()
+        rows = connection.execute(_STATES, {"rerated": rerated, "head": head}).fetchall()
         causes = []
-        for seq, payload, before in sorted(rows):
-            message = read_change(payload)
-            old: Change | None = None if before is None else to_change(read_change(before))
-            where = touched(old, to_change(message), self._directory.cards)
-            causes.append(Cause(seq, message.kind, tuple(where)))
-        return causes
+        for _key, states in groupby(rows, key=itemgetter(0)):
+            *passed, (seq, message) = [(seq, read_change(payload)) for _, seq, payload in states]
+            before: list[Change | None] = [to_change(state) for _, state in passed]
+            if not passed or passed[0][0] > rerated:
+                before.insert(0, None)
+            after = to_change(message)
+            where = (each for state in before for each in touched(state, after, self._directory.cards))
+            causes.append(Cause(seq, message.kind, tuple(dict.fromkeys(where))))
+        return sorted(causes, key=attrgetter("seq"))
 
     def _catch_up(self, connection: Connection[Any], head: int) -> None:
         rows = connection.execute(
