@@ -160,7 +160,7 @@ def node_call(org_id: str, **changes: Any) -> dict[str, Any]:
 
 
 def token_usage(org_id: str, **changes: Any) -> dict[str, Any]:
-    """An agent's token usage: list 1.1 credits."""
+    """An agent's token usage: list 1.2 credits."""
     data = {
         "org_id": org_id,
         "user_id": "ada",
