@@ -177,11 +177,6 @@ def test_a_database_that_is_away_is_no_difference(ledger: Ledger) -> None:
     assert "is it running" in done.stderr
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="the re-rater compares a key's state before and after all new changes: what was booked in between, while it "
-    "said something else, is never looked at. Remove this mark when services/metering/rerater.py does.",
-)
 def test_what_was_booked_between_two_changes_that_undo_each_other_converges(
     ledger: Ledger, broker: str, topic: str
 ) -> None:
