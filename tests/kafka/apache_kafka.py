@@ -12,7 +12,7 @@ import subprocess
 import time
 import uuid
 from base64 import urlsafe_b64encode
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from services.cli.children import foreign_environment, listens
@@ -44,7 +44,6 @@ _SETTINGS = {
     "node.id": "1",
     "inter.broker.listener.name": "DIRECT",
     "controller.listener.names": "CONTROLLER",
-    "listener.security.protocol.map": "DIRECT:PLAINTEXT,PROXIED:PLAINTEXT,CONTROLLER:PLAINTEXT",
     "auto.create.topics.enable": "false",
     # One node: nothing can be replicated, and nobody else can be waited for.
     "offsets.topic.replication.factor": "1",
@@ -63,26 +62,34 @@ _SETTINGS = {
     "log.cleaner.dedupe.buffer.size": str(4 * 1024 * 1024),
     "log.cleaner.min.cleanable.ratio": "0.01",
     "log.retention.check.interval.ms": "1000",
+    # What a producer that died has left open is aborted soon: readers of committed records wait for it.
+    "transaction.abort.timed.out.transaction.cleanup.interval.ms": "500",
     "num.network.threads": "2",
     "num.io.threads": "2",
     "background.threads": "2",
     "controlled.shutdown.max.retries": "1",
+    # One that was killed counts as alive for this long, and may not come back before.
+    "broker.session.timeout.ms": "1500",
+    "broker.heartbeat.interval.ms": "300",
 }
 
 
 class ApacheKafka:
     """One node on ``folder``. Start it from the main thread: it dies with the thread that started it."""
 
-    def __init__(self, folder: Path, *, port: int | None = None, advertised_port: int | None = None) -> None:
-        """``advertised_port``: where clients of the second listener are sent to, which may be a proxy's."""
+    def __init__(self, folder: Path, *, port: int | None = None, advertised: Sequence[int] = ()) -> None:
+        """Clients of ``proxied_ports`` are sent on to the ``advertised`` ports, at most three, one by one.
+
+        So what stands behind a proxy never learns of a way around it.
+        """
         fetched = fetch()
         self._java = java()
         self._folder = folder.absolute()
         self._classpath = f"{self._folder}:{fetched}/*"
         ports = Ports.free_block() if port is None else Ports.from_base(port)
-        # The first three of the block: for the tests themselves, for what stands behind a proxy, for the controller.
-        self.port, self.proxied_port, self._controller_port = ports.kafka, ports.postgres, ports.registry
-        self._advertised_port = advertised_port or self.proxied_port
+        self.port, self._controller_port, *spare = ports
+        self._advertised = tuple(advertised)
+        self.proxied_ports = tuple(spare[: len(self._advertised)])
         self._child: Child | None = None
 
     @property
@@ -97,9 +104,18 @@ class ApacheKafka:
 
     def start(self) -> None:
         """Start it, also again; return when it answers. Raises KafkaUnavailableError with its last words."""
-        self._format()
-        self._child = child = Child(self._program(), self.log_file)
-        deadline = time.monotonic() + START_SECONDS
+        self.prepare()
+        self.launch()
+        self.wait()
+
+    def launch(self) -> None:
+        """Start what is prepared, without waiting for it."""
+        self._child = Child(self._program(), self.log_file)
+
+    def wait(self) -> None:
+        """Return when it answers. Raises KafkaUnavailableError with its last words."""
+        child, deadline = self._child, time.monotonic() + START_SECONDS
+        assert child is not None, "it was not launched"
         # Kafka opens its listeners only when it can serve.
         while not listens(self.port):
             if child.crashed or time.monotonic() > deadline:
@@ -132,8 +148,8 @@ class ApacheKafka:
             stop=_STOP,
         )
 
-    def _format(self) -> None:
-        """Write the settings, and make the storage once."""
+    def prepare(self) -> None:
+        """Write the settings, and make the storage once; from any thread."""
         self._folder.mkdir(parents=True, exist_ok=True)
         (self._folder / "log4j2.yaml").write_text(_LOG4J)
         settings = self._folder / "server.properties"
@@ -154,15 +170,21 @@ class ApacheKafka:
             raise KafkaUnavailableError(f"the storage of Kafka cannot be formatted: {done.stdout}{done.stderr}")
 
     def _settings(self) -> Mapping[str, str]:
-        here, controller = self.bootstrap, f"{LOOPBACK}:{self._controller_port}"
-        listeners = f"DIRECT://{here},PROXIED://{LOOPBACK}:{self.proxied_port}"
+        names = ["DIRECT", *(f"PROXIED{number}" for number in range(len(self._advertised)))]
+        listens_on = _listeners(names, (self.port, *self.proxied_ports))
+        controller = _listeners(["CONTROLLER"], (self._controller_port,))
         return {
             **_SETTINGS,
-            "controller.quorum.voters": f"1@{controller}",
-            "listeners": f"{listeners},CONTROLLER://{controller}",
-            "advertised.listeners": f"DIRECT://{here},PROXIED://{LOOPBACK}:{self._advertised_port}",
+            "controller.quorum.voters": f"1@{LOOPBACK}:{self._controller_port}",
+            "listeners": f"{listens_on},{controller}",
+            "advertised.listeners": _listeners(names, (self.port, *self._advertised)),
+            "listener.security.protocol.map": ",".join(f"{name}:PLAINTEXT" for name in (*names, "CONTROLLER")),
             "log.dirs": str(self._folder / "data"),
         }
+
+
+def _listeners(names: Sequence[str], ports: Sequence[int]) -> str:
+    return ",".join(f"{name}://{LOOPBACK}:{port}" for name, port in zip(names, ports, strict=True))
 
 
 def _environment() -> dict[str, str]:

@@ -53,11 +53,6 @@ def cache_folder() -> Path:
     return cache / "byok-credit-metering" / f"kafka-{version()}"
 
 
-def fetched() -> bool:
-    """Whether every jar is there. A file is only ever put in place whole and checked."""
-    return all((cache_folder() / jar.name).is_file() for jar in jars())
-
-
 def fetch() -> Path:
     """The folder with all jars; what is missing is fetched. Raises KafkaUnavailableError."""
     folder = cache_folder()
@@ -105,12 +100,3 @@ def java() -> str:
     if int(found.partition(".")[0]) < _JAVA_MIN:
         raise KafkaUnavailableError(f"Apache Kafka needs Java {_JAVA_MIN}, and {program} is {found}: {advice}")
     return program
-
-
-def missing() -> str | None:
-    """What keeps Apache Kafka from running here at once, without fetching anything; None where nothing does."""
-    try:
-        java()
-    except KafkaUnavailableError as error:
-        return str(error)
-    return None if fetched() else f"the jars of Apache Kafka {version()} are not in {cache_folder()}"

@@ -1,0 +1,259 @@
+"""Everything a fault can hit, as real processes: PostgreSQL, Apache Kafka, the registry, and metering workers.
+
+The services reach PostgreSQL and Kafka through proxies; the tests themselves go there directly. All is started and
+stopped from the main thread, for a child dies with the thread that started it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+import psycopg
+from psycopg.rows import dict_row
+
+from services.cli.children import Readiness, foreign_environment, service_program, upgrade_program
+from services.cli.data_dir import DataDir
+from services.cli.dev_tokens import create_signing_key
+from services.cli.embedded.databases import LOGIN_ROLES, prepare_databases
+from services.cli.embedded.postgres import SUPERUSER, Postgres
+from services.cli.endpoints import LOOPBACK, Ports
+from services.cli.processes import Child, StopSwitch, Supervisor
+from services.cli.wiring import Wiring
+from services.runtime.broker import create_topics
+from tests.faults.proxy import Proxy
+from tests.kafka.apache_kafka import ApacheKafka
+
+START_SECONDS = 60.0
+_BYOK = (sys.executable, "-m", "services")
+
+T = TypeVar("T")
+
+
+def wait_for(what: str, look: Callable[[], T | None], seconds: float = START_SECONDS) -> T:
+    """What ``look`` finds, once it finds something. Fails with ``what`` after ``seconds``."""
+    deadline = time.monotonic() + seconds
+    while not (found := look()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"waited {seconds:.0f} s for {what}")
+        time.sleep(0.05)
+    return found
+
+
+class Service:
+    """One of our own programs, which can be started, stopped, killed, and held."""
+
+    def __init__(self, name: str, kind: str, environment: dict[str, str], port: int, folder: Path) -> None:
+        """``kind`` is the command of `byok`; ``port`` is where it answers on /readyz."""
+        self.name = name
+        self._folder = folder
+        self._ready = Readiness(port)
+        self._program = replace(service_program(kind, (*_BYOK, kind), environment, folder), name=name)
+        self._child: Child | None = None
+
+    @property
+    def log_file(self) -> Path:
+        """What it has said, in all its lives."""
+        return self._folder / f"{self.name}.log"
+
+    @property
+    def running(self) -> bool:
+        """Whether it runs now."""
+        return self._child is not None and self._child.exit_status is None
+
+    @property
+    def ready(self) -> bool:
+        """Whether it runs and says that it can do its work."""
+        return self.running and self._ready()
+
+    @property
+    def exit_status(self) -> int | None:
+        """How it ended by itself; None while it runs, and when it was ended by us."""
+        return None if self._child is None else self._child.exit_status
+
+    def start(self) -> None:
+        """Start it; it may not be ready for a while."""
+        self._child = Child(self._program, self.log_file)
+
+    def wait_ready(self, seconds: float = START_SECONDS) -> None:
+        """Wait until it is ready."""
+        wait_for(f"{self.name} to be ready; see {self.log_file}", lambda: self.ready, seconds)
+
+    def wait_exit(self, seconds: float = START_SECONDS) -> int:
+        """Its exit status, once it has ended by itself."""
+        wait_for(f"{self.name} to end", lambda: self.exit_status is not None, seconds)
+        return self.exit_status or 0
+
+    def stop(self) -> None:
+        """End it as an operator would."""
+        self.let_go()
+        if self._child is not None:
+            self._child.stop()
+            self._child = None
+
+    def kill(self) -> None:
+        """kill -9."""
+        self._signal(signal.SIGKILL)
+        self.stop()
+
+    def hold(self) -> None:
+        """SIGSTOP: it lives, and does nothing."""
+        self._signal(signal.SIGSTOP)
+
+    def let_go(self) -> None:
+        """SIGCONT."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._child is not None and self._child.exit_status is None:
+            os.killpg(self._child.pid, number)
+
+
+class PostgresServer:
+    """The embedded PostgreSQL on a port of its own."""
+
+    def __init__(self, data: DataDir, passwords: dict[str, str]) -> None:
+        self.port = Ports.free_block().postgres
+        self._logs = data.logs
+        self._server = Postgres(data.postgres, self.port, passwords[SUPERUSER], foreign_environment())
+        self._child: Child | None = None
+        self._server.initialize(Supervisor(data.logs, StopSwitch()), time.monotonic() + START_SECONDS)
+        self.start()
+        with self._server.connect() as admin:
+            prepare_databases(admin, passwords)
+
+    def start(self) -> None:
+        """Start it, also again."""
+        deadline = time.monotonic() + START_SECONDS
+        self._child = Child(self._server.program(), self._logs / "postgres.log")
+        while not self._server.answers():
+            # The shared memory of one that was killed may still be there for a moment.
+            if self._child.crashed:
+                self._child = Child(self._server.program(), self._logs / "postgres.log")
+            if time.monotonic() > deadline:
+                raise AssertionError(self._child.report("does not answer"))
+            time.sleep(0.05)
+
+    def kill(self) -> None:
+        """Every process of it at once, as a failing machine would."""
+        if self._child is not None:
+            for pid in (self._child.pid, *_children_of(self._child.pid)):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            self._child.stop()
+            self._child = None
+
+    def stop(self) -> None:
+        """End it as an operator would; safe to call again."""
+        if self._child is not None:
+            self._child.stop()
+            self._child = None
+        self._server.close()
+
+
+def _children_of(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+class Rig:
+    """The parts, wired up. ``with running_rig(folder)`` starts them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.data = DataDir(folder)
+        self.data.create()
+        # Two ways to Kafka, so that the log of the registry can be late while usage is not; and one to PostgreSQL.
+        self.worker_kafka, self.registry_kafka, self.database = Proxy(), Proxy(), Proxy()
+        self.kafka = ApacheKafka(folder / "kafka", advertised=[self.worker_kafka.port, self.registry_kafka.port])
+        self._folder = folder
+        self._passwords = self.data.passwords((SUPERUSER, *LOGIN_ROLES))
+        self._workers: dict[str, Service] = {}
+
+    def start(self) -> None:
+        """PostgreSQL and Kafka, migrated and with their topics; no service yet."""
+        formatting = threading.Thread(target=self.kafka.prepare)
+        formatting.start()
+        self.postgres = PostgresServer(self.data, self._passwords)
+        formatting.join()
+        self.kafka.launch()
+        self.restore()
+        ports = Ports.free_block()._replace(kafka=self.worker_kafka.port, postgres=self.database.port)
+        self._wiring = Wiring(ports, self._passwords, self.data.kek_file(), create_signing_key(self.data.secrets))
+        Supervisor(self.data.logs, StopSwitch()).run(
+            upgrade_program((*_BYOK, "db", "upgrade"), self._wiring.owner_environment(), self._folder),
+            time.monotonic() + START_SECONDS,
+        )
+        self.kafka.wait()
+        create_topics(self.kafka.bootstrap)
+        environment = self.environment(BYOK_KAFKA_BOOTSTRAP=f"{LOOPBACK}:{self.registry_kafka.port}")
+        self.registry = Service("registry", "registry", environment, ports.registry, self.data.logs)
+
+    def environment(self, **changes: str) -> dict[str, str]:
+        """The settings of a service of ours, with ``changes``."""
+        return self._wiring.environment() | changes
+
+    def worker(self, name: str = "worker-1") -> Service:
+        """A metering worker, not started by this."""
+        if name not in self._workers:
+            port = Ports.free_block().metering
+            environment = self.environment(BYOK_METERING_PORT=str(port))
+            self._workers[name] = Service(name, "metering", environment, port, self.data.logs)
+        return self._workers[name]
+
+    @property
+    def workers(self) -> list[Service]:
+        """Every worker that was ever asked for."""
+        return list(self._workers.values())
+
+    def restore(self) -> None:
+        """Everything reachable again, without delay."""
+        self.database.forward(self.postgres.port)
+        for proxy, port in zip((self.worker_kafka, self.registry_kafka), self.kafka.proxied_ports, strict=True):
+            proxy.forward(port)
+
+    def http(self) -> httpx.Client:
+        """The registry's API, for one who may do everything."""
+        endpoints = self._wiring.endpoints(datetime.now(UTC))
+        headers = {"Authorization": f"Bearer {endpoints.tokens.platform}"}
+        return httpx.Client(base_url=endpoints.registry_url, headers=headers, timeout=5)
+
+    def rows(self, statement: str, *parameters: Any, database: str = "ledger") -> list[dict[str, Any]]:
+        """What a statement finds; asked directly, past the proxy."""
+        with self.connect(database) as connection:
+            return connection.execute(statement, parameters).fetchall()
+
+    def connect(self, database: str = "ledger") -> psycopg.Connection[dict[str, Any]]:
+        """A connection of the tables' owner, past the proxy."""
+        owner = f"{database}_owner"
+        dsn = f"postgresql://{owner}:{self._passwords[owner]}@{LOOPBACK}:{self.postgres.port}/{database}"
+        return psycopg.connect(dsn, autocommit=True, row_factory=dict_row)
+
+    def close(self) -> None:
+        """End everything."""
+        for service in (*self.workers, *([self.registry] if hasattr(self, "registry") else [])):
+            service.kill()
+        if hasattr(self, "postgres"):
+            self.postgres.stop()
+        self.kafka.kill()
+        for proxy in (self.worker_kafka, self.registry_kafka, self.database):
+            proxy.close()
+
+
+@contextmanager
+def running_rig(folder: Path) -> Iterator[Rig]:
+    """A rig with PostgreSQL and Kafka running."""
+    rig = Rig(folder)
+    try:
+        rig.start()
+        yield rig
+    finally:
+        rig.close()
