@@ -35,6 +35,7 @@ from tests.faults.proxy import Proxy
 from tests.kafka.apache_kafka import ApacheKafka
 
 START_SECONDS = 60.0
+_LEDGER_ROLES = {"BYOK_LEDGER_DSN": "ledger_service", "BYOK_LEDGER_ADMIN_DSN": "ledger_owner"}
 _BYOK = (sys.executable, "-m", "services")
 
 T = TypeVar("T")
@@ -153,6 +154,11 @@ class PostgresServer:
             self._child.stop()
             self._child = None
 
+    def create(self, database: str, owner: str) -> None:
+        """Make an empty database."""
+        with self._server.connect() as admin:
+            admin.execute(f"CREATE DATABASE {database} OWNER {owner}")
+
     def stop(self) -> None:
         """End it as an operator would; safe to call again."""
         if self._child is not None:
@@ -188,14 +194,15 @@ class Rig:
         self.restore()
         ports = Ports.free_block()._replace(kafka=self.worker_kafka.port, postgres=self.database.port)
         self._wiring = Wiring(ports, self._passwords, self.data.kek_file(), create_signing_key(self.data.secrets))
-        Supervisor(self.data.logs, StopSwitch()).run(
-            upgrade_program((*_BYOK, "db", "upgrade"), self._wiring.owner_environment(), self._folder),
-            time.monotonic() + START_SECONDS,
-        )
+        self._upgrade(self._wiring.owner_environment())
         self.kafka.wait()
         create_topics(self.kafka.bootstrap)
         environment = self.environment(BYOK_KAFKA_BOOTSTRAP=f"{LOOPBACK}:{self.registry_kafka.port}")
         self.registry = Service("registry", "registry", environment, ports.registry, self.data.logs)
+
+    def _upgrade(self, environment: dict[str, str]) -> None:
+        program = upgrade_program((*_BYOK, "db", "upgrade"), environment, self._folder)
+        Supervisor(self.data.logs, StopSwitch()).run(program, time.monotonic() + START_SECONDS)
 
     def environment(self, **changes: str) -> dict[str, str]:
         """The settings of a service of ours, with ``changes``."""
@@ -208,6 +215,16 @@ class Rig:
             environment = self.environment(BYOK_METERING_PORT=str(port))
             self._workers[name] = Service(name, "metering", environment, port, self.data.logs)
         return self._workers[name]
+
+    def fresh_worker(self, database: str) -> Service:
+        """A worker in a group of its own, on a ledger of its own in which nothing is."""
+        self.postgres.create(database, "ledger_owner")
+        own = {name: self._dsn(role, database) for name, role in _LEDGER_ROLES.items()}
+        self._upgrade(self._wiring.owner_environment() | own)
+        port = Ports.free_block().metering
+        more = {"BYOK_METERING_PORT": str(port), "BYOK_CONSUMER_GROUP": database}
+        self._workers[database] = Service(database, "metering", self.environment(**own, **more), port, self.data.logs)
+        return self._workers[database]
 
     @property
     def workers(self) -> list[Service]:
@@ -233,9 +250,11 @@ class Rig:
 
     def connect(self, database: str = "ledger") -> psycopg.Connection[dict[str, Any]]:
         """A connection of the tables' owner, past the proxy."""
-        owner = f"{database}_owner"
-        dsn = f"postgresql://{owner}:{self._passwords[owner]}@{LOOPBACK}:{self.postgres.port}/{database}"
-        return psycopg.connect(dsn, autocommit=True, row_factory=dict_row)
+        owner = "registry_owner" if database == "registry" else "ledger_owner"
+        return psycopg.connect(self._dsn(owner, database), autocommit=True, row_factory=dict_row)
+
+    def _dsn(self, role: str, database: str) -> str:
+        return f"postgresql://{role}:{self._passwords[role]}@{LOOPBACK}:{self.postgres.port}/{database}"
 
     def close(self) -> None:
         """End everything."""
