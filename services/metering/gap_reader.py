@@ -6,7 +6,8 @@ between are fetched here. What the log does not hold there (control records, abo
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -29,6 +30,7 @@ class GapReader:
         self._bootstrap = bootstrap
         self._topic = topic
         self._consumer: AIOKafkaConsumer | None = None
+        self._starting = asyncio.Lock()
 
     async def stop(self) -> None:
         """Let go of the broker."""
@@ -40,6 +42,14 @@ class GapReader:
         """The first offset that the log of the partition still holds. Raises ConnectionError as ``read`` does."""
         with _away():
             return await self._first_offset(partition)
+
+    async def require_untruncated(self, booked: Mapping[int, int]) -> None:
+        """Raises LogTruncatedError where a partition's log begins above what is booked, ConnectionError as ``read``."""
+        with _away():
+            consumer = await self._started()
+            offsets = await consumer.beginning_offsets([TopicPartition(self._topic, partition) for partition in booked])
+        for (_topic, partition), first in offsets.items():
+            self._require(partition, first, booked[partition])
 
     async def _first_offset(self, partition: int) -> int:
         topic_partition = TopicPartition(self._topic, partition)
@@ -55,12 +65,7 @@ class GapReader:
             return await self._read(partition, start, end)
 
     async def _read(self, partition: int, start: int, end: int) -> list[Record]:
-        first = await self._first_offset(partition)
-        if first > start:
-            raise LogTruncatedError(
-                f"{self._topic}/{partition} begins at offset {first}, but only offsets below {start} are booked: "
-                f"{first - start} offsets were deleted before they were metered"
-            )
+        self._require(partition, await self._first_offset(partition), start)
         consumer = await self._started()
         topic_partition = TopicPartition(self._topic, partition)
         consumer.assign([topic_partition])
@@ -77,7 +82,18 @@ class GapReader:
             # for each gap, and every transaction leaves one.
             consumer.unsubscribe()
 
+    def _require(self, partition: int, first: int, start: int) -> None:
+        if first > start:
+            raise LogTruncatedError(
+                f"{self._topic}/{partition} begins at offset {first}, but only offsets below {start} are booked: "
+                f"{first - start} offsets were deleted before they were metered"
+            )
+
     async def _started(self) -> AIOKafkaConsumer:
+        async with self._starting:
+            return await self._start()
+
+    async def _start(self) -> AIOKafkaConsumer:
         if self._consumer is None:
             consumer = AIOKafkaConsumer(
                 bootstrap_servers=self._bootstrap,

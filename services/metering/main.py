@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 
 import psycopg
 import uvloop
@@ -20,7 +21,7 @@ from services.domain.directory import Directory
 from services.metering.agents import define_agents
 from services.metering.app import LedgerApp, create_faust_app
 from services.metering.dead_letter_relay import DeadLetterRelay
-from services.metering.gap_reader import GapReader
+from services.metering.gap_reader import GapReader, LogTruncatedError
 from services.metering.handlers import BookRecords
 from services.metering.ledger_writer import Booked, LedgerWriter
 from services.metering.metrics import MeteringMetrics
@@ -96,7 +97,7 @@ class _Worker:
         )
         self._book = book
         app = create_faust_app(self._settings)
-        app.booked_offsets = book.positions
+        app.booked_offsets = partial(self._booked_offsets, book, fatal)
         define_agents(
             app,
             book,
@@ -108,6 +109,20 @@ class _Worker:
             rebalanced.connect(lambda *_args, **_kwargs: book.forget_positions(), weak=False)
         await app.start()
         return app
+
+    async def _booked_offsets(
+        self, book: BookRecords, fatal: asyncio.Future[None], partitions: Sequence[int]
+    ) -> dict[int, int]:
+        booked = await book.positions(partitions)
+        try:
+            # Where nothing is left of the log, no record would ever come that shows the loss.
+            await self._gaps.require_untruncated(booked)
+        except LogTruncatedError as error:
+            if not fatal.done():
+                fatal.set_exception(error)
+        except ConnectionError:
+            _log.warning("the beginning of the log is not known, starting all the same")
+        return booked
 
     def _start_thread(self, name: str, work: Callable[[threading.Event], None], fatal: asyncio.Future[None]) -> None:
         loop = asyncio.get_running_loop()
