@@ -7,19 +7,14 @@ from collections.abc import Iterator
 import pytest
 
 from tests.apache_kafka.metering import Metering
-from tests.enabling import skip_unless
 from tests.faults.rig import Rig, running_rig
-from tests.kafka.jars import KafkaUnavailableError, fetch, java
+from tests.kafka.needed import need_apache_kafka
 
 
 @pytest.fixture(scope="session")
 def apache_kafka() -> None:
-    """Skips where Apache Kafka cannot run; its jars are fetched once."""
-    try:
-        java()
-        fetch()
-    except KafkaUnavailableError as error:
-        skip_unless(False, str(error), "make kafka KAFKA_OPTIONS=--fetch (with Java 17)", needs="java")  # noqa: FBT003
+    """Skips where Apache Kafka cannot run."""
+    need_apache_kafka()
 
 
 @pytest.fixture(scope="module")
