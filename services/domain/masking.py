@@ -22,6 +22,8 @@ _SHAPES = (
 _PATTERN = f"{_START}(?:{'|'.join(_SHAPES)})"
 _IN_TEXT = re.compile(_PATTERN)
 _IN_BYTES = re.compile(_PATTERN.encode())
+# One character as it may stand in JSON, in UTF-8 or in UTF-16: escaped, with zero bytes around it, or plainly.
+_CHARACTER = re.compile(rb"\\u([0-9A-Fa-f]{4})|\x00+|(.)", re.DOTALL)
 
 
 def mask_text(text: str) -> str:
@@ -30,6 +32,28 @@ def mask_text(text: str) -> str:
 
 
 def mask_bytes(value: bytes) -> tuple[bytes, bool]:
-    """``value`` with every key in it replaced by ``MASK``, and whether there was one."""
+    """``value`` with every key in it replaced by ``MASK``, and whether there was one.
+
+    A key is also found where its characters are escaped as JSON allows, or two bytes wide as in UTF-16.
+    """
     masked, count = _IN_BYTES.subn(MASK.encode(), value)
+    if b"\\u" in masked or b"\x00" in masked:
+        masked, disguised = _mask_disguised(masked)
+        count += disguised
     return masked, count > 0
+
+
+def _mask_disguised(value: bytes) -> tuple[bytes, int]:
+    plain, places = bytearray(), []
+    for match in _CHARACTER.finditer(value):
+        code = int(match[1], 16) if match[1] else match[2][0] if match[2] else None
+        if code is not None:
+            # What is beyond ASCII is no part of a key, and separates.
+            plain.append(code if code < 0x80 else 0x80)
+            places.append(match.span())
+    parts, end, count = [], 0, 0
+    for found in _IN_BYTES.finditer(bytes(plain)):
+        start = places[found.start()][0]
+        parts += [value[end:start], MASK.encode()]
+        end, count = places[found.end() - 1][1], count + 1
+    return b"".join([*parts, value[end:]]), count

@@ -166,13 +166,13 @@ def providers(here: Here, _who: Who) -> ProvidersDocument:
     return ProvidersDocument(providers=list(found.providers), rate_card=found.rate_card)
 
 
-@router.get("/organizations/{org_id}/plan", tags=["plans"], summary="The plan of an organization")
+@router.get("/organizations/{org_id:path}/plan", tags=["plans"], summary="The plan of an organization")
 def get_plan(here: Here, who: Who, org_id: OrgId) -> PlanDocument:
     """The plan of now and the whole history."""
     return plan_document(plans.get_plan(here, who, org_id))
 
 
-@router.put("/organizations/{org_id}/plan", tags=["plans"], summary="Put an organization on a plan")
+@router.put("/organizations/{org_id:path}/plan", tags=["plans"], summary="Put an organization on a plan")
 def set_plan(here: Here, who: Who, org_id: OrgId, body: PlanRequest) -> PlanDocument:
     """From now on, or backdated in place of whatever stood after that time."""
     return plan_document(plans.set_plan(here, who, org_id, Plan(body.plan), body.effective_from))

@@ -7,7 +7,7 @@ import re
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
 
 from schemas.fields import Id, Time
 from services.domain.masking import mask_text
@@ -63,6 +63,12 @@ class CredentialRequest(_Request):
     label: Label | None = None
     org_id: Id | None = Field(None, description="Needed where the token is good for every organization.")
     effective_from: Time | None = Field(None, description="Not in the future; needs the scope registry:backdate.")
+
+    @model_validator(mode="after")
+    def _label_holds_no_key(self) -> CredentialRequest:
+        if self.label is not None and self.api_key.get_secret_value() in self.label:
+            raise ValueError("label must not hold the key")
+        return self
 
 
 class LabelRequest(_Request):

@@ -94,7 +94,12 @@ _TABLE: Mapping[ScopeType, Mapping[Action, frozenset[Part]]] = {
 
 
 def require_organization(actor: Actor, org_id: str) -> None:
-    """Raise Refusal ``organization_forbidden`` where the actor's token is not good for the organization."""
+    """Raise Refusal ``organization_forbidden`` where the actor's token is not good for the organization.
+
+    No organization can be called ``*``: a token of its own would be good for every organization.
+    """
+    if org_id == EVERY_ORGANIZATION:
+        raise Refusal(Code.INVALID_REQUEST, "* stands for every organization; it is none.", field="org_id")
     if not actor.belongs_to(org_id):
         raise Refusal(Code.ORGANIZATION_FORBIDDEN, "This token is not good for that organization.")
 

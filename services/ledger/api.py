@@ -95,7 +95,9 @@ def post_usage_events(
     return JSONResponse({"accepted": handlers.accept_usage(viewer, body)}, 202)
 
 
-@router.get("/organizations/{org_id}/entries", summary="Entries, page by page", response_model=responses.EntriesPage)
+@router.get(
+    "/organizations/{org_id:path}/entries", summary="Entries, page by page", response_model=responses.EntriesPage
+)
 def get_entries(
     org_id: Organization, query: Annotated[EntriesQuery, Query()], viewer: CurrentViewer, handlers: CurrentHandlers
 ) -> Response:
@@ -105,7 +107,7 @@ def get_entries(
     return Response(orjson.dumps(body, option=JSON_OPTIONS), media_type="application/json")
 
 
-@router.get("/organizations/{org_id}/summary", summary="Exact sums in groups", response_model=responses.Summary)
+@router.get("/organizations/{org_id:path}/summary", summary="Exact sums in groups", response_model=responses.Summary)
 def get_summary(
     org_id: Organization, query: Annotated[SummaryQuery, Query()], viewer: CurrentViewer, handlers: CurrentHandlers
 ) -> Response:
@@ -114,7 +116,7 @@ def get_summary(
 
 
 @router.get(
-    "/organizations/{org_id}/export",
+    "/organizations/{org_id:path}/export",
     summary="All entries as CSV or JSON Lines",
     response_class=StreamingResponse,
     responses={200: {"content": {media_type: {} for media_type in _EXPORT_TYPES.values()}}},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any, NamedTuple
 
 from services.domain.entries import Attribution, Entry, EntryKind, Quantities
@@ -20,6 +21,8 @@ COLUMNS = (
 )
 """Everything an entry says, in the order of ``entry_row``. ``saved_mc`` follows from the amounts."""
 
+_EVENT_TYPES = {event_type.value: event_type for event_type in EventType}
+_COUNT_CALLS = {EventType.NODE_CALL, EventType.TOOL_CALL}
 _CLAIM_SOURCE = {True: "platform", False: "byok"}
 
 
@@ -74,36 +77,47 @@ class StoredEntry(NamedTuple):
 
 def stored_entry(row: Sequence[Any]) -> StoredEntry:
     """The entry in a row that has ``COLUMNS``: never a reversal, whose counts would not be the event's."""
-    at = dict(zip(COLUMNS, row, strict=True))
-    event_type = EventType(at["event_type"])
-    counts_calls = event_type in {EventType.NODE_CALL, EventType.TOOL_CALL}
-    at |= {
-        "source": at["event_source"],
-        "id": at["event_id"],
-        "type": event_type,
-        "calls": at["quantity"] if counts_calls else 0,
-        "claim": None if at["claim_source"] is None else Claim(at["claim_credential_id"]),
-    }
-    event = UsageEvent(**{name: at[name] for name in UsageEvent._fields})
-    return StoredEntry(
-        Entry(
-            entry_id=at["entry_id"],
-            kind=EntryKind(at["kind"]),
-            revision=at["revision"],
-            adjusts=at["adjusts"],
-            event=event,
-            quantities=Quantities(*(at[name] for name in Quantities._fields)),
-            attribution=Attribution(
-                key_source=at["key_source"],
-                byok_scope=at["byok_scope"],
-                credential_id=at["credential_id"],
-                reason=at["reason"],
-                flags=tuple(at["flags"]),
-                rate_card=at["rate_card"],
-                tier=at["tier"],
-                amounts=Amounts(at["list_mc"], at["charged_mc"]),
-            ),
-            registry_seq=at["registry_seq"],
-        ),
-        at["payload_hash"],
+    values = iter(row)
+    entry_id, kind, revision, adjusts, registry_seq = islice(values, 5)
+    org_id, source, event_id, type_name, occurred_at, user_id, team_id, run_id, agent_id = islice(values, 9)
+    workflow_id, parent_run_id, node, tool, provider, model, succeeded = islice(values, 7)
+    claim_source, claim_credential_id = islice(values, 2)
+    quantities = Quantities(*islice(values, 4))
+    key_source, byok_scope, credential_id, reason, flags, rate_card, tier = islice(values, 7)
+    list_mc, charged_mc, payload_hash = values
+    event_type = _EVENT_TYPES[type_name]
+    event = UsageEvent(
+        org_id,
+        source,
+        event_id,
+        event_type,
+        occurred_at,
+        user_id,
+        team_id,
+        run_id,
+        agent_id,
+        workflow_id,
+        parent_run_id,
+        node,
+        tool,
+        provider,
+        model,
+        quantities.quantity if event_type in _COUNT_CALLS else 0,
+        succeeded,
+        quantities.input_tokens,
+        quantities.cached_input_tokens,
+        quantities.output_tokens,
+        None if claim_source is None else Claim(claim_credential_id),
     )
+    what = Attribution(
+        key_source,
+        byok_scope,
+        credential_id,
+        reason,
+        tuple(flags),
+        rate_card,
+        tier,
+        Amounts(list_mc, charged_mc),
+    )
+    entry = Entry(entry_id, EntryKind(kind), revision, adjusts, event, quantities, what, registry_seq)
+    return StoredEntry(entry, payload_hash)

@@ -89,6 +89,7 @@ class BookRecords:
     async def positions(self, partitions: Sequence[int]) -> dict[int, int]:
         """How far the partitions are booked; waits for the database. Partitions of which nothing is are left out."""
         found: dict[int, Position] = await self._patiently(partial(self._in_thread, self._writer.positions, partitions))
+        self._positions |= found
         return {partition: position.next_offset for partition, position in found.items()}
 
     async def __call__(self, records: Sequence[Record]) -> None:

@@ -146,11 +146,11 @@ class _Worker:
     def _lag(self) -> dict[int, int]:
         if self._app is None or self._book is None:
             return {}
-        lag = {}
-        for partition, offset in self._book.booked_offsets.items():
+        booked, lag = self._book.booked_offsets, {}
+        for partition in self._app.partitions:
             highwater = self._app.consumer.highwater(TP(USAGE_EVENTS.name, partition))
-            if highwater is not None:
-                lag[partition] = max(0, highwater - offset)
+            # Of a partition that is not in the ledger yet, nothing is booked.
+            lag[partition] = max(0, (highwater or 0) - booked.get(partition, 0))
         return lag
 
     def _serve_http(self) -> None:

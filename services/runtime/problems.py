@@ -47,6 +47,8 @@ def problem_response(problem: Problem) -> JSONResponse:
 
 
 def _invalid_request(error: RequestValidationError) -> Problem:
+    if any(item["type"] == "json_invalid" for item in error.errors()):
+        return Problem(400, "malformed_json", "The body is not JSON.")
     # Of each error only place and message: pydantic's ``input`` and ``ctx`` may hold what the caller sent.
     errors = [
         {"field": ".".join(str(part) for part in item["loc"][1:]) or str(item["loc"][0]), "detail": item["msg"]}

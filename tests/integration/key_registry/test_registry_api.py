@@ -217,7 +217,7 @@ def test_a_body_that_is_too_large_or_no_json(enterprise: Api) -> None:
     large = enterprise.client.post("/v1/credentials", content=b"[" + b" " * 70_000, headers=headers)
     refused(large, 413, "request_too_large")
     broken = enterprise.client.post("/v1/credentials", content=b'{"api_key": "' + CANARY.encode(), headers=headers)
-    refused(broken, 422, "invalid_request")
+    refused(broken, 400, "malformed_json")
 
 
 # Organizations

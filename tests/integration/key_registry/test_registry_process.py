@@ -15,8 +15,9 @@ from typing import Any
 import httpx
 import psycopg
 import pytest
-from conftest import write_keyring
 from proxied_broker import ProxiedBroker, free_port
+
+from tests.integration.key_registry.conftest import write_keyring
 
 RUN = """
 from services.key_registry.main import run

@@ -9,11 +9,11 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from conftest import Ledger
 
 from schemas.registry_changes import RateCardChange
 from services.metering.registry_follower import RegistryForkedError
 from services.runtime.registry_log import UnreadableChangeError
+from tests.integration.metering.ledgers import Ledger
 from tests.integration.metering.workers import LONG_AGO, NOW, Worker, cards, key, node_call, plan, publish, rerate
 from tests.integration.real_parts import Database
 

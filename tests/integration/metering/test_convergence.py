@@ -12,7 +12,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from conftest import Ledger
 
 from schemas.registry_changes import RegistryChange
 from services.domain.directory import Directory
@@ -22,6 +21,7 @@ from services.metering.rerater import Rerater
 from services.metering.translate import Accepted, read_record
 from services.runtime.registry_log import to_change
 from tests.e2e.running import wait_for
+from tests.integration.metering.ledgers import Ledger
 from tests.integration.metering.workers import NOW, Worker, cards, key, node_call, plan, publish
 
 _START = datetime(2026, 10, 25, tzinfo=UTC)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from conftest import Ledger
 
 from schemas.registry_changes import RegistryChange
+from tests.integration.metering.ledgers import Ledger
 from tests.integration.metering.workers import LONG_AGO, Worker, cards, key, node_call, plan, publish, rerate
 
 _LATER = "2026-11-01T00:00:00Z"

@@ -11,7 +11,6 @@ import sys
 from typing import Any
 
 import pytest
-from conftest import Ledger
 
 from schemas.topics import USAGE_EVENTS
 from services.ledger.migrations import upgrade
@@ -19,6 +18,7 @@ from services.ledger.verification import Difference
 from services.ledger.verify import verify
 from services.runtime.broker import create_topics
 from services.runtime.database import connect
+from tests.integration.metering.ledgers import Ledger
 from tests.integration.metering.workers import LONG_AGO, Worker, cards, key, node_call, plan, publish, rerate
 from tests.integration.real_parts import Database
 

@@ -54,3 +54,27 @@ def test_what_is_shorter_or_another_word_is_left_alone(text):
 
 def test_bytes_that_are_not_utf_8_are_masked_too():
     assert mask_bytes(b"\xff" + KEYS[0].encode() + b"\xfe") == (b"\xff" + MASK.encode() + b"\xfe", True)
+
+
+@pytest.mark.parametrize(
+    "disguised",
+    [
+        rb'"sk\u002dproj-Z9y8Z9y8Z9y8"',
+        rb'"\u0073k-proj-Z9y8Z9y8Z9y8"',
+        rb'"\u0073\u006b\u002dproj-Z9y8\u005A9y8Z9y8"',
+        '"sk-proj-Z9y8Z9y8Z9y8"'.encode("utf-16"),
+        '"sk-proj-Z9y8Z9y8Z9y8"'.encode("utf-16-be"),
+    ],
+)
+def test_a_key_in_disguise_is_masked_and_nothing_else_is_lost(disguised):
+    value = b'before "' + disguised + b'" after \\u00e9'
+    masked, found = mask_bytes(value)
+    assert found
+    assert b"9y8" not in masked.replace(b"\0", b"")
+    assert masked.startswith(b'before "')
+    assert masked.endswith(b'" after \\u00e9')
+
+
+def test_escapes_without_a_key_stay_as_they_are():
+    value = rb'{"id": "task\u002d2026\u002d1234567890123", "x": "\u00e9"}'
+    assert mask_bytes(value) == (value, False)
