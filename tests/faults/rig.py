@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -186,10 +186,10 @@ class Rig:
 
     def start(self) -> None:
         """PostgreSQL and Kafka, migrated and with their topics; no service yet."""
-        formatting = threading.Thread(target=self.kafka.prepare)
-        formatting.start()
-        self.postgres = PostgresServer(self.data, self._passwords)
-        formatting.join()
+        with ThreadPoolExecutor(1) as beside:
+            formatting = beside.submit(self.kafka.prepare)
+            self.postgres = PostgresServer(self.data, self._passwords)
+            formatting.result()
         self.kafka.launch()
         self.restore()
         ports = Ports.free_block()._replace(kafka=self.worker_kafka.port, postgres=self.database.port)

@@ -156,7 +156,8 @@ class ApacheKafka:
         settings.write_text("".join(f"{name}={value}\n" for name, value in self._settings().items()))
         if (self._folder / "data" / "meta.properties").exists():
             return
-        cluster_id = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        # As Kafka makes them, but for the first letter: a dash there would be taken for an option.
+        cluster_id = "b" + urlsafe_b64encode(uuid.uuid4().bytes).decode()[1:].rstrip("=")
         command = (self._java, *_JVM, "-cp", self._classpath, "kafka.tools.StorageTool", "format")
         done = subprocess.run(
             (*command, "--ignore-formatted", "--cluster-id", cluster_id, "--config", str(settings)),
