@@ -89,7 +89,7 @@ def test_it_is_ready_once_the_broker_has_the_log_and_ends_at_sigterm(
         assert status(f"{url}/readyz") == 200
         assert 'byok_outbox_pending{outbox="registry-changes"} 1.0' in httpx.get(f"{url}/metrics").text
         started.send_signal(signal.SIGTERM)
-        assert started.wait(timeout=5) == 0
+        assert started.wait(timeout=30) == 0
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     assert {line["level"] for line in lines} <= {"info", "warning"}, log.read_text()
 
@@ -134,4 +134,4 @@ def test_it_ends_at_sigterm_while_it_waits_for_the_database(settings: dict[str, 
     with process(away, log) as started:
         wait_for(lambda: "waiting for the database" in log.read_text(), log)
         started.send_signal(signal.SIGTERM)
-        assert started.wait(timeout=5) == 0
+        assert started.wait(timeout=30) == 0
