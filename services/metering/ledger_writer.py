@@ -26,6 +26,9 @@ from services.runtime.database import connect
 FENCE_LOCK = 4_270_002
 """The advisory lock of the fence: shared by batches, exclusive to whoever raises it."""
 
+IDLE_SECONDS = 5
+"""How long a worker may be silent in the middle of a transaction before its locks are taken from it."""
+
 _STAGED = (*COLUMNS, "source_partition_id", "source_offset", "source_index")
 _STAGED_SQL = ", ".join(_STAGED)
 
@@ -100,7 +103,7 @@ class LedgerWriter:
 
     def _open(self) -> Connection[Any]:
         if self._connection is None or self._connection.closed:
-            connection = connect(self._dsn, "metering")
+            connection = connect(self._dsn, "metering", idle_seconds=IDLE_SECONDS)
             connection.execute(_CREATE_STAGING)
             connection.commit()
             self._connection = connection

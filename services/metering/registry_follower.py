@@ -16,6 +16,7 @@ from aiokafka.errors import KafkaError
 
 from schemas.topics import REGISTRY_CHANGES
 from services.domain.directory import Directory
+from services.metering.ledger_writer import IDLE_SECONDS
 from services.runtime.backoff import delays
 from services.runtime.database import connect, is_outage
 from services.runtime.logs import logger
@@ -135,7 +136,8 @@ class RegistryFollower:
             return connection.execute("SELECT seq, payload FROM ledger.registry_change ORDER BY seq").fetchall()
 
     def _append(self, rows: Iterable[tuple[int, str, bytes]]) -> None:
-        with connect(self._dsn, "metering-follower") as connection, connection.cursor() as cursor:
+        session = connect(self._dsn, "metering-follower", idle_seconds=IDLE_SECONDS)
+        with session as connection, connection.cursor() as cursor:
             for seq, key, payload in rows:
                 cursor.execute(
                     "INSERT INTO ledger.registry_change (seq, key, payload) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING",

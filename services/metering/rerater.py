@@ -24,7 +24,7 @@ from services.domain.rating import UnpricedError, rate
 from services.domain.windows import Touched, touched
 from services.metering import totals as count
 from services.metering.entry_rows import COLUMNS, StoredEntry, entry_row, stored_entry
-from services.metering.ledger_writer import FENCE_LOCK, add_totals
+from services.metering.ledger_writer import FENCE_LOCK, IDLE_SECONDS, add_totals
 from services.metering.totals import Totals
 from services.runtime.backoff import delays
 from services.runtime.database import connect, is_outage
@@ -75,7 +75,8 @@ class Rerater:
         waits = delays()
         while not stop.is_set():
             try:
-                with closing(connect(self._dsn, "metering-rerater", autocommit=True)) as connection:
+                session = connect(self._dsn, "metering-rerater", autocommit=True, idle_seconds=IDLE_SECONDS)
+                with closing(session) as connection:
                     connection.execute(_KEEP_TO_THE_INDEX)
                     self._work(connection, stop)
                     waits = delays()

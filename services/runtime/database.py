@@ -24,9 +24,16 @@ def _options(service: str) -> dict[str, Any]:
     }
 
 
-def connect(dsn: str, service: str, *, autocommit: bool = False) -> Connection[Any]:
-    """One connection. Raises psycopg.OperationalError when the database cannot be reached."""
-    return psycopg.connect(dsn, autocommit=autocommit, **_options(service))
+def connect(dsn: str, service: str, *, autocommit: bool = False, idle_seconds: int | None = None) -> Connection[Any]:
+    """One connection. Raises psycopg.OperationalError when the database cannot be reached.
+
+    With ``idle_seconds`` the server ends it when nothing is asked for so long in the middle of a transaction: the locks
+    of a process that is stopped must not hold up those that took over its work.
+    """
+    options = _options(service)
+    if idle_seconds is not None:
+        options["options"] += f" -c idle_in_transaction_session_timeout={idle_seconds}s"
+    return psycopg.connect(dsn, autocommit=autocommit, **options)
 
 
 def connection_pool(dsn: str, service: str, *, most: int = 10) -> ConnectionPool[Connection[Any]]:
@@ -50,5 +57,6 @@ def is_outage(error: Exception) -> bool:
     state = error.sqlstate
     if state is None:
         return isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError))
-    # Connection, resources, operator intervention, system error; serialization failure and deadlock; read-only standby.
-    return state[:2] in {"08", "53", "57", "58", "40", "55"} or state == "25006"
+    # Connection, resources, operator intervention, system error; serialization failure and deadlock; read-only standby;
+    # idle for too long in a transaction.
+    return state[:2] in {"08", "53", "57", "58", "40", "55"} or state in {"25006", "25P03"}

@@ -1,0 +1,92 @@
+"""A worker that is stopped in the middle of a transaction, and comes back when its partition is another's."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import Any
+
+import pytest
+
+from services.metering import ledger_writer
+from services.metering.registry_follower import RegistryFollower
+from tests.integration.metering.ledgers import Ledger
+from tests.integration.metering.workers import Worker, cards, node_call, payloads, plan, publish
+
+_TAKEN_OVER_SECONDS = 20.0
+
+
+class Stop:
+    """Holds the first thread that comes by until it is let go, as SIGSTOP would."""
+
+    def __init__(self) -> None:
+        self.reached = threading.Event()
+        self.let_go = threading.Event()
+
+    def __call__(self) -> None:
+        if not self.reached.is_set():
+            self.reached.set()
+            assert self.let_go.wait(60)
+
+
+def test_a_batch_stopped_on_its_way_holds_up_nobody_and_is_not_booked_twice(
+    ledger: Ledger, broker: str, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop, original = Stop(), ledger_writer._first_of_each_identity
+
+    def stopping(elements: Any) -> Any:
+        # By now the fence is passed, and the partition's row is locked.
+        stop()
+        return original(elements)
+
+    async def test() -> None:
+        records = publish(broker, topic, 0, *(node_call(name) for name in "abc"))
+        stopped, other = Worker(ledger.dsn, broker, topic), Worker(ledger.dsn, broker, topic)
+        for worker in (stopped, other):
+            await worker.learn(*cards())
+        monkeypatch.setattr(ledger_writer, "_first_of_each_identity", stopping)
+        held = asyncio.create_task(stopped.book(records))
+        assert await asyncio.to_thread(stop.reached.wait, 20)
+        await asyncio.wait_for(other.book(records), _TAKEN_OVER_SECONDS)
+        stop.let_go.set()
+        # It finds out that it is too late, looks again, and has nothing left to do.
+        await held
+        for worker in (stopped, other):
+            await worker.stop()
+
+    try:
+        asyncio.run(asyncio.wait_for(test(), 90))
+    finally:
+        stop.let_go.set()
+    assert [entry["event_id"] for entry in ledger.entries()] == ["a", "b", "c"]
+    (row,) = ledger.rows("SELECT sum(recorded) AS recorded, sum(duplicates) AS duplicates FROM ledger.covered_range")
+    assert (row["recorded"], row["duplicates"]) == (3, 0)
+
+
+def test_a_follower_stopped_on_its_way_holds_up_nobody(
+    ledger: Ledger, broker: str, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stop = Stop()
+
+    def stopping(rows: Any) -> Any:
+        yield from rows
+        # All changes are inserted, and not committed.
+        stop()
+
+    original = RegistryFollower._append
+    monkeypatch.setattr(RegistryFollower, "_append", lambda self, rows: original(self, stopping(rows)))
+
+    async def test() -> None:
+        changes = payloads([*cards(), plan(3, "pro")])
+        stopped, other = Worker(ledger.dsn, broker, topic), Worker(ledger.dsn, broker, topic)
+        held = asyncio.create_task(stopped.follower.take_in(changes))
+        assert await asyncio.to_thread(stop.reached.wait, 20)
+        await asyncio.wait_for(other.follower.take_in(changes), _TAKEN_OVER_SECONDS)
+        stop.let_go.set()
+        await held
+        assert stopped.directory.seq == other.directory.seq == 3
+
+    try:
+        asyncio.run(asyncio.wait_for(test(), 90))
+    finally:
+        stop.let_go.set()
