@@ -11,6 +11,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from services.key_registry.rate_cards import packaged_cards
 from tests.e2e.running import Stack, node_call, start_stack, token_usage, wait_for
 
@@ -86,6 +88,7 @@ def test_kek_status_counts_what_is_under_which_key(stack: Stack) -> None:
     assert "active" in byok(stack, "kek", "status").stdout
 
 
+@pytest.mark.slow
 def test_a_dead_letter_is_booked_once_a_card_knows_its_model(tmp_path: Path) -> None:
     # A stack of its own: a new card prices everybody's events anew.
     with start_stack(tmp_path / "stack") as stack:

@@ -236,6 +236,7 @@ def test_a_command_that_makes_no_sense_sends_nothing(broker: Broker, tmp_path: P
     assert result.errors.startswith("byok usage publish: ")
 
 
+@pytest.mark.slow
 def test_a_broker_that_is_away_is_exit_1_and_says_how_to_go_on(tmp_path: Path) -> None:
     file = written(tmp_path, "away.jsonl", json.dumps(tool_call("away")))
     nobody = f"127.0.0.1:{Ports.free_block().kafka}"
