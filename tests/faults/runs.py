@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import NamedTuple
 
@@ -51,13 +52,13 @@ def run_seed(seed: int, folder: Path, say: Callable[[str], None], *, faults: int
             admins = Admins(http, seed, known)
             admins.prepare()
             rig.worker().wait_ready()
-            usage = Usage(rig.kafka.bootstrap, seed, known)
-            chaos = Chaos(rig, admins, random.Random(seed), say)  # noqa: S311
-            usage.start()
-            admins.start()
-            died = _break(rig, chaos, faults)
-            admins.finish()
-            usage.finish()
+            with closing(Usage(rig.kafka.bootstrap, seed, known)) as usage:
+                chaos = Chaos(rig, admins, random.Random(seed), say)  # noqa: S311
+                usage.start()
+                admins.start()
+                died = _break(rig, chaos, faults)
+                admins.finish()
+                usage.finish()
         rest = wait_for_rest(rig)
         verdict = judge(rig, usage.sent, admins.answered)
     return Outcome(seed, verdict, chaos.kills, rest, tuple(died), time.monotonic() - began)

@@ -11,10 +11,11 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from kafka import KafkaProducer
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.errors import KafkaError
 
 from schemas.topics import USAGE_EVENTS
+from tests.faults.rig import wait_for
 from tests.faults.sent import Sent, identity
 
 ORGANIZATIONS = ("acme", "brio", "solo", "dune")
@@ -150,6 +151,9 @@ class Usage:
         self._stop.set()
         for thread in self._threads:
             thread.join(60)
+        # What was left open is aborted by the broker; its markers must lie before the last records, not after them.
+        self._producer.flush(timeout=60)
+        wait_for("open transactions to end", self._all_is_decided)
         # A record at the end of every partition, so that what lies before it, control records too, is covered.
         for partition in range(USAGE_EVENTS.partitions):
             self._valid([self._make()], partition)
@@ -159,6 +163,23 @@ class Usage:
         self._producer.close(timeout=5)
         if self.failed:
             raise AssertionError("usage could not be sent") from self.failed[0]
+
+    def close(self) -> None:
+        """Let go of the broker, whatever is unsent."""
+        self._stop.set()
+        with suppress(KafkaError):
+            self._producer.close(timeout=0)
+
+    def _all_is_decided(self) -> bool:
+        ends = []
+        for isolation_level in ("read_committed", "read_uncommitted"):
+            consumer = KafkaConsumer(bootstrap_servers=self._bootstrap, isolation_level=isolation_level)
+            try:
+                partitions = [TopicPartition(USAGE_EVENTS.name, number) for number in range(USAGE_EVENTS.partitions)]
+                ends.append(consumer.end_offsets(partitions))
+            finally:
+                consumer.close()
+        return ends[0] == ends[1]
 
     def _run(self) -> None:
         kinds: list[Callable[[], None]] = [self._single, self._batch, self._again, self._conflict, self._bad]
