@@ -137,10 +137,14 @@ class LedgerWriter:
         database is away or refuses the data. Nothing is booked then.
         """
         connection = self._open()
+        firsts = _first_of_each_identity(batch.elements)
         with connection.transaction():
+            # The rows come first, for a server that waits for rows gives up neither for time nor when it is asked to: a
+            # worker that is stopped here must not hold a lock yet.
+            self._stage(connection, firsts)
             _pass_fence(connection, batch.registry_seq)
             self._advance(connection, batch.covered)
-            return self._book(connection, batch)
+            return self._book(connection, batch, firsts)
 
     def _advance(self, connection: Connection[Any], covered: Sequence[Covered]) -> None:
         for start in sorted(covered, key=lambda each: self._ids[each.partition]):
@@ -152,9 +156,8 @@ class LedgerWriter:
             if moved.rowcount != 1:
                 raise PartitionMovedError(f"partition {start.partition} is not at offset {start.start}")
 
-    def _book(self, connection: Connection[Any], batch: PricedBatch) -> Booked:
-        firsts = _first_of_each_identity(batch.elements)
-        new = self._insert(connection, firsts)
+    def _book(self, connection: Connection[Any], batch: PricedBatch, firsts: Mapping[UUID, PricedElement]) -> Booked:
+        new = {row[0] for row in connection.execute(_INSERT)} if firsts else set()
         hashes = _hashes(connection, batch.elements, firsts, new)
         tally = _Tally(batch, firsts, new, hashes)
         rows = [(self._ids[letter.partition], *letter[1:]) for letter in tally.dead_letters]
@@ -170,23 +173,22 @@ class LedgerWriter:
         add_totals(connection, tally.totals, shard=min(c.partition for c in batch.covered))
         return Booked(len(new), tally.duplicates, len(rows))
 
-    def _insert(self, connection: Connection[Any], firsts: Mapping[UUID, PricedElement]) -> set[UUID]:
+    def _stage(self, connection: Connection[Any], firsts: Mapping[UUID, PricedElement]) -> None:
         if not firsts:
-            return set()
-        cursor = connection.cursor()
-        with cursor.copy(_COPY) as copy:
+            return
+        with connection.cursor().copy(_COPY) as copy:
             for priced in firsts.values():
                 element, record = priced.element, priced.element.record
                 place = (self._ids[record.partition], record.offset, element.source_index)
                 copy.write_row((*entry_row(_entry(priced), element.payload_hash), *place))
-        return {row[0] for row in cursor.execute(_INSERT)}
 
     def refuses(self, batch: PricedBatch) -> psycopg.Error | None:
         """Whether the database refuses the charges of the batch for their data; tried, and rolled back."""
         connection = self._open()
         try:
             with connection.transaction(force_rollback=True):
-                self._insert(connection, _first_of_each_identity(batch.elements))
+                self._stage(connection, _first_of_each_identity(batch.elements))
+                connection.execute(_INSERT)
         except (psycopg.DataError, psycopg.IntegrityError) as error:
             return error
         return None

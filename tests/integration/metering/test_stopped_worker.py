@@ -29,22 +29,29 @@ class Stop:
             assert self.let_go.wait(60)
 
 
+@pytest.mark.parametrize(
+    "place",
+    [
+        # The fence is passed, and the partition's row is locked.
+        pytest.param("_hashes", id="between two statements"),
+        pytest.param("entry_row", id="while rows are copied"),
+    ],
+)
 def test_a_batch_stopped_on_its_way_holds_up_nobody_and_is_not_booked_twice(
-    ledger: Ledger, broker: str, topic: str, monkeypatch: pytest.MonkeyPatch
+    place: str, ledger: Ledger, broker: str, topic: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stop, original = Stop(), ledger_writer._first_of_each_identity
+    stop, original = Stop(), getattr(ledger_writer, place)
 
-    def stopping(elements: Any) -> Any:
-        # By now the fence is passed, and the partition's row is locked.
+    def stopping(*arguments: Any) -> Any:
         stop()
-        return original(elements)
+        return original(*arguments)
 
     async def test() -> None:
         records = publish(broker, topic, 0, *(node_call(name) for name in "abc"))
         stopped, other = Worker(ledger.dsn, broker, topic), Worker(ledger.dsn, broker, topic)
         for worker in (stopped, other):
             await worker.learn(*cards())
-        monkeypatch.setattr(ledger_writer, "_first_of_each_identity", stopping)
+        monkeypatch.setattr(ledger_writer, place, stopping)
         held = asyncio.create_task(stopped.book(records))
         assert await asyncio.to_thread(stop.reached.wait, 20)
         await asyncio.wait_for(other.book(records), _TAKEN_OVER_SECONDS)
