@@ -1,0 +1,210 @@
+"""The whole matrix of callers, scopes and operations over real HTTP, against expectations that no code of ours made."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from httpx import Response
+from proxied_broker import free_port
+from who_may_what import CALLERS, Cell, cells
+
+from services.runtime.web import server
+
+KEY = "sk-ant-api03-m4tr1xm4tr1xm4tr1x-9876"
+EVERY_SCOPE = "credentials:write credentials:lease plans:write registry:backdate ledger:read usage:write"
+OWNERS = {"organization": "acme", "team": "growth", "personal": "uma"}
+SERVICES = {
+    "writer": "credentials:write",
+    "lease": "credentials:lease",
+    "usage": "usage:write",
+    "reader": "ledger:read",
+    "plans": "plans:write",
+    "back": "registry:backdate",
+    "none": "",
+}
+ONE = "/v1/credentials/{credential_id}"
+PLAN = "/v1/organizations/{org_id}/plan"
+_numbers = itertools.count(1)
+
+
+@contextmanager
+def served(app: FastAPI) -> Iterator[str]:
+    """The application behind the server that it has in production; yields its URL."""
+    port = free_port()
+    running = server(app, "127.0.0.1", port)
+    thread = threading.Thread(target=running.run, daemon=True)
+    thread.start()
+    deadline = time.monotonic() + 30
+    while not running.started and thread.is_alive() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    try:
+        assert running.started
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        running.should_exit = True
+        thread.join(30)
+
+
+class Acme:
+    """An organization with one key, of the scope that is being tried, and everybody who comes to it."""
+
+    def __init__(self, http: httpx.Client, tokens: Any, scope: str) -> None:
+        self.http, self.scope = http, scope
+        # A name of its own for each, so that no key stands in another's way.
+        self.org = f"acme-{next(_numbers)}"
+        self.callers = self._callers(tokens)
+        self.root = self.callers["all"]
+        self.http.put(self.plan_path, json={"plan": "enterprise"}, headers=self.root).raise_for_status()
+        added = self.add(self.root, "openai", label="ours").raise_for_status().json()
+        self.path = f"/v1/credentials/{added['credential_id']}"
+        self.whole = added
+
+    def _callers(self, tokens: Any) -> dict[str, dict[str, str]]:
+        org = self.org
+        services = {name: tokens.service(scope, org) for name, scope in SERVICES.items()}
+        return services | {
+            "admin": tokens.person("ada", org, "admin"),
+            "owner": tokens.person("uma", org),
+            "bob": tokens.person("bob", org),
+            "lead": tokens.person("lea", org, growth="admin"),
+            "mate": tokens.person("mia", org, growth="member"),
+            "other": tokens.person("oli", org, sales="admin"),
+            "guest": tokens.sign("uma", org, teams={"growth": "admin"}),
+            "alien": tokens.person("uma", "elsewhere", "admin", growth="admin"),
+            "remote": tokens.service(EVERY_SCOPE, "elsewhere"),
+            "all": tokens.service(EVERY_SCOPE),
+            "nobody": {},
+        }
+
+    @property
+    def plan_path(self) -> str:
+        return f"/v1/organizations/{self.org}/plan"
+
+    def add(self, who: dict[str, str], provider: str, **more: object) -> Response:
+        owner = self.org if self.scope == "organization" else OWNERS[self.scope]
+        body = {"org_id": self.org, "scope": {"type": self.scope, "id": owner}, "provider": provider, "api_key": KEY}
+        return self.http.post("/v1/credentials", json=body | more, headers=who)
+
+    def ask(self, path: str, who: dict[str, str], user: str = "uma") -> Response:
+        team = {"team_id": "growth"} if self.scope == "team" else {}
+        body = {"org_id": self.org, "user_id": user, "provider": "openai"} | team
+        return self.http.post(path, json=body, headers=who)
+
+    def try_it(self, operation: str, caller: str) -> Response:
+        return OPERATIONS[operation].attempt(self, self.callers[caller], caller)
+
+    def relabel(self, who: dict[str, str]) -> Response:
+        return self.http.patch(self.path, json={"label": "theirs"}, headers=who)
+
+    def list(self, who: dict[str, str], **query: str) -> Response:
+        return self.http.get("/v1/credentials", params=query, headers=who)
+
+    def set_plan(self, who: dict[str, str], **more: str) -> Response:
+        return self.http.put(self.plan_path, json={"plan": "pro"} | more, headers=who)
+
+    def state(self) -> tuple[Any, Any]:
+        """All that a refused operation must leave as it was."""
+        listed = self.http.get("/v1/credentials", params={"org_id": self.org}, headers=self.root).json()
+        return listed, self.http.get(self.plan_path, headers=self.root).json()
+
+    def outcome(self, operation: str, answer: Response) -> str:
+        """What the table calls this answer."""
+        if answer.status_code != 200 or operation.split("-")[-1] not in {"get", "list"}:
+            return str(answer.status_code)
+        found = [answer.json()] if operation == "get" else answer.json()["items"]
+        if not found:
+            return "no"
+        (shown,) = found
+        if shown == self.whole:
+            return "hint"
+        assert shown == self.whole | {"hint": None, "label": None}
+        return "bare"
+
+
+class Operation(NamedTuple):
+    """A row's name in code: which operation of the API it is, and how somebody tries it."""
+
+    route: str
+    attempt: Callable[[Acme, dict[str, str], str], Response]
+
+
+BACKDATED = {"effective_from": "2026-05-01T00:00:00Z"}
+NAMED_OTHERWISE = {"lead": "lea", "mate": "mia", "owner": "uma"}
+OPERATIONS = {
+    "add": Operation("post /v1/credentials", lambda acme, who, _: acme.add(who, "google")),
+    "add-backdated": Operation("post /v1/credentials", lambda acme, who, _: acme.add(who, "google", **BACKDATED)),
+    "list": Operation("get /v1/credentials", lambda acme, who, _: acme.list(who, org_id=acme.org)),
+    "own-list": Operation("get /v1/credentials", lambda acme, who, _: acme.list(who)),
+    "get": Operation(f"get {ONE}", lambda acme, who, _: acme.http.get(acme.path, headers=who)),
+    "get-unknown": Operation(f"get {ONE}", lambda acme, who, _: acme.http.get(f"{acme.path}0", headers=who)),
+    "relabel": Operation(f"patch {ONE}", lambda acme, who, _: acme.relabel(who)),
+    "revoke": Operation(f"delete {ONE}", lambda acme, who, _: acme.http.delete(acme.path, headers=who)),
+    "lease": Operation("post /v1/lease", lambda acme, who, _: acme.ask("/v1/lease", who)),
+    "resolve": Operation("post /v1/resolve", lambda acme, who, _: acme.ask("/v1/resolve", who)),
+    "resolve-own": Operation(
+        "post /v1/resolve",
+        lambda acme, who, caller: acme.ask("/v1/resolve", who, user=NAMED_OTHERWISE.get(caller, caller)),
+    ),
+    "providers": Operation("get /v1/providers", lambda acme, who, _: acme.http.get("/v1/providers", headers=who)),
+    "get-plan": Operation(f"get {PLAN}", lambda acme, who, _: acme.http.get(acme.plan_path, headers=who)),
+    "set-plan": Operation(f"put {PLAN}", lambda acme, who, _: acme.set_plan(who)),
+    "backdate-plan": Operation(f"put {PLAN}", lambda acme, who, _: acme.set_plan(who, **BACKDATED)),
+}
+
+
+@pytest.fixture(scope="module")
+def http(client: Any) -> Iterator[httpx.Client]:
+    with served(client.app) as url, httpx.Client(base_url=url, timeout=30) as http:
+        yield http
+
+
+ROWS = {key: list(row) for key, row in itertools.groupby(cells(), key=lambda cell: (cell.operation, cell.scope))}
+
+
+@pytest.mark.parametrize(("operation", "scope"), ROWS)
+def test_a_row_of_the_table(http: httpx.Client, tokens: Any, operation: str, scope: str) -> None:
+    acme, wrong = Acme(http, tokens, scope), []
+    for cell in ROWS[operation, scope]:
+        before = acme.state()
+        answer = acme.try_it(operation, cell.caller)
+        _check_answer(acme, cell, answer)
+        if (got := acme.outcome(operation, answer)) != cell.expected:
+            wrong.append(f"{cell.caller}: {got} instead of {cell.expected}")
+        if answer.is_error:
+            assert acme.state() == before, f"{cell.caller} was refused, and yet something changed"
+        elif acme.state() != before:
+            acme = Acme(http, tokens, scope)
+    assert not wrong, wrong
+
+
+def _check_answer(acme: Acme, cell: Cell, answer: Response) -> None:
+    if cell.operation != "lease" or answer.is_error:
+        assert KEY not in answer.text
+    if answer.is_error:
+        assert answer.headers["content-type"] == "application/problem+json"
+    if answer.status_code == 404:
+        # Not a word, header or length tells what is hidden from what is not there.
+        unknown = acme.try_it("get-unknown", cell.caller)
+        assert answer.content == unknown.content
+        assert {**answer.headers, "date": ""} == {**unknown.headers, "date": ""}
+    if cell.caller == "nobody":
+        assert answer.headers["www-authenticate"] == "Bearer"
+
+
+def test_the_table_is_whole(http: httpx.Client) -> None:
+    """Each operation of the API is in the table, so that a new one is not forgotten here."""
+    every = cells()
+    print(f"{len(every)} cells: {len(ROWS)} operations on scopes x {len(CALLERS)} callers")  # noqa: T201 (pytest -rP)
+    assert len(every) == len(ROWS) * len(CALLERS)
+    assert {operation for operation, _ in ROWS} == set(OPERATIONS)
+    described = http.get("/openapi.json").json()["paths"]
+    routes = {f"{method} {path}" for path, methods in described.items() for method in methods if "/v1/" in path}
+    assert routes == {operation.route for operation in OPERATIONS.values()}
