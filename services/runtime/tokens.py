@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import threading
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Annotated, Any, Literal
 
 import jwt
@@ -13,19 +13,15 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from schemas.fields import Id
+from services.runtime.jwks import ALGORITHMS, Clock, KeysUnavailable, SigningKeys, read_file, read_url
 from services.runtime.logs import logger
 from services.runtime.problems import Problem
-from services.runtime.settings import Settings, SettingsError
+from services.runtime.settings import Environment, Settings, SettingsError
 
 _log = logger(__name__)
 
-ALGORITHMS = ["EdDSA", "RS256"]
 EVERY_ORGANIZATION = "*"
 Role = Literal["admin", "member"]
-
-_JWKS_SECONDS_MAX = 300.0
-# An unknown key id makes us look again, but not at every forged token.
-_JWKS_SECONDS_MIN = 5.0
 
 
 class Caller(BaseModel):
@@ -67,14 +63,10 @@ class Caller(BaseModel):
 class TokenVerifier:
     """Checks signature, algorithm, issuer, audience and times of a token against a JWKS from a file or a URL."""
 
-    def __init__(self, settings: Settings) -> None:
-        """Raises SettingsError when neither BYOK_JWT_JWKS_FILE nor BYOK_JWT_JWKS_URL is set."""
-        if settings.jwt_jwks_file is None and settings.jwt_jwks_url is None:
-            raise SettingsError("BYOK_JWT_JWKS_FILE or BYOK_JWT_JWKS_URL must be set")
+    def __init__(self, settings: Settings, clock: Clock = time.monotonic) -> None:
+        """Raises SettingsError for settings that name no keys, or that are not for production."""
         self._settings = settings
-        self._keys: dict[str, jwt.PyJWK] = {}
-        self._loaded_at = float("-inf")
-        self._lock = threading.Lock()
+        self._keys = SigningKeys(_source(settings), clock)
 
     def verify(self, token: str) -> Caller:
         """The caller. Raises 401 ``invalid_token`` without saying more than that; 503 when no key can be had."""
@@ -90,42 +82,35 @@ class TokenVerifier:
                 options={"require": ["exp", "iss", "aud", "sub"]},
             )
             return Caller.model_validate(claims)
-        except (jwt.PyJWTError, ValidationError, ValueError) as error:
+        except KeysUnavailable:
+            detail = "The keys that sign tokens cannot be read; try again."
+            raise Problem(503, "keys_unavailable", detail, headers={"Retry-After": "5"}) from None
+        except (jwt.PyJWTError, ValidationError, ValueError, RecursionError) as error:
             _log.info("token refused", error=type(error).__name__)
             raise _unauthenticated("invalid_token", "The token is not valid.") from None
 
     def _key(self, header: dict[str, Any]) -> jwt.PyJWK:
         kid, algorithm = header.get("kid"), header.get("alg")
-        key = self._known(kid)
-        if key is None or algorithm not in ALGORITHMS or algorithm != key.algorithm_name:
-            raise jwt.InvalidTokenError("unknown key or algorithm")
+        # What can be told from the token alone costs no look for keys.
+        if not isinstance(kid, str) or not isinstance(algorithm, str) or algorithm not in ALGORITHMS:
+            raise jwt.InvalidTokenError("no key id, or an algorithm that we do not take")
+        key = self._keys.find(kid)
+        if key is None or algorithm != key.algorithm_name:
+            raise jwt.InvalidTokenError("unknown key, or one for another algorithm")
         return key
 
-    def _known(self, kid: Any) -> jwt.PyJWK | None:
-        with self._lock:
-            age = time.monotonic() - self._loaded_at
-            if age > _JWKS_SECONDS_MAX or (kid not in self._keys and age > _JWKS_SECONDS_MIN):
-                self._reload()
-            return self._keys.get(kid) if isinstance(kid, str) else None
 
-    def _reload(self) -> None:
-        try:
-            keys = jwt.PyJWKSet.from_dict(self._read()).keys
-        except (OSError, ValueError, jwt.PyJWTError) as error:
-            _log.error("JWKS cannot be read", error=type(error).__name__)
-            if not self._keys:
-                raise Problem(503, "keys_unavailable", "The keys that sign tokens cannot be read.") from None
-            return
-        self._keys = {key.key_id: key for key in keys if key.key_id and key.algorithm_name in ALGORITHMS}
-        self._loaded_at = time.monotonic()
-
-    def _read(self) -> dict[str, Any]:
-        if self._settings.jwt_jwks_file is not None:
-            loaded: dict[str, Any] = json.loads(self._settings.jwt_jwks_file.read_text())
-            return loaded
-        client = jwt.PyJWKClient(str(self._settings.jwt_jwks_url), cache_keys=False, timeout=5)
-        fetched: dict[str, Any] = client.fetch_data()
-        return fetched
+def _source(settings: Settings) -> Callable[[], bytes]:
+    if settings.env is Environment.PRODUCTION and settings.jwt_signing_key_file is not None:
+        raise SettingsError("BYOK_JWT_SIGNING_KEY_FILE is for development; unset it, or set BYOK_ENV to development")
+    if settings.jwt_jwks_file is not None:
+        return partial(read_file, settings.jwt_jwks_file)
+    url = settings.jwt_jwks_url
+    if url is None:
+        raise SettingsError("BYOK_JWT_JWKS_FILE or BYOK_JWT_JWKS_URL must be set")
+    if not url.lower().startswith(("http://", "https://")):
+        raise SettingsError("BYOK_JWT_JWKS_URL must begin with https:// (or http:// in a network that you trust)")
+    return partial(read_url, url)
 
 
 def _unauthenticated(code: str, detail: str) -> Problem:
