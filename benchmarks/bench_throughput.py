@@ -19,30 +19,24 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
 from itertools import count, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-import orjson
 import psycopg
 from psycopg import Connection
+from workload import SINCE, booked, event, publish
 
 from services.cli.demo.registration import Api
 from services.cli.processes import StopSwitch, stop_on_signals
 from services.cli.stack import BYOK_COMMANDS, Commands, Stack
-from services.cli.usage.sender import BatchSender
-from services.runtime.broker import kafka_producer
 from services.runtime.database import connect
 
 _ORGANIZATIONS = 48
-# Yesterday, so that no event lies in the future whenever this runs.
-_START = datetime.now(UTC) - timedelta(days=1)
 _BATCH_EVENTS = 100
 _DEADLINE_SECONDS = 600
 _COPY_BYTES = 64 * 1024
-_MODELS = (("openai", "gpt-4o"), ("anthropic", "claude-sonnet-4-6"), ("mistral", "mistral-large-3"))
 
 
 class Measured(NamedTuple):
@@ -100,22 +94,22 @@ def _measure(stack: Stack, folder: Path, batched: int, single: int) -> int:
 def _add_keys(registry: Api) -> None:
     """Every second organization is on pro, with a team key, so that both prices are computed."""
     for number in range(0, _ORGANIZATIONS, 2):
-        org_id, since = f"org-{number}", {"effective_from": "2026-05-01T00:00:00Z"}
-        registry.call("PUT", f"/v1/organizations/{org_id}/plan", {"plan": "pro", **since})
+        org_id = f"org-{number}"
+        registry.call("PUT", f"/v1/organizations/{org_id}/plan", {"plan": "pro", **SINCE})
         scope = {"type": "team", "id": "team"}
-        body = {"org_id": org_id, "scope": scope, "provider": "openai", "api_key": f"sk-bench-{number:020}", **since}
+        body = {"org_id": org_id, "scope": scope, "provider": "openai", "api_key": f"sk-bench-{number:020}", **SINCE}
         registry.call("POST", "/v1/credentials", body)
 
 
 def _book(
     stack: Stack, folder: Path, ledger: Connection[Any], identities: Iterator[int], events: int, batch: int
 ) -> Measured:
-    before = _booked(ledger)
-    _publish(stack, islice(identities, events), batch)
+    before = booked(ledger)
+    publish(stack, (event(f"org-{number % _ORGANIZATIONS}", number) for number in islice(identities, events)), batch)
     began = ledger.execute("SELECT clock_timestamp()").fetchone()
     deadline, cpu_before = time.monotonic() + _DEADLINE_SECONDS, _children_seconds()
     with _metering(stack, folder) as worker:
-        while _booked(ledger) < before + events:
+        while booked(ledger) < before + events:
             if time.monotonic() > deadline or worker.poll() is not None:
                 raise SystemExit(f"the metering did not book everything; the end of its log:\n{_log_end(folder)}")
             time.sleep(0.05)
@@ -129,11 +123,6 @@ def _children_seconds() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def _booked(ledger: Connection[Any]) -> int:
-    (events,) = ledger.execute("SELECT coalesce(sum(events), 0)::bigint FROM ledger.covered_range").fetchone() or (0,)
-    return int(events)
-
-
 def _between_commits(what: str, ledger: Connection[Any], began: Any) -> Measured:
     """From the first transaction's begin to the last one's; so what the last one booked is not in that time."""
     transactions = ledger.execute(
@@ -143,41 +132,6 @@ def _between_commits(what: str, ledger: Connection[Any], began: Any) -> Measured
     ).fetchall()
     seconds = (transactions[-1][0] - transactions[0][0]).total_seconds()
     return Measured(what, sum(rows for _, rows in transactions[:-1]), seconds)
-
-
-def _publish(stack: Stack, numbers: Iterator[int], batch: int) -> None:
-    producer = kafka_producer(stack.endpoints.kafka, "byok-bench", timeout_seconds=30)
-    sender = BatchSender(producer, batch, timeout_seconds=30)
-    for number in numbers:
-        org_id = f"org-{number % _ORGANIZATIONS}"
-        sender.add(org_id, orjson.dumps(_event(org_id, number)))
-    sender.finish()
-    producer.close()
-
-
-def _event(org_id: str, number: int) -> dict[str, Any]:
-    provider, model = _MODELS[number % len(_MODELS)]
-    data: dict[str, Any] = {
-        "org_id": org_id,
-        "user_id": "user",
-        "team_id": "team",
-        "provider": provider,
-        "model": model,
-    }
-    if number % 2:
-        kind, data["node"] = "usage.node_call.v1", "ask_ai"
-    else:
-        kind, data["agent_id"] = "usage.token_usage.v1", "agent"
-        data |= {"input_tokens": 1_000 + number % 5_000, "cached_input_tokens": 500, "output_tokens": number % 700}
-    at = _START + timedelta(milliseconds=number)
-    return {
-        "specversion": "1.0",
-        "id": f"event-{number}",
-        "source": "bench",
-        "type": kind,
-        "time": at.isoformat(),
-        "data": data,
-    }
 
 
 @contextmanager

@@ -49,6 +49,10 @@ _TOTALS = {
 
 _SUMS = text("SELECT metric, labels, sum(value)::bigint AS value FROM ledger.metric_total GROUP BY metric, labels")
 _REGISTRY_SEQ = text("SELECT coalesce(max(seq), 0) FROM ledger.registry_change")
+_RERATING = text(
+    "SELECT coalesce(extract(epoch FROM now() - min(received_at)), 0)::float8"
+    " FROM ledger.registry_change, ledger.fence WHERE registry_change.seq > fence.rerated_seq"
+)
 _OUTBOX = text(
     "SELECT count(*), coalesce(extract(epoch FROM now() - min(failed_at)), 0)::float8"
     " FROM ledger.dead_letter WHERE relayed_at IS NULL"
@@ -85,12 +89,13 @@ class LedgerCollector(Collector):
             with self._engine.connect() as connection:
                 rows = connection.execute(_SUMS).all()
                 seq = connection.execute(_REGISTRY_SEQ).scalar_one()
+                behind = connection.execute(_RERATING).scalar_one()
                 pending, oldest = connection.execute(_OUTBOX).one()
         except SQLAlchemyError as error:
             _log.warning("metrics cannot be read", error=type(error).__name__)
             return []
         totals = _families((row.metric, row.labels, row.value) for row in rows)
-        return [*totals, *_gauges(seq, pending, oldest)]
+        return [*totals, *_gauges(seq, behind, pending, oldest)]
 
 
 def _families(rows: Iterable[tuple[str, dict[str, str], int]]) -> list[Metric]:
@@ -105,14 +110,18 @@ def _families(rows: Iterable[tuple[str, dict[str, str], int]]) -> list[Metric]:
     return list(families.values())
 
 
-def _gauges(seq: int, pending: int, oldest: float) -> list[Metric]:
+def _gauges(seq: int, behind: float, pending: int, oldest: float) -> list[Metric]:
     known = GaugeMetricFamily("byok_registry_seq", "The last registry change that is known.", labels=["service"])
     known.add_metric(["ledger"], seq)
+    late = GaugeMetricFamily(
+        "byok_rerating_oldest_seconds", "Age of the oldest registry change that is not worked off yet; 0: none."
+    )
+    late.add_metric([], behind)
     count = GaugeMetricFamily("byok_outbox_pending", "Messages that wait to be relayed.", labels=["outbox"])
     count.add_metric(["dead-letters"], pending)
     age = GaugeMetricFamily("byok_outbox_oldest_seconds", "Age of the oldest of them; 0: none.", labels=["outbox"])
     age.add_metric(["dead-letters"], oldest)
-    return [known, count, age]
+    return [known, late, count, age]
 
 
 def _residuals(conservation: ConservationWatch) -> Iterator[Metric]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -57,7 +58,10 @@ class DeadLetterRelay:
         waits = delays()
         while not stop.is_set():
             try:
-                with closing(connect(self._dsn, "metering-dead-letters", autocommit=True)) as connection:
+                # While the broker takes its time nothing is asked here; whoever is silent for longer was stopped.
+                silent = 2 * math.ceil(self._timeout_seconds)
+                session = connect(self._dsn, "metering-dead-letters", autocommit=True, silent_seconds=silent)
+                with closing(session) as connection:
                     self._work(connection, stop)
                     waits = delays()
             except (psycopg.Error, KafkaError) as error:

@@ -8,6 +8,7 @@ two statements it starts the change again: what is corrected already is left as 
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from itertools import groupby
@@ -23,8 +24,9 @@ from services.domain.entries import Entry, reprice
 from services.domain.rating import UnpricedError, rate
 from services.domain.windows import Touched, touched
 from services.metering import totals as count
-from services.metering.entry_rows import COLUMNS, StoredEntry, entry_row, stored_entry
+from services.metering.entry_rows import COLUMNS, StoredEntry, stored_entry
 from services.metering.ledger_writer import FENCE_LOCK, IDLE_SECONDS, add_totals
+from services.metering.revisions import Revision, write_revisions
 from services.metering.totals import Totals
 from services.runtime.backoff import delays
 from services.runtime.database import connect, is_outage
@@ -37,6 +39,7 @@ _RERATER_LOCK = 4_270_003
 _INTERVAL_SECONDS = 0.2
 _NOT_LEADER_SECONDS = 1.0
 _CHUNK = 1_000
+_SAYING_SECONDS = 5.0
 _SHARD = -1
 """The re-rater's own shard of the metric totals."""
 
@@ -44,7 +47,6 @@ _SELECTED = ", ".join(f"e.{column}" for column in COLUMNS)
 # The chunks are read in the order of an index. On a table that grows fast the planner's statistics are old, and what it
 # takes for the better plan is one that reads the whole table for each chunk: measured, minutes instead of seconds.
 _KEEP_TO_THE_INDEX = "SET enable_seqscan = off; SET enable_bitmapscan = off"
-_COPY = f"COPY ledger.entry ({', '.join(COLUMNS)}, saved_mc, caused_by_seq) FROM STDIN"
 _STATES = """
 SELECT c.key, c.seq, c.payload FROM ledger.registry_change c
 WHERE c.key IN (SELECT key FROM ledger.registry_change WHERE seq > %(rerated)s AND seq <= %(head)s)
@@ -75,9 +77,7 @@ class Rerater:
         waits = delays()
         while not stop.is_set():
             try:
-                session = connect(self._dsn, "metering-rerater", autocommit=True, idle_seconds=IDLE_SECONDS)
-                with closing(session) as connection:
-                    connection.execute(_KEEP_TO_THE_INDEX)
+                with closing(_session(self._dsn)) as connection:
                     self._work(connection, stop)
                     waits = delays()
             except psycopg.Error as error:
@@ -142,40 +142,45 @@ class Rerater:
     def _rerate(
         self, connection: Connection[Any], cause: Cause, where: Touched, head: int, stop: threading.Event
     ) -> int:
-        corrected = 0
+        corrected, said_at = 0, time.monotonic()
         for chunk in _chunks(connection, where, head):
             corrected += self._correct(connection, cause, chunk, head)
+            if time.monotonic() - said_at > _SAYING_SECONDS:
+                said_at, upto = time.monotonic(), chunk[-1].entry.event.occurred_at.isoformat()
+                _log.info("re-rating goes on", seq=cause.seq, kind=cause.kind, corrected=corrected, upto=upto)
             if stop.is_set():
                 break
         return corrected
 
     def _correct(self, connection: Connection[Any], cause: Cause, chunk: list[StoredEntry], head: int) -> int:
         totals = Totals()
-        rows = []
-        for current in chunk:
-            pair = self._reprice(current.entry, head)
-            if pair is not None:
-                rows += [self._row(entry, current.payload_hash, cause.seq) for entry in pair]
-                count.correction(totals, cause.kind, current.entry, pair[1])
-        if rows:
+        revisions = []
+        for stored in chunk:
+            revision = self._revision(stored.entry, head)
+            if revision is not None:
+                revisions.append(revision)
+                count.correction(totals, cause.kind, revision.old, revision.correction)
+        if revisions:
             with connection.transaction():
-                with connection.cursor().copy(_COPY) as copy:
-                    for row in rows:
-                        copy.write_row(row)
+                write_revisions(connection, revisions, cause.seq)
                 add_totals(connection, totals, shard=_SHARD)
-        return len(rows) // 2
+        return len(revisions)
 
-    def _reprice(self, current: Entry, head: int) -> tuple[Entry, Entry] | None:
+    def _revision(self, current: Entry, head: int) -> Revision | None:
         try:
-            return reprice(current, rate(current.event, self._directory), head)
+            pair = reprice(current, rate(current.event, self._directory), head)
         except UnpricedError as error:
             # A card that came later does not know the model. No price is guessed: the entry stands, and we say so.
             _log.error("an entry cannot be priced again", entry_id=str(current.entry_id), detail=str(error))
             return None
+        return None if pair is None else Revision(current, *pair)
 
-    @staticmethod
-    def _row(entry: Entry, payload_hash: bytes, seq: int) -> tuple[Any, ...]:
-        return (*entry_row(entry, payload_hash), entry.attribution.amounts.saved_mc, seq)
+
+def _session(dsn: str) -> Connection[Any]:
+    # It asks for something several times a second, so one that is silent belongs to a process that was stopped.
+    session = connect(dsn, "metering-rerater", autocommit=True, idle_seconds=IDLE_SECONDS, silent_seconds=IDLE_SECONDS)
+    session.execute(_KEEP_TO_THE_INDEX)
+    return session
 
 
 def _progress(connection: Connection[Any]) -> tuple[int, int]:
@@ -206,7 +211,9 @@ def _chunks(connection: Connection[Any], where: Touched, head: int) -> Iterator[
         if not chunk:
             return
         reversed_ids = _reversed(connection, chunk)
-        yield [stored for stored in chunk if stored.entry.entry_id not in reversed_ids]
+        current = [stored for stored in chunk if stored.entry.entry_id not in reversed_ids]
+        if current:
+            yield current
         last = chunk[-1].entry
         after = "AND (e.org_id, e.occurred_at, e.entry_id) > (%(last_org)s, %(last_time)s, %(last_id)s)"
         parameters |= {

@@ -24,15 +24,25 @@ def _options(service: str) -> dict[str, Any]:
     }
 
 
-def connect(dsn: str, service: str, *, autocommit: bool = False, idle_seconds: int | None = None) -> Connection[Any]:
+def connect(
+    dsn: str,
+    service: str,
+    *,
+    autocommit: bool = False,
+    idle_seconds: int | None = None,
+    silent_seconds: int | None = None,
+) -> Connection[Any]:
     """One connection. Raises psycopg.OperationalError when the database cannot be reached.
 
-    With ``idle_seconds`` the server ends it when nothing is asked for so long in the middle of a transaction: the locks
-    of a process that is stopped must not hold up those that took over its work.
+    With ``idle_seconds`` the server ends it when nothing is asked for so long in the middle of a transaction, with
+    ``silent_seconds`` outside of one: neither the locks nor the leadership of a process that is stopped must hold up
+    those that could take over its work.
     """
     options = _options(service)
     if idle_seconds is not None:
         options["options"] += f" -c idle_in_transaction_session_timeout={idle_seconds}s"
+    if silent_seconds is not None:
+        options["options"] += f" -c idle_session_timeout={silent_seconds}s"
     return psycopg.connect(dsn, autocommit=autocommit, **options)
 
 

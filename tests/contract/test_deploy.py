@@ -37,6 +37,7 @@ METRICS: dict[str, set[str]] = {
     "byok_event_to_ledger_seconds_count": {"event_type"},
     "byok_consumer_lag_events": {"topic", "partition"},
     "byok_registry_seq": {"service"},
+    "byok_rerating_oldest_seconds": set(),
     "byok_outbox_pending": {"outbox"},
     "byok_outbox_oldest_seconds": {"outbox"},
     "byok_active_credentials": {"scope", "provider"},

@@ -52,6 +52,8 @@ def test_totals_are_summed_over_shards_under_the_names_of_the_contract(client, b
     found = {name: value for name, value in found.items() if name[0] != "byok_conservation_residual_events"}
     oldest = found.pop(("byok_outbox_oldest_seconds", (("outbox", "dead-letters"),)))
     assert 0 <= oldest < 60
+    # The rate cards are known, and nobody re-rates here.
+    assert 0 < found.pop(("byok_rerating_oldest_seconds", ())) < 60
     token_labels = tuple(sorted(priced.items()))
     tool_labels = tuple(
         sorted({**dict.fromkeys(priced, ""), "event_type": "usage.tool_call.v1", "key_source": "none"}.items())

@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
-from services.metering import ledger_writer
+from services.metering import ledger_writer, rerater
 from services.metering.registry_follower import RegistryFollower
+from services.metering.rerater import Rerater
+from tests.e2e.running import wait_for
 from tests.integration.metering.ledgers import Ledger
-from tests.integration.metering.workers import Worker, cards, node_call, payloads, plan, publish
+from tests.integration.metering.workers import LONG_AGO, Worker, cards, key, node_call, payloads, plan, publish
 
 _TAKEN_OVER_SECONDS = 20.0
 
@@ -97,3 +99,41 @@ def test_a_follower_stopped_on_its_way_holds_up_nobody(
         asyncio.run(asyncio.wait_for(test(), 90))
     finally:
         stop.let_go.set()
+
+
+def test_a_rerater_stopped_on_its_way_holds_up_nobody(
+    ledger: Ledger, broker: str, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Stopped between two statements: it holds no lock but the one by which it is the re-rater.
+    stop, original = Stop(), rerater._reversed
+
+    def stopping(*arguments: Any) -> Any:
+        stop()
+        return original(*arguments)
+
+    async def test() -> None:
+        records = publish(broker, topic, 0, *(node_call(name) for name in "abc"))
+        worker = Worker(ledger.dsn, broker, topic)
+        await worker.learn(*cards())
+        await worker.book(records)
+        await worker.learn(plan(3, "pro"), key(4, (LONG_AGO, None)))
+        await worker.stop()
+
+    asyncio.run(asyncio.wait_for(test(), 60))
+    monkeypatch.setattr(rerater, "_reversed", stopping)
+    end = threading.Event()
+    reraters = [threading.Thread(target=Rerater(ledger.dsn).run, args=(end,)) for _ in range(2)]
+    reraters[0].start()
+    try:
+        assert stop.reached.wait(20)
+        reraters[1].start()
+        worked_off = "SELECT 1 FROM ledger.fence WHERE rerated_seq = 4"
+        wait_for("the other to take over", lambda: ledger.rows(worked_off) or None, _TAKEN_OVER_SECONDS)
+    finally:
+        # The one that was stopped goes on where it was, before it sees that it should end.
+        stop.let_go.set()
+        end.set()
+        for thread in reraters:
+            thread.join(20)
+    kinds = [(entry["event_id"], entry["kind"]) for entry in ledger.entries()]
+    assert kinds == [(event, kind) for event in "abc" for kind in ("charge", "reversal", "correction")]
