@@ -1,6 +1,8 @@
 """The ledger side of metering: one batch is one transaction (DESIGN decisions 5 and 6), in plain SQL.
 
-Lock order, the same everywhere: fence (shared), source partitions by id, entries by entry id.
+Lock order, the same everywhere: fence (shared), source partitions by id, entries by entry id. Once the first lock is
+held, each statement is whole before it is sent: no COPY, no pipeline (which ``executemany`` is). A worker can be
+stopped at any instant, and a server that waits for the rest of something is not idle: no time-out would free its locks.
 """
 
 from __future__ import annotations
@@ -41,17 +43,21 @@ _INSERT = f"""
 INSERT INTO ledger.entry ({_STAGED_SQL}, saved_mc) SELECT {_STAGED_SQL}, list_mc - charged_mc FROM staged_charge
 ORDER BY entry_id ON CONFLICT DO NOTHING RETURNING entry_id
 """
-_INSERT_DEAD_LETTER = """
+_INSERT_DEAD_LETTERS = """
 INSERT INTO ledger.dead_letter (source_partition_id, source_offset, source_index, reason, detail, org_id, event_source,
-  event_id, event_type, record_key, payload, masked) VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+  event_id, event_type, record_key, payload, masked)
+SELECT * FROM unnest(%s::int[], %s::bigint[], %s::int[], %s::text[], %s::text[], %s::text[], %s::text[],
+  %s::text[], %s::text[], %s::bytea[], %s::bytea[], %s::boolean[])
 """
 _INSERT_COVERED = """
 INSERT INTO ledger.covered_range
   (source_partition_id, from_offset, to_offset, events, recorded, duplicates, dead_letters)
-VALUES (%s, %s, %s, %s, %s, %s, %s)
+SELECT * FROM unnest(%s::int[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[])
 """
-_ADD_TOTAL = """
-INSERT INTO ledger.metric_total (metric, labels, shard, value) VALUES (%s, %s, %s, %s)
+_ADD_TOTALS = """
+INSERT INTO ledger.metric_total (metric, labels, shard, value)
+SELECT metric, labels, %s, value FROM unnest(%s::text[], %s::jsonb[], %s::bigint[])
+  WITH ORDINALITY AS new (metric, labels, value, place) ORDER BY place
 ON CONFLICT (metric, labels, shard) DO UPDATE SET value = metric_total.value + excluded.value
 """
 
@@ -124,10 +130,12 @@ class LedgerWriter:
     def begin(self, origins: Mapping[int, int]) -> None:
         """Take up partitions of which nothing is booked yet, each from the first offset that its log still holds."""
         with self._open().transaction():
-            self._open().cursor().executemany(
+            self._open().execute(
                 """INSERT INTO ledger.source_partition (cluster_id, topic, partition, origin_offset, next_offset)
-                   VALUES (%s, %s, %s, %s, %s) ON CONFLICT (cluster_id, topic, partition) DO NOTHING""",
-                [(self._cluster_id, self._topic, p, offset, offset) for p, offset in sorted(origins.items())],
+                   SELECT %s, %s, partition, origin, origin
+                   FROM unnest(%s::int[], %s::bigint[]) AS new (partition, origin)
+                   ORDER BY partition ON CONFLICT (cluster_id, topic, partition) DO NOTHING""",
+                (self._cluster_id, self._topic, *_columns(origins.items())),
             )
 
     def book(self, batch: PricedBatch) -> Booked:
@@ -162,14 +170,12 @@ class LedgerWriter:
         tally = _Tally(batch, firsts, new, hashes)
         rows = [(self._ids[letter.partition], *letter[1:]) for letter in tally.dead_letters]
         if rows:
-            connection.cursor().executemany(_INSERT_DEAD_LETTER, rows)
-        connection.cursor().executemany(
-            _INSERT_COVERED,
-            [
-                (self._ids[c.partition], c.start, c.end, sum(tally.of(c.partition)), *tally.of(c.partition))
-                for c in batch.covered
-            ],
-        )
+            connection.execute(_INSERT_DEAD_LETTERS, _columns(rows))
+        covered = [
+            (self._ids[c.partition], c.start, c.end, sum(tally.of(c.partition)), *tally.of(c.partition))
+            for c in batch.covered
+        ]
+        connection.execute(_INSERT_COVERED, _columns(covered))
         add_totals(connection, tally.totals, shard=min(c.partition for c in batch.covered))
         return Booked(len(new), tally.duplicates, len(rows))
 
@@ -204,9 +210,13 @@ def _pass_fence(connection: Connection[Any], registry_seq: int) -> None:
 
 def add_totals(connection: Connection[Any], totals: Totals, *, shard: int) -> None:
     """Advance the metric totals, in one order for all, so that two writers never wait for each other in a ring."""
-    rows = [(total.metric, total.labels_json, shard, value) for total, value in sorted(totals.items()) if value]
+    rows = [(total.metric, total.labels_json, value) for total, value in sorted(totals.items()) if value]
     if rows:
-        connection.cursor().executemany(_ADD_TOTAL, rows)
+        connection.execute(_ADD_TOTALS, (shard, *_columns(rows)))
+
+
+def _columns(rows: Iterable[Sequence[Any]]) -> list[list[Any]]:
+    return [list(column) for column in zip(*rows, strict=True)]
 
 
 def _entry(priced: PricedElement) -> Entry:

@@ -100,6 +100,7 @@ def test_the_wire_contracts_import_pydantic_and_the_standard_library_alone(path)
 # Who may use the library that holds secrets, and for what.
 CRYPTOGRAPHY = {
     "services/key_registry/encryption.py": "customers' keys: envelope encryption",
+    "services/runtime/jwks.py": "the public keys that tokens are checked with",
     "services/cli/dev_tokens.py": "the signing key of development tokens, on this machine alone",
 }
 
@@ -142,3 +143,13 @@ def test_every_package_of_services_says_what_it_is():
     for path in MODULES + SCHEMAS:
         if path.name == "__init__.py" and "versions" not in path.parts:
             assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))), shown(path)
+
+
+METERING = [path for path in MODULES if path.is_relative_to(ROOT / "services" / "metering")]
+
+
+@pytest.mark.parametrize("path", METERING, ids=shown)
+def test_no_statement_of_the_metering_waits_half_sent_with_locks_held(path):
+    # executemany is a pipeline: a worker stopped in the middle of one held up all others until it was let go.
+    called = {node.attr for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)}
+    assert not called & {"executemany", "pipeline"}
