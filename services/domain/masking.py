@@ -12,16 +12,19 @@ MASK = "[masked key]"
 # A word that merely ends like a prefix, as "task-2026…" does, is no key; an escape or a percent code before it is
 # no part of a word.
 _START = r"(?:(?<![A-Za-z0-9])|(?<=\\[nrtbf])|(?<=\\u[0-9A-Fa-f]{4})|(?<=%[0-9A-Fa-f]{2}))"
-_SHAPES = (
-    r"sk-[A-Za-z0-9_-]{13,}",
-    r"AIza[A-Za-z0-9_-]{12,}",
-    r"AQ\.[A-Za-z0-9_-]{13,}",
-    r"xai-[A-Za-z0-9_-]{12,}",
-    r"fw_[A-Za-z0-9_-]{13,}",
-)
-_PATTERN = f"{_START}(?:{'|'.join(_SHAPES)})"
+_SHAPES = {
+    "sk-": r"[A-Za-z0-9_-]{13,}",
+    "AIza": r"[A-Za-z0-9_-]{12,}",
+    "AQ.": r"[A-Za-z0-9_-]{13,}",
+    "xai-": r"[A-Za-z0-9_-]{12,}",
+    "fw_": r"[A-Za-z0-9_-]{13,}",
+}
+_PATTERN = f"{_START}(?:{'|'.join(re.escape(beginning) + rest for beginning, rest in _SHAPES.items())})"
 _IN_TEXT = re.compile(_PATTERN)
 _IN_BYTES = re.compile(_PATTERN.encode())
+# Looked for first: nearly all there is to look through has none of them, and this is a hundred times faster.
+_BEGINNINGS = tuple(beginning.encode() for beginning in _SHAPES)
+_DISGUISES = (b"\\u", b"\x00")
 # One character as it may stand in JSON, in UTF-8 or in UTF-16: escaped, with zero bytes around it, or plainly.
 _CHARACTER = re.compile(rb"\\u([0-9A-Fa-f]{4})|\x00+|(.)", re.DOTALL)
 
@@ -36,8 +39,10 @@ def mask_bytes(value: bytes) -> tuple[bytes, bool]:
 
     A key is also found where its characters are escaped as JSON allows, or two bytes wide as in UTF-16.
     """
-    masked, count = _IN_BYTES.subn(MASK.encode(), value)
-    if b"\\u" in masked or b"\x00" in masked:
+    masked, count = value, 0
+    if any(beginning in value for beginning in _BEGINNINGS):
+        masked, count = _IN_BYTES.subn(MASK.encode(), value)
+    if any(disguise in masked for disguise in _DISGUISES):
         masked, disguised = _mask_disguised(masked)
         count += disguised
     return masked, count > 0

@@ -16,7 +16,7 @@ from schemas.topics import USAGE_EVENTS
 from services.ledger import migrations
 from services.ledger.api import install_refusal_handlers, router
 from services.ledger.conservation import ConservationWatch
-from services.ledger.console.pages import console
+from services.ledger.console.pages import console, to_console
 from services.ledger.database import open_engine
 from services.ledger.handlers import Handlers
 from services.ledger.ingest import RECORD_BYTES_MAX, UsagePublisher
@@ -62,6 +62,7 @@ def build_app(settings: Settings) -> FastAPI:
     app.state.handlers = Handlers(entries, RegistryView(entries), publisher, record_bytes_max=RECORD_BYTES_MAX)
     install_refusal_handlers(app)
     app.include_router(router)
+    app.add_api_route("/console", to_console, include_in_schema=False)
     app.mount("/console", console(app.state.handlers, app.state.tokens))
     return app
 

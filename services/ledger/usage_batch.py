@@ -81,6 +81,12 @@ def _message(problem: Any) -> str:
     return message
 
 
+def without_unknown_fields(messages: list[UsageMessage]) -> bytes:
+    """The same events with nothing in them but what is read; JSON, an array."""
+    known = [message.model_dump(mode="json", exclude_unset=True) for message in messages]
+    return orjson.dumps(known)
+
+
 def pack(body: bytes, messages: list[UsageMessage], *, bytes_max: int) -> list[UsageRecord]:
     """One record for each organization, its events in their order; more where one would exceed ``bytes_max``.
 

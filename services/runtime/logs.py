@@ -14,6 +14,9 @@ from services.domain.masking import mask_text
 _TALKATIVE = ("aiokafka", "alembic", "faust", "httpx", "kafka", "mode", "uvicorn")
 """Libraries that say at level INFO what only their own developers want to know."""
 
+_ON_THE_WIRE = ("aiokafka", "kafka")
+"""Libraries that at level DEBUG log the bytes they send and receive: customers' events, in which no mask would hold."""
+
 
 def masked(value: Any) -> Any:
     """``value`` with the shapes of keys masked, however deep they lie in it."""
@@ -60,7 +63,8 @@ def configure_logs(level: str, service: str) -> None:
     root.handlers = [handler]
     root.setLevel(level.upper())
     for library in _TALKATIVE:
-        logging.getLogger(library).setLevel(logging.DEBUG if level.upper() == "DEBUG" else logging.WARNING)
+        most = logging.INFO if library in _ON_THE_WIRE else logging.DEBUG
+        logging.getLogger(library).setLevel(most if level.upper() == "DEBUG" else logging.WARNING)
     structlog.configure(
         processors=[structlog.stdlib.filter_by_level, *shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),

@@ -68,7 +68,15 @@ def create_app(
     **options: Any,
 ) -> FastAPI:
     """A FastAPI application with problem+json errors, a body limit, /healthz, /readyz and /metrics."""
-    app = FastAPI(title=title, description=description, docs_url="/docs", redoc_url=None, **options)
+    app = FastAPI(
+        title=title,
+        description=description,
+        docs_url="/docs",
+        redoc_url=None,
+        # A redirect to the path without its slash repeats the whole URL, and with it a key that somebody put there.
+        redirect_slashes=False,
+        **options,
+    )
     app.add_middleware(_BodyLimit, most=body_bytes_max)
     install_problem_handlers(app)
 

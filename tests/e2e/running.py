@@ -181,14 +181,14 @@ def _event(event_type: str, data: dict[str, Any], changes: dict[str, Any]) -> di
 
 
 @contextmanager
-def start_stack(data_dir: Path, *, port_base: int | None = None) -> Iterator[Stack]:
-    """`byok up` on ``data_dir``, ready to meter; ended with SIGTERM."""
+def start_stack(data_dir: Path, *, port_base: int | None = None, **settings: str) -> Iterator[Stack]:
+    """`byok up` on ``data_dir``, ready to meter; ended with SIGTERM. ``settings`` are variables of its environment."""
     base = Ports.free_block().kafka if port_base is None else port_base
     command = [sys.executable, "-m", "services", "up", "--data-dir", str(data_dir), "--port-base", str(base), "--json"]
     log_path = data_dir.with_name(f"{data_dir.name}-up.log")
     with log_path.open("a") as log:
         process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True, env=_environment()
+            command, stdout=subprocess.PIPE, stderr=log, text=True, start_new_session=True, env=environment() | settings
         )
     assert process.stdout is not None
     line = process.stdout.readline()
@@ -205,6 +205,6 @@ def start_stack(data_dir: Path, *, port_base: int | None = None) -> Iterator[Sta
             process.wait(40)
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
     """The tests' own environment without settings of a stack that someone works with beside them."""
     return {name: value for name, value in os.environ.items() if not name.startswith("BYOK_")}

@@ -142,7 +142,7 @@ def console(handlers: Handlers, tokens: TokenVerifier) -> Starlette:
     errors: dict[Any, Callable[[Request, Exception], Response | Awaitable[Response]]] = dict.fromkeys(
         (Refusal, Problem, UnusableFormError, HTTPException, SQLAlchemyError, Exception), _problem_page
     )
-    return Starlette(
+    application = Starlette(
         routes=[
             Route("/", pages.home),
             Route("/receipts/{entry_id:uuid}", pages.receipt),
@@ -152,3 +152,11 @@ def console(handlers: Handlers, tokens: TokenVerifier) -> Starlette:
         ],
         exception_handlers=errors,
     )
+    # As in create_app: a redirect would repeat the URL.
+    application.router.redirect_slashes = False
+    return application
+
+
+def to_console() -> Response:
+    """To the console's first page, for whoever leaves out the slash."""
+    return RedirectResponse(_HOME, _SEE_OTHER, headers=_HEADERS)

@@ -58,6 +58,15 @@ def test_without_a_good_token_there_is_only_the_sign_in_page(client, company, st
     assert client.post("/console/sign-in", data={"token": "x" * 5_000}).status_code == 422
 
 
+def test_the_console_is_found_without_its_slash_and_no_redirect_repeats_what_was_sent(client):
+    moved = client.get("/console?key=canary", follow_redirects=False)
+    assert (moved.status_code, moved.headers["location"]) == (303, "/console/")
+    for path in ("/v1/quote/?key=canary", "/v1/entries/canary/", "/console/sign-in/?key=canary", "/console//canary"):
+        answer = client.get(path, follow_redirects=False)
+        assert answer.status_code == 404
+        assert "canary" not in answer.text + str(answer.headers)
+
+
 def test_a_form_from_another_site_signs_nobody_in_or_out(client, stack, sign_in):
     token = stack.token("svc", "ledger:read")
     for headers in ({"Origin": "https://evil.test"}, {"Sec-Fetch-Site": "cross-site"}):

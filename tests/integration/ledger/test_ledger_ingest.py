@@ -103,6 +103,15 @@ def test_each_organization_gets_one_record_with_its_events_in_order(client, runn
         assert "ö".encode() in value
 
 
+def test_a_key_in_a_field_that_nobody_reads_does_not_reach_the_topic(client, runner, topic):
+    canary = "sk-ant-api03-canary0123456789"
+    sent = [event("e1", api_key=canary), event("e2", org_id="other") | {"headers": {"x-api-key": canary}}]
+    disguised = json.dumps(sent).replace("sk-", "\\u0073k-")
+    assert client.post(URL, content=disguised, headers=runner).json() == {"accepted": 2}
+    values = [json.loads(record.value) for record in topic(2)]
+    assert sorted(values, key=str) == sorted([[event("e1")], [event("e2", org_id="other")]], key=str)
+
+
 def test_a_batch_too_large_for_one_record_is_split_in_order(client, runner, topic):
     sent = [event(f"e{n}", note="x" * 30_000) for n in range(80)]
     assert client.post(URL, content=json.dumps(sent).encode(), headers=runner).json() == {"accepted": 80}

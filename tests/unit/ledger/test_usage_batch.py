@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.ledger.refusals import Refusal
-from services.ledger.usage_batch import pack, read_events
+from services.ledger.usage_batch import pack, read_events, without_unknown_fields
 
 
 def _event(number: int, org_id: str, note: object) -> dict:
@@ -85,3 +85,14 @@ def test_only_the_first_hundred_faults_are_listed():
     with pytest.raises(Refusal) as refused:
         read_events(json.dumps([1] * 500).encode())
     assert len(refused.value.more["errors"]) == 100
+
+
+def test_what_is_left_without_unknown_fields_is_the_same_events():
+    times = ["2026-05-01T12:00:00.123456Z", "2026-05-01T14:00:00+02:00"]
+    events = [_event(number, "ö", {"key": "x"}) | {"time": time} for number, time in enumerate(times)]
+    events[0]["data"]["api_key"] = "x"
+    body = without_unknown_fields(read_events(json.dumps(events).encode()))
+    assert read_events(body) == read_events(json.dumps(events).encode())
+    for event in json.loads(body):
+        assert set(event) == {"specversion", "id", "source", "type", "time", "data"}
+        assert set(event["data"]) == {"org_id", "user_id", "tool"}
