@@ -9,7 +9,7 @@ import importlib
 
 import typer
 
-from services.cli import db, dead_letters, explain, kek, registry_log, token, up, verify
+from services.cli import audit, db, dead_letters, explain, kek, registry_log, token, up, verify
 from services.cli.demo.run import demo
 from services.cli.rate_card import commands as rate_card
 from services.cli.usage import publish
@@ -50,6 +50,10 @@ app.add_typer(log, name="registry-log")
 keks = typer.Typer(help="Key-encryption keys.", no_args_is_help=True)
 keks.command()(kek.status)
 app.add_typer(keks, name="kek")
+
+trail = typer.Typer(help="The audit log: who did what with which key.", no_args_is_help=True)
+trail.command()(audit.verify)
+app.add_typer(trail, name="audit")
 
 database = typer.Typer(help="The databases' schemas.", no_args_is_help=True)
 database.command()(db.upgrade)

@@ -12,11 +12,12 @@ from fastapi import APIRouter, Depends, FastAPI, Path, Query, Request, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CollectorRegistry
 
-from schemas.fields import Id
+from schemas.fields import Id, Time
 from services.domain.resolution import Use
 from services.domain.scope import Plan, ScopeType
 from services.key_registry.api_models import (
     PAGE_ITEMS_MAX,
+    AuditPageDocument,
     CredentialDocument,
     CredentialPageDocument,
     CredentialRequest,
@@ -29,6 +30,7 @@ from services.key_registry.api_models import (
     ProvidersDocument,
     ResolutionDocument,
     ResolveRequest,
+    audit_document,
     credential_document,
     decode_cursor,
     lease_document,
@@ -36,15 +38,18 @@ from services.key_registry.api_models import (
     plan_document,
     resolution_document,
 )
+from services.key_registry.audit import Event
+from services.key_registry.audit_rows import AuditFilter
+from services.key_registry.callers import CallLimits, Lessee, Who
 from services.key_registry.errors import Code, Refusal
-from services.key_registry.handlers import cards, credentials, keys, plans
+from services.key_registry.handlers import audit, cards, credentials, keys, plans
 from services.key_registry.handlers.credentials import NewCredential
 from services.key_registry.handlers.registry import Registry
 from services.key_registry.policy import Actor
 from services.key_registry.repository import CredentialFilter
 from services.runtime.logs import logger
 from services.runtime.problems import Problem, problem_response
-from services.runtime.tokens import Authenticated, TokenVerifier
+from services.runtime.tokens import TokenVerifier
 from services.runtime.web import ReadinessCheck, create_app
 
 _log = logger(__name__)
@@ -67,16 +72,11 @@ _STATUS: Mapping[Code, int] = {
 }
 
 
-def _actor(caller: Authenticated) -> Actor:
-    return Actor(caller.sub, caller.org_id, caller.org_role, dict(caller.teams), caller.scopes)
-
-
 def _registry(request: Request) -> Registry:
     registry: Registry = request.app.state.registry
     return registry
 
 
-Who = Annotated[Actor, Depends(_actor)]
 Here = Annotated[Registry, Depends(_registry)]
 CredentialId = Annotated[Id, Path()]
 OrgId = Annotated[Id, Path()]
@@ -152,7 +152,7 @@ def resolve(here: Here, who: Who, body: ResolveRequest) -> ResolutionDocument:
 
 
 @router.post("/lease", tags=["keys"], summary="The key that applies, with its secret")
-def lease(here: Here, who: Who, body: LeaseRequest, response: Response) -> LeaseDocument:
+def lease(here: Here, who: Lessee, body: LeaseRequest, response: Response) -> LeaseDocument:
     """For runners: use the secret until ``expires_at``, keep it nowhere."""
     leased = lease_document(keys.lease_key(here, who, _use(who, body, None)))
     response.headers["Cache-Control"] = "no-store"
@@ -178,8 +178,33 @@ def set_plan(here: Here, who: Who, org_id: OrgId, body: PlanRequest) -> PlanDocu
     return plan_document(plans.set_plan(here, who, org_id, Plan(body.plan), body.effective_from))
 
 
+@router.get("/audit", tags=["audit"], summary="Who did what with which key")
+def list_audit(
+    here: Here,
+    who: Who,
+    org_id: Annotated[Id | None, Query(description="Absent: all that the token is good for.")] = None,
+    actor: Annotated[Id | None, Query(description="The sub of the token.")] = None,
+    action: Annotated[Event | None, Query()] = None,
+    credential_id: Annotated[Id | None, Query()] = None,
+    outcome: Annotated[Literal["done", "refused"] | None, Query()] = None,
+    from_: Annotated[Time | None, Query(alias="from", description="At or after this time.")] = None,
+    to: Annotated[Time | None, Query(description="Before this time.")] = None,
+    cursor: Annotated[str | None, Query(max_length=64)] = None,
+    limit: Annotated[int, Query(ge=1, le=PAGE_ITEMS_MAX)] = 50,
+) -> AuditPageDocument:
+    """The newest first. For admins of the organization, and services with the scope credentials:write."""
+    of = org_id if who.is_everywhere else _organization(who, org_id)
+    wanted = AuditFilter(of, actor, action, credential_id, outcome, from_, to)
+    before = None if cursor is None else _after(cursor)
+    return audit_document(audit.list_audit(here, who, wanted, before=before, limit=limit))
+
+
 def registry_app(
-    registry: Registry, tokens: TokenVerifier, metrics: CollectorRegistry, checks: Mapping[str, ReadinessCheck]
+    registry: Registry,
+    tokens: TokenVerifier,
+    metrics: CollectorRegistry,
+    checks: Mapping[str, ReadinessCheck],
+    limits: CallLimits,
 ) -> FastAPI:
     """The web application of the key registry."""
     app = create_app(
@@ -191,6 +216,7 @@ def registry_app(
     )
     app.state.registry = registry
     app.state.tokens = tokens
+    app.state.limits = limits
     app.include_router(router)
     app.add_exception_handler(Refusal, _refused)
     for outage in (sqlalchemy.exc.OperationalError, sqlalchemy.exc.InterfaceError, sqlalchemy.exc.TimeoutError):

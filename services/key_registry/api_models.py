@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, mo
 from schemas.fields import Id, Time
 from services.domain.masking import mask_text
 from services.domain.scope import Interval, Plan, PlanPeriod, Scope, ScopeType
+from services.key_registry.handlers.audit import AuditPage, AuditView
 from services.key_registry.handlers.credentials import CredentialPage, CredentialView
 from services.key_registry.handlers.keys import Answer, Lease
 from services.key_registry.handlers.plans import PlanView
@@ -180,6 +181,40 @@ class LeaseDocument(ResolutionDocument):
     ttl_seconds: int
 
 
+class AuditDocument(_Answer):
+    """Who did what with what, when, from where and why; ``code`` is why it was refused.
+
+    ``omitted`` counts earlier refusals of the same caller that were too many to be listed. ``hash`` is of all fields
+    and of the row before: whoever keeps one can prove later that nothing before it was changed.
+    """
+
+    seq: int
+    occurred_at: datetime
+    actor: str
+    actor_org: str
+    client_address: str | None
+    request_id: str | None
+    reason: str | None
+    action: str
+    outcome: Literal["done", "refused"]
+    code: str | None
+    omitted: int
+    org_id: str | None
+    credential_id: str | None
+    scope: ScopeDocument | None
+    provider: str | None
+    hint: str | None
+    detail: dict[str, Any]
+    hash: str
+
+
+class AuditPageDocument(_Answer):
+    """Part of the audit log, the newest first; ``next_cursor`` continues it, null at its end."""
+
+    items: list[AuditDocument]
+    next_cursor: str | None
+
+
 class ProblemDocument(BaseModel):
     """A refusal (RFC 9457). ``code`` is stable; ``errors`` names the fields of a request that is not valid."""
 
@@ -229,6 +264,26 @@ def lease_document(lease: Lease) -> LeaseDocument:
         secret=None if lease.secret is None else lease.secret.get_secret_value(),
         expires_at=_utc(lease.expires_at),
         ttl_seconds=int(lease.ttl.total_seconds()),
+    )
+
+
+def audit_document(page: AuditPage) -> AuditPageDocument:
+    """A page of the audit log as it is answered."""
+    cursor = None if page.next_before is None else encode_cursor(page.next_before)
+    return AuditPageDocument(items=[_audit_row(view) for view in page.items], next_cursor=cursor)
+
+
+def _audit_row(view: AuditView) -> AuditDocument:
+    row = view.row
+    scope = None if row.scope_type is None or row.scope_id is None else Scope(ScopeType(row.scope_type), row.scope_id)
+    told = row.model_dump(exclude={"occurred_at", "scope_type", "scope_id", "hint", "detail", "prev_hash", "hash"})
+    return AuditDocument(
+        **told,
+        occurred_at=_utc(view.occurred_at),
+        scope=None if scope is None else _scope(scope),
+        hint=view.hint,
+        detail=view.detail,
+        hash=row.hash.hex(),
     )
 
 

@@ -14,6 +14,7 @@ import sqlalchemy.exc
 from sqlalchemy import text
 
 from services.key_registry.api import registry_app
+from services.key_registry.callers import CallLimits
 from services.key_registry.encryption import load_keyring
 from services.key_registry.handlers.cards import RateCardConflict, publish_rate_card
 from services.key_registry.handlers.registry import Registry
@@ -47,10 +48,11 @@ def run(settings: Settings) -> None:
         publish_packaged_cards(registry.sessions, stop)
         if stop.is_set():
             return
-        app = registry_app(registry, tokens, registry_metrics(registry.sessions), readiness(registry, relay))
+        metrics, checks = registry_metrics(registry.sessions), readiness(registry, relay)
+        app = registry_app(registry, tokens, metrics, checks, CallLimits.of(settings))
         relay.start()
         try:
-            server(app, settings.host, settings.registry_port).run()
+            server(app, settings.host, settings.registry_port, settings.trusted_proxies).run()
         finally:
             relay.stop()
     finally:

@@ -122,3 +122,31 @@ class RateCardRow(SQLModel, table=True):
     effective_from: datetime = Field(sa_type=_TIME)
     body: dict[str, Any] = Field(sa_type=JSONB)
     seq: int = Field(sa_type=BigInteger)
+
+
+class AuditRow(SQLModel, table=True):
+    """One row of the audit log; the database numbers, dates and chains it, and it is never altered."""
+
+    __tablename__ = "audit"
+    __table_args__ = _SCHEMA
+
+    seq: int = Field(primary_key=True, sa_type=BigInteger)
+    occurred_at: datetime = Field(sa_type=_TIME)
+    actor: str
+    actor_org: str
+    client_address: str | None
+    request_id: str | None
+    reason: str | None
+    action: str
+    outcome: str
+    code: str | None
+    omitted: int
+    org_id: str | None
+    credential_id: str | None
+    scope_type: str | None
+    scope_id: str | None
+    provider: str | None
+    hint: str | None
+    detail: str | None
+    prev_hash: bytes = Field(sa_type=LargeBinary, repr=False)
+    hash: bytes = Field(sa_type=LargeBinary, repr=False)

@@ -19,6 +19,14 @@ BACKDATE = "registry:backdate"
 _RESOLVING_SCOPES = frozenset({WRITE, LEASE, "ledger:read", "usage:write"})
 
 
+class Origin(NamedTuple):
+    """Where a request came from, and what its sender says of it; for the audit log alone, and trusted for nothing."""
+
+    client_address: str | None = None
+    request_id: str | None = None
+    reason: str | None = None
+
+
 class Actor(NamedTuple):
     """Who asks. People have a role in their organization; services have scopes."""
 
@@ -27,6 +35,7 @@ class Actor(NamedTuple):
     role: str | None
     teams: Mapping[str, str]
     scopes: frozenset[str]
+    origin: Origin = Origin()
 
     @property
     def is_everywhere(self) -> bool:
@@ -108,6 +117,17 @@ def require_scope(actor: Actor, scope: str) -> None:
     """Raise Refusal ``insufficient_scope`` where the actor's token lacks ``scope``."""
     if scope not in actor.scopes:
         raise Refusal(Code.INSUFFICIENT_SCOPE, f"This needs a token with the scope {scope}.")
+
+
+def require_audit(actor: Actor, org_id: str | None) -> None:
+    """Raise Refusal where the actor may not read the audit log of the organization; None is that of all of them.
+
+    Admins read their organization's, services with ``credentials:write`` that of the organizations they are good for.
+    """
+    if org_id is not None:
+        require_organization(actor, org_id)
+    if actor.role != "admin" and WRITE not in actor.scopes:
+        raise Refusal(Code.FORBIDDEN, f"This is for admins of the organization, and services with the scope {WRITE}.")
 
 
 def may(actor: Actor, action: Action, org_id: str, scope: Scope) -> bool:

@@ -50,6 +50,15 @@ class Settings(BaseSettings):
     """Where the other programs find the key registry."""
     ledger_url: str = "http://127.0.0.1:8002"
 
+    trusted_proxies: str | None = None
+    """Addresses or networks, separated by commas, whose X-Forwarded-For the registry believes."""
+    rate_limit_per_second: Annotated[float, Field(gt=0, le=100_000)] = 50
+    """How often one caller may ask the registry, but for leases; an admin of every organization may always."""
+    rate_limit_burst: Annotated[int, Field(ge=1, le=1_000_000)] = 200
+    """How much of it at once, after a pause."""
+    lease_rate_limit_per_second: Annotated[float, Field(gt=0, le=100_000)] = 500
+    lease_rate_limit_burst: Annotated[int, Field(ge=1, le=1_000_000)] = 2_000
+
     kek_file: Path | None = None
     """JSON: ``{"active": "<kek id>", "keys": {"<kek id>": "<32 bytes in base64>"}}``."""
 

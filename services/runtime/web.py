@@ -97,9 +97,20 @@ def create_app(
     return app
 
 
-def server(app: FastAPI, host: str, port: int) -> uvicorn.Server:
-    """A uvicorn server for ``app``. Its access log is off: URLs may hold what a caller pasted by mistake."""
+def server(app: FastAPI, host: str, port: int, trusted_proxies: str | None = "127.0.0.1") -> uvicorn.Server:
+    """A uvicorn server for ``app``. Its access log is off: URLs may hold what a caller pasted by mistake.
+
+    ``trusted_proxies`` are the addresses or networks, separated by commas, that may say for whom they ask.
+    """
     config = uvicorn.Config(
-        app, host=host, port=port, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=5
+        app,
+        host=host,
+        port=port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=5,
+        proxy_headers=trusted_proxies is not None,
+        forwarded_allow_ips=trusted_proxies or "",
     )
     return uvicorn.Server(config)

@@ -11,9 +11,11 @@ from sqlmodel import Session
 
 from services.domain.directory import Directory, PlanHistory
 from services.domain.scope import Interval, Plan, Scope, ScopeType
-from services.key_registry import policy, repository
+from services.key_registry import audit, policy, repository
+from services.key_registry.audit import Entry, Event, Subject
 from services.key_registry.changes import credential_change, hint
 from services.key_registry.errors import Code, Refusal, not_found
+from services.key_registry.handlers.refusals import backdated, refusals_audited, unknown_credential
 from services.key_registry.handlers.registry import Registry, card_for, check_backdating, start_of
 from services.key_registry.models import CredentialRow
 from services.key_registry.outbox import LogWriter
@@ -56,6 +58,15 @@ class CredentialPage(NamedTuple):
     next_after: int | None
 
 
+def _wanted(new: NewCredential) -> Subject:
+    return Subject(new.org_id, None, new.scope, new.provider)
+
+
+def _listed(wanted: CredentialFilter) -> Subject:
+    return Subject(wanted.org_id)
+
+
+@refusals_audited(Event.ADD, _wanted)
 def add_credential(registry: Registry, actor: Actor, new: NewCredential) -> CredentialView:
     """Add a key. Refusals: CONTRACT section 8."""
     policy.require_organization(actor, new.org_id)
@@ -89,11 +100,13 @@ def add_credential(registry: Registry, actor: Actor, new: NewCredential) -> Cred
         log.append(credential_change(log.next_seq, log.now, repository.as_credential(row, (active,)), row.hint))
         sealed = registry.keyring.seal(new.secret, repository.binding_of(row, 1))
         repository.insert_credential(session, row, active, sealed)
+        audit.append(session, Entry(actor, Event.ADD, _subject(row), backdated(new.effective_from)))
         view = _view(row, (active,), actor)
     _log.info("credential added", credential_id=credential_id, org_id=new.org_id, scope=new.scope.type.value)
     return view
 
 
+@refusals_audited(Event.SHOW, unknown_credential)
 def get_credential(registry: Registry, actor: Actor, credential_id: str) -> CredentialView:
     """One credential, as the caller may see it."""
     with registry.sessions.begin() as session:
@@ -101,6 +114,7 @@ def get_credential(registry: Registry, actor: Actor, credential_id: str) -> Cred
         return _view(row, repository.intervals_of(session, [row])[credential_id], actor)
 
 
+@refusals_audited(Event.LIST, _listed)
 def list_credentials(
     registry: Registry, actor: Actor, wanted: CredentialFilter, *, after: int, limit: int
 ) -> CredentialPage:
@@ -115,6 +129,7 @@ def list_credentials(
     return CredentialPage(items, rows[-1].created_seq if len(found) > limit else None)
 
 
+@refusals_audited(Event.RELABEL, unknown_credential)
 def relabel_credential(registry: Registry, actor: Actor, credential_id: str, label: str | None) -> CredentialView:
     """Give a credential another label, or none. It moves no price, so it is not in the log."""
     with registry.sessions.begin() as session:
@@ -123,9 +138,11 @@ def relabel_credential(registry: Registry, actor: Actor, credential_id: str, lab
             raise Refusal(Code.FORBIDDEN, "You may not change this credential.")
         row.label = label
         session.add(row)
+        audit.append(session, Entry(actor, Event.RELABEL, _subject(row)))
         return _view(row, repository.intervals_of(session, [row])[credential_id], actor)
 
 
+@refusals_audited(Event.REVOKE, unknown_credential)
 def revoke_credential(registry: Registry, actor: Actor, credential_id: str) -> None:
     """End a credential now and destroy its secret; one that has ended stays as it is."""
     with registry.sessions.begin() as session:
@@ -140,6 +157,7 @@ def revoke_credential(registry: Registry, actor: Actor, credential_id: str) -> N
         repository.end_credential(session, row, log.now)
         ended = repository.as_credential(row, repository.intervals_of(session, [row])[credential_id])
         log.append(credential_change(log.next_seq, log.now, ended, row.hint))
+        audit.append(session, Entry(actor, Event.REVOKE, _subject(row)))
     _log.info("credential revoked", credential_id=credential_id, org_id=row.org_id)
 
 
@@ -172,6 +190,10 @@ def _visible(session: Session, actor: Actor, credential_id: str) -> CredentialRo
     if row is None or not policy.may(actor, Action.SEE, row.org_id, scope_of(row)):
         raise not_found()
     return row
+
+
+def _subject(row: CredentialRow) -> Subject:
+    return Subject(row.org_id, row.credential_id, scope_of(row), row.provider, row.hint)
 
 
 def _view(row: CredentialRow, active: tuple[Interval, ...], actor: Actor) -> CredentialView:

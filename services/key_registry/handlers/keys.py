@@ -12,8 +12,10 @@ from services.domain.directory import Credential, Directory, PlanHistory
 from services.domain.resolution import LEASE_LIFE, Resolution, Use, resolve_unclaimed
 from services.domain.scope import Plan, ScopeType
 from services.key_registry import policy, repository
+from services.key_registry.audit import Entry, Event, Subject
 from services.key_registry.encryption import UnusableSecret
 from services.key_registry.errors import Code, Refusal
+from services.key_registry.handlers.refusals import refusals_audited
 from services.key_registry.handlers.registry import Registry, card_for
 from services.key_registry.outbox import log_time
 from services.key_registry.policy import Actor
@@ -39,6 +41,11 @@ class Lease(NamedTuple):
     secret: SecretStr | None
 
 
+def _asked(use: Use) -> Subject:
+    return Subject(use.org_id, provider=use.provider)
+
+
+@refusals_audited(Event.RESOLVE, _asked)
 def resolve_key(registry: Registry, actor: Actor, use: Use, *, now: bool) -> Answer:
     """Which key applies, and why; with ``now`` at this moment, whatever ``use`` says. Nothing is decrypted."""
     policy.require_organization(actor, use.org_id)
@@ -48,6 +55,7 @@ def resolve_key(registry: Registry, actor: Actor, use: Use, *, now: bool) -> Ans
         return _answer(registry, session, use, now=now)
 
 
+@refusals_audited(Event.LEASE, _asked)
 def lease_key(registry: Registry, actor: Actor, use: Use) -> Lease:
     """The key that applies now, with its secret.
 
@@ -59,7 +67,9 @@ def lease_key(registry: Registry, actor: Actor, use: Use) -> Lease:
     with registry.sessions.begin() as session:
         answer = _answer(registry, session, use, now=True)
         credential = answer.resolution.credential
-        secret = None if credential is None else _open_secret(registry, session, credential)
+        hint, secret = (None, None) if credential is None else _open_secret(registry, session, credential)
+    # Committed before the secret leaves: none is handed out without its row.
+    registry.audit.write(registry.sessions, Entry(actor, Event.LEASE, _leased(answer, hint), _lease_detail(answer)))
     return Lease(answer, answer.use.at + LEASE_LIFE, LEASE_LIFE, secret)
 
 
@@ -77,14 +87,26 @@ def _answer(registry: Registry, session: Session, use: Use, *, now: bool) -> Ans
     return Answer(use, directory.plan_at(use.org_id, use.at), resolve_unclaimed(use, directory, card))
 
 
-def _open_secret(registry: Registry, session: Session, credential: Credential) -> SecretStr:
+def _leased(answer: Answer, hint: str | None) -> Subject:
+    credential = answer.resolution.credential
+    if credential is None:
+        return _asked(answer.use)
+    return Subject(credential.org_id, credential.credential_id, credential.scope, credential.provider, hint)
+
+
+def _lease_detail(answer: Answer) -> dict[str, str | None]:
+    return {"user_id": answer.use.user_id, "team_id": answer.use.team_id, "reason": answer.resolution.reason.value}
+
+
+def _open_secret(registry: Registry, session: Session, credential: Credential) -> tuple[str, SecretStr]:
+    """The hint of the key, and the key."""
     row = repository.credential_row(session, credential.credential_id)
     stored = repository.newest_secret(session, credential.credential_id)
     if row is None or stored is None:
         raise _unusable(credential, "its secret is gone although it is active")
     version, sealed = stored
     try:
-        return registry.keyring.open(sealed, repository.binding_of(row, version))
+        return row.hint, registry.keyring.open(sealed, repository.binding_of(row, version))
     except UnusableSecret as error:
         raise _unusable(credential, str(error)) from None
 

@@ -7,8 +7,10 @@ from typing import NamedTuple
 
 from services.domain.directory import Directory, PlanHistory
 from services.domain.scope import Plan, PlanPeriod, change_plan
-from services.key_registry import policy, repository
+from services.key_registry import audit, policy, repository
+from services.key_registry.audit import Entry, Event
 from services.key_registry.changes import plan_change
+from services.key_registry.handlers.refusals import backdated, refusals_audited, whole_organization
 from services.key_registry.handlers.registry import Registry, check_backdating, start_of
 from services.key_registry.outbox import LogWriter, log_time
 from services.key_registry.policy import Actor
@@ -22,6 +24,7 @@ class PlanView(NamedTuple):
     history: tuple[PlanPeriod, ...]
 
 
+@refusals_audited(Event.SET_PLAN, whole_organization)
 def set_plan(
     registry: Registry, actor: Actor, org_id: str, plan: Plan, effective_from: datetime | None = None
 ) -> PlanView:
@@ -37,9 +40,12 @@ def set_plan(
             seq = log.next_seq
             log.append(plan_change(seq, log.now, history))
             repository.save_plans(session, history, seq)
+            detail = {"plan": plan.value, **backdated(effective_from)}
+            audit.append(session, Entry(actor, Event.SET_PLAN, whole_organization(org_id), detail))
     return PlanView(org_id, plan, history.plans)
 
 
+@refusals_audited(Event.SHOW_PLAN, whole_organization)
 def get_plan(registry: Registry, actor: Actor, org_id: str) -> PlanView:
     """The organization's plan of now, and its history."""
     policy.require_organization(actor, org_id)

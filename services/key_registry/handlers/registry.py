@@ -7,6 +7,7 @@ from datetime import datetime
 
 from services.domain.rate_card import RateCard
 from services.key_registry import policy
+from services.key_registry.audit import AuditTrail
 from services.key_registry.encryption import Keyring
 from services.key_registry.errors import Code, Refusal
 from services.key_registry.policy import Actor
@@ -21,6 +22,7 @@ class Registry:
     sessions: Sessions
     keyring: Keyring
     cards: CardShelf = field(default_factory=CardShelf)
+    audit: AuditTrail = field(default_factory=AuditTrail)
 
 
 def card_for(cards: tuple[RateCard, ...], at: datetime) -> RateCard:

@@ -6,15 +6,19 @@ import base64
 import itertools
 import json
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import psycopg
 import pytest
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from proxied_broker import free_port
 from pydantic import SecretStr
 
 from services.cli.dev_tokens import create_signing_key, sign_token, token_claims
@@ -23,6 +27,7 @@ from services.cli.embedded.postgres import Postgres
 from services.cli.endpoints import Ports
 from services.cli.processes import StopSwitch, Supervisor
 from services.key_registry.api import registry_app
+from services.key_registry.callers import CallLimits
 from services.key_registry.encryption import load_keyring
 from services.key_registry.handlers.cards import publish_rate_card
 from services.key_registry.handlers.registry import Registry
@@ -30,9 +35,12 @@ from services.key_registry.metrics import registry_metrics
 from services.key_registry.migrations import upgrade
 from services.key_registry.rate_cards import packaged_cards
 from services.key_registry.sessions import open_engine, sessions_on
+from services.runtime.rate_limit import RateLimit
 from services.runtime.settings import Settings
 from services.runtime.tokens import TokenVerifier
+from services.runtime.web import server
 
+UNLIMITED = CallLimits(RateLimit(1e6, 10**6), RateLimit(1e6, 10**6))
 PASSWORDS = {role: f"of-{role}" for role in LOGIN_ROLES}
 _numbers = itertools.count(1)
 
@@ -159,11 +167,29 @@ def registry(database: Database, kek_file: Path) -> Iterator[Registry]:
 def client(registry: Registry, database: Database, settings_for: Callable[..., Settings]) -> TestClient:
     """The real application, without a server around it."""
     verifier = TokenVerifier(settings_for(database))
-    app = registry_app(registry, verifier, registry_metrics(registry.sessions), {})
-    return TestClient(app, raise_server_exceptions=False)
+    app = registry_app(registry, verifier, registry_metrics(registry.sessions), {}, UNLIMITED)
+    return TestClient(app, client=("203.0.113.9", 50_000), raise_server_exceptions=False)
 
 
 @pytest.fixture
 def org() -> str:
     """An organization of the test's own."""
     return f"org-{next(_numbers)}"
+
+
+@contextmanager
+def served(app: FastAPI, trusted_proxies: str | None = None) -> Iterator[str]:
+    """The application behind the server that it has in production; yields its URL."""
+    port = free_port()
+    running = server(app, "127.0.0.1", port, trusted_proxies)
+    thread = threading.Thread(target=running.run, daemon=True)
+    thread.start()
+    deadline = time.monotonic() + 30
+    while not running.started and thread.is_alive() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    try:
+        assert running.started
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        running.should_exit = True
+        thread.join(30)

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 import itertools
-import threading
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import httpx
 import pytest
-from fastapi import FastAPI
 from httpx import Response
-from proxied_broker import free_port
 from who_may_what import CALLERS, Cell, cells
 
-from services.runtime.web import server
+from tests.integration.key_registry.conftest import served
 
 KEY = "sk-ant-api03-m4tr1xm4tr1xm4tr1x-9876"
 EVERY_SCOPE = "credentials:write credentials:lease plans:write registry:backdate ledger:read usage:write"
@@ -33,24 +28,6 @@ SERVICES = {
 ONE = "/v1/credentials/{credential_id}"
 PLAN = "/v1/organizations/{org_id}/plan"
 _numbers = itertools.count(1)
-
-
-@contextmanager
-def served(app: FastAPI) -> Iterator[str]:
-    """The application behind the server that it has in production; yields its URL."""
-    port = free_port()
-    running = server(app, "127.0.0.1", port)
-    thread = threading.Thread(target=running.run, daemon=True)
-    thread.start()
-    deadline = time.monotonic() + 30
-    while not running.started and thread.is_alive() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    try:
-        assert running.started
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        running.should_exit = True
-        thread.join(30)
 
 
 class Acme:
@@ -107,6 +84,9 @@ class Acme:
     def list(self, who: dict[str, str], **query: str) -> Response:
         return self.http.get("/v1/credentials", params=query, headers=who)
 
+    def audit(self, who: dict[str, str], **query: str) -> Response:
+        return self.http.get("/v1/audit", params=query, headers=who)
+
     def set_plan(self, who: dict[str, str], **more: str) -> Response:
         return self.http.put(self.plan_path, json={"plan": "pro"} | more, headers=who)
 
@@ -156,6 +136,8 @@ OPERATIONS = {
     "providers": Operation("get /v1/providers", lambda acme, who, _: acme.http.get("/v1/providers", headers=who)),
     "get-plan": Operation(f"get {PLAN}", lambda acme, who, _: acme.http.get(acme.plan_path, headers=who)),
     "set-plan": Operation(f"put {PLAN}", lambda acme, who, _: acme.set_plan(who)),
+    "audit": Operation("get /v1/audit", lambda acme, who, _: acme.audit(who, org_id=acme.org)),
+    "own-audit": Operation("get /v1/audit", lambda acme, who, _: acme.audit(who)),
     "backdate-plan": Operation(f"put {PLAN}", lambda acme, who, _: acme.set_plan(who, **BACKDATED)),
 }
 

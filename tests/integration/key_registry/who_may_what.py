@@ -6,6 +6,7 @@ organization acme, its team growth and its user uma; each cell is the HTTP statu
 - Personal keys are private to their owner; an admin of the organization may see that one exists and revoke it.
 - Team keys: members see them, admins of the team and of the organization manage them.
 - Organization keys: members see them, admins manage them.
+- The audit log of an organization is for its admins, and for services that manage its keys.
 - Services by scope. What one may not know of is 404, never 403; an organization that one names oneself is 403.
 """
 
@@ -65,6 +66,8 @@ get-plan organization  200   200   200  200  200  200   200   | 200    200   200
 set-plan organization  403   403   403  403  403  403   403   | 403    403   403   403    200   403  403  | 403   403    200  401
 backdate-plan organization 403 403 403  403  403  403   403   | 403    403   403   403    403   403  403  | 403   403    200  401
 providers organization 200   200   200  200  200  200   200   | 200    200   200   200    200   200  200  | 200   200    200  401
+audit organization     200   403   403  403  403  403   403   | 200    403   403   403    403   403  403  | 403   403    200  401
+own-audit organization 200   403   403  403  403  403   403   | 200    403   403   403    403   403  403  | 200   200    200  401
 get-unknown personal   404   404   404  404  404  404   404   | 404    404   404   404    404   404  404  | 404   404    404  401
 """  # noqa: E501 (a table is easier to read than lines of 120 characters)
 

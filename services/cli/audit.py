@@ -1,0 +1,69 @@
+"""`byok audit verify`: whether the audit log is what was written."""
+
+from __future__ import annotations
+
+import json as json_format
+import re
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from services.cli.operator import DataDir, Json, Refused, explained, progress, stack_settings
+
+if TYPE_CHECKING:
+    from services.key_registry.audit_chain import BrokenChain
+
+
+def verify(
+    *,
+    head: Annotated[
+        str | None, typer.Option(metavar="HASH", help="A head that was printed before: it must still be in the log.")
+    ] = None,
+    data_dir: DataDir = None,
+    json: Json = False,
+) -> None:
+    """Derive the chain of the audit log again, and print its head.
+
+    Finds rows that were changed, deleted or exchanged, and an end that was
+    cut off. Who can write to the database as its owner could also write the
+    whole log anew: keep the head that this prints where they cannot reach it,
+    and give it with --head the next time.
+
+    Needs BYOK_REGISTRY_DSN. Reads one snapshot and holds up nobody.
+
+    Exit status: 0 no difference; 1 the first row that is broken is named;
+    2 wrong options or settings; 3 the database does not answer.
+    """
+    with explained("audit verify"):
+        from services.key_registry.audit_chain import BrokenChain
+        from services.key_registry.audit_verify import verify_audit
+        from services.runtime.database import connect
+
+        kept = None if head is None else _hash(head)
+        settings = stack_settings(data_dir)
+        with connect(settings.required("registry_dsn"), "audit-verify") as connection, progress() as bar:
+            task = bar.add_task("Checking the audit log", total=None)
+            try:
+                found = verify_audit(
+                    connection, kept, lambda done, every: bar.update(task, completed=done, total=every)
+                )
+            except BrokenChain as broken:
+                _show_broken(broken, json=json)
+                raise typer.Exit(1) from None
+    if json:
+        typer.echo(json_format.dumps({"differences": 0, "rows": found.rows, "head": found.head.hex()}))
+    else:
+        typer.echo(f"{found.rows:,} rows, 0 differences\nhead {found.head.hex()}")
+
+
+def _hash(text: str) -> bytes:
+    if re.fullmatch(r"[0-9a-f]{64}", text) is None:
+        raise Refused("--head: write the 64 hexadecimal digits that this command printed")
+    return bytes.fromhex(text)
+
+
+def _show_broken(broken: BrokenChain, *, json: bool) -> None:
+    if json:
+        typer.echo(json_format.dumps({"differences": 1, "row": broken.seq, "what": str(broken)}))
+    else:
+        typer.echo(f"the audit log is broken: {broken}")

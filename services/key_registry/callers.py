@@ -1,0 +1,77 @@
+"""Who calls the registry, from where, and how often."""
+
+from __future__ import annotations
+
+import ipaddress
+from typing import Annotated, NamedTuple
+
+from fastapi import Depends, Header, Request
+
+from services.key_registry.policy import Actor, Origin
+from services.runtime.rate_limit import RateLimit
+from services.runtime.settings import Settings
+from services.runtime.tokens import Authenticated
+
+_PRINTABLE = r"^[\x20-\x7e]+$"
+
+
+class CallLimits(NamedTuple):
+    """The rates of each caller: of leases, which runners need all the time, and of everything else."""
+
+    calls: RateLimit
+    leases: RateLimit
+
+    @classmethod
+    def of(cls, settings: Settings) -> CallLimits:
+        """As the settings say."""
+        return cls(
+            calls=RateLimit(settings.rate_limit_per_second, settings.rate_limit_burst),
+            leases=RateLimit(settings.lease_rate_limit_per_second, settings.lease_rate_limit_burst),
+        )
+
+
+def _origin(
+    request: Request,
+    request_id: Annotated[
+        str | None,
+        Header(alias="X-Request-ID", max_length=128, pattern=_PRINTABLE, description="Noted in the audit log."),
+    ] = None,
+    reason: Annotated[
+        str | None,
+        Header(alias="X-Reason", max_length=200, pattern=_PRINTABLE, description="Why; noted in the audit log."),
+    ] = None,
+) -> Origin:
+    return Origin(_address(request), request_id, reason)
+
+
+def _address(request: Request) -> str | None:
+    # A proxy that is trusted may still pass on anything.
+    try:
+        return None if request.client is None else str(ipaddress.ip_address(request.client.host))
+    except ValueError:
+        return None
+
+
+_From = Annotated[Origin, Depends(_origin)]
+
+
+def _caller(request: Request, caller: Authenticated, origin: _From) -> Actor:
+    limits: CallLimits = request.app.state.limits
+    limits.calls.admit(caller)
+    return _actor(caller, origin)
+
+
+def _lessee(request: Request, caller: Authenticated, origin: _From) -> Actor:
+    limits: CallLimits = request.app.state.limits
+    limits.leases.admit(caller)
+    return _actor(caller, origin)
+
+
+def _actor(caller: Authenticated, origin: Origin) -> Actor:
+    return Actor(caller.sub, caller.org_id, caller.org_role, dict(caller.teams), caller.scopes, origin)
+
+
+Who = Annotated[Actor, Depends(_caller)]
+"""A parameter of a route: who calls. 429 where that is too often."""
+Lessee = Annotated[Actor, Depends(_lessee)]
+"""The same for leases, which have a rate of their own."""
