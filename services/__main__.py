@@ -36,6 +36,7 @@ letters = typer.Typer(help="Refused events: which, why, and once more.", no_args
 letters.command("list")(dead_letters.list_)
 letters.command()(dead_letters.show)
 letters.command()(dead_letters.replay)
+letters.command()(dead_letters.resume)
 app.add_typer(letters, name="dead-letters")
 
 cards = typer.Typer(help="Rate cards: dated, never edited.", no_args_is_help=True)

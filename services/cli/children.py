@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import http.client
+import json
 import os
 import signal
 import socket
+from contextlib import suppress
 from pathlib import Path
 
 import services
 from services.cli.endpoints import LOOPBACK
 from services.cli.processes import Program
 
+_ANSWER_BYTES_MAX = 4_000
 _STOP_SECONDS = {"registry": 5.0, "ledger": 5.0, "metering": 8.0}
 # Each service gets the secrets it needs and no others; none of them signs tokens.
 _WITHHELD = {
@@ -49,24 +52,39 @@ def listens(port: int) -> bool:
 
 
 class Readiness:
-    """Whether a service answers 200 on /readyz; remembers what it said last."""
+    """Whether a service has started: it is ready, or only an operator's word is missing; remembers what it said last.
+
+    A stack whose metering is paused has to start all the same, or nobody could look at it and resume.
+    """
 
     def __init__(self, port: int) -> None:
         self._port = port
         self.last_answer = "no answer"
+        self.pause: str | None = None
+        """What a paused worker says."""
 
     def __call__(self) -> bool:
         connection = http.client.HTTPConnection(LOOPBACK, self._port, timeout=2)
         try:
             connection.request("GET", "/readyz")
             response = connection.getresponse()
-            self.last_answer = f"{response.status} {response.read(500).decode(errors='replace')}"
+            body = response.read(_ANSWER_BYTES_MAX)
         except (OSError, http.client.HTTPException) as error:
             self.last_answer = f"no answer: {error}"
             return False
         finally:
             connection.close()
-        return response.status == http.client.OK
+        self.last_answer = f"{response.status} {body.decode(errors='replace')}"
+        self.pause = _only_paused(body)
+        return response.status == http.client.OK or self.pause is not None
+
+
+def _only_paused(body: bytes) -> str | None:
+    with suppress(ValueError, AttributeError):
+        missing = json.loads(body).get("missing", {})
+        if set(missing) == {"pause"}:
+            return str(missing["pause"])
+    return None
 
 
 def _our_environment() -> dict[str, str]:

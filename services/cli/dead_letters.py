@@ -1,4 +1,4 @@
-"""`byok dead-letters`: refused events, which and why; and once more."""
+"""`byok dead-letters`: refused events, which and why; once more; and on with metering after too many of them."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from services.metering.dead_letter_replay import DeadLetterSummary, Wanted
+    from services.metering.pause import Pause
 
 _SHOWN_BYTES = 20_000
 
@@ -160,6 +161,49 @@ def replay(
         repeated = f"; {total - sent:,} said the very same and were left out" if sent < total else ""
         typer.echo(f"Sent {sent:,} events{repeated}. `byok dead-letters list` shows whether they are booked.")
     raise typer.Exit(1 if ids and total < len(set(ids)) else 0)
+
+
+def resume(*, dry_run: DryRun = False, yes: Yes = False, data_dir: DataDir = None, json: Json = False) -> None:
+    """Let metering go on after it paused for too many dead letters.
+
+    Every worker books again within seconds and counts anew; it pauses again
+    when the share is passed again. Without a pause nothing is done.
+
+    Needs BYOK_LEDGER_DSN. Exit status: 0; 1 not confirmed; 2 wrong options or
+    settings; 3 the database does not answer.
+    """
+    with explained("dead-letters resume"):
+        from services.metering.pause import end, in_force
+        from services.runtime.database import connect
+
+        settings = stack_settings(data_dir)
+        with connect(settings.required("ledger_dsn"), "dead-letters", autocommit=True) as connection:
+            pause = in_force(connection)
+            if pause is not None and not json:
+                _show_pause(pause)
+            resumed = False
+            if pause is not None and not dry_run:
+                confirm("Let metering go on?", yes=yes)
+                resumed = end(connection) is not None
+    if json:
+        typer.echo(json_format.dumps({"pause": _pause_as_json(pause), "resumed": resumed, "dry_run": dry_run}))
+    elif pause is None:
+        typer.echo("Metering is not paused.")
+    elif resumed:
+        typer.echo("Metering goes on.")
+
+
+def _show_pause(pause: Pause) -> None:
+    typer.echo(f"Metering is paused since {pause.paused_at:%Y-%m-%d %H:%M:%S %Z}: {pause.dead_letters:,} of")
+    typer.echo(f"{pause.events:,} events became dead letters within {pause.window_seconds:,} s. Most of them:")
+    rows = table("events", "reason", "source", right=("events",))
+    for cause in pause.causes:
+        rows.add_row(f"{cause['dead_letters']:,}", cause["reason"], cause["event_source"] or "–")
+    results().print(rows)
+
+
+def _pause_as_json(pause: Pause | None) -> dict[str, Any] | None:
+    return None if pause is None else pause._asdict() | {"paused_at": pause.paused_at.isoformat()}
 
 
 def _send(connection: Any, settings: Any, wanted: Wanted, total: int, *, force: bool) -> int:

@@ -68,6 +68,8 @@ class Stack:
         self._supervisor = Supervisor(self._data.logs, self._switch)
         self._postgres: Postgres | None = None
         self._running: tuple[Wiring, Endpoints] | None = None
+        self.pause: str | None = None
+        """What metering said when it started paused; None where it did not."""
 
     def __enter__(self) -> Self:
         self.start()
@@ -183,6 +185,7 @@ class Stack:
         for child in children:
             ready = Readiness(wiring.ports._asdict()[child.program.name])
             self._supervisor.wait_until(ready, deadline, partial(_not_ready, child, ready))
+            self.pause = self.pause or ready.pause
 
 
 def _not_ready(child: Child, ready: Readiness) -> str:

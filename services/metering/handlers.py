@@ -52,6 +52,16 @@ class Knowledge(Protocol):
         """Wait until the directory knows the change ``seq``."""
 
 
+class Gate(Protocol):
+    """Where every transaction waits while metering is paused, and which hears of every one."""
+
+    async def wait_free(self) -> None:
+        """Return when nothing is paused."""
+
+    async def note(self, booked: Booked) -> None:
+        """Take note of what became of the events of a transaction."""
+
+
 class BookRecords:
     """Books records in order, each once, whatever is delivered again, away, or another worker's."""
 
@@ -60,6 +70,7 @@ class BookRecords:
         writer: LedgerWriter,
         knowledge: Knowledge,
         log: Log,
+        gate: Gate,
         *,
         clock: Callable[[], datetime],
         events_max: int,
@@ -69,6 +80,7 @@ class BookRecords:
         self._writer = writer
         self._knowledge = knowledge
         self._log = log
+        self._gate = gate
         self._clock = clock
         self._events_max = events_max
         self._on_booked = on_booked
@@ -153,6 +165,7 @@ class BookRecords:
     async def _commit(self, chunk: Sequence[ReadRecord]) -> None:
         """Price and book until the fence lets the batch through."""
         while chunk:
+            await self._gate.wait_free()
             batch = price_batch(self._covered(chunk), chunk, self._knowledge.directory)
             try:
                 booked: Booked = await self._in_thread(self._writer.book, batch)
@@ -167,6 +180,7 @@ class BookRecords:
                 continue
             self._advance(batch.covered)
             self._on_booked(chunk, booked)
+            await self._gate.note(booked)
             return
 
     def _advance(self, covered: Sequence[Covered]) -> None:

@@ -21,10 +21,12 @@ from services.domain.directory import Directory
 from services.metering.agents import define_agents
 from services.metering.app import LedgerApp, create_faust_app
 from services.metering.dead_letter_relay import DeadLetterRelay
+from services.metering.dead_letter_share import Limit
 from services.metering.gap_reader import GapReader, LogTruncatedError
 from services.metering.handlers import BookRecords
 from services.metering.ledger_writer import Booked, LedgerWriter
 from services.metering.metrics import MeteringMetrics
+from services.metering.pauser import Pauser
 from services.metering.pricing import ReadRecord
 from services.metering.registry_follower import RegistryFollower
 from services.metering.rerater import Rerater
@@ -58,7 +60,11 @@ class _Worker:
         directory = Directory()
         self._follower = RegistryFollower(self._ledger_dsn, settings.kafka_bootstrap, directory)
         self._gaps = GapReader(settings.kafka_bootstrap, USAGE_EVENTS.name)
-        self._metrics = MeteringMetrics(lambda: directory.seq, self._lag)
+        limit = Limit(
+            settings.metering_pause_share, settings.metering_pause_window_seconds, settings.metering_pause_min_events
+        )
+        self._pauser = Pauser(self._ledger_dsn, limit)
+        self._metrics = MeteringMetrics(lambda: directory.seq, self._lag, lambda: self._pauser.pause is not None)
 
     async def serve(self) -> bool:
         """Work until told to stop, or until something says that nobody may go on; then True."""
@@ -83,14 +89,17 @@ class _Worker:
         relay = DeadLetterRelay(self._ledger_dsn, self._settings.kafka_bootstrap, self._settings.kafka_timeout_seconds)
         self._start_thread("dead-letter-relay", relay.run, fatal)
         writer = LedgerWriter(self._ledger_dsn, cluster_id, USAGE_EVENTS.name)
+        # A restart forgets no pause: what is known before there are partitions is told before anybody calls it ready.
+        await self._pauser.look()
         self._app = await self._start_faust(writer, fatal)
-        await asyncio.gather(self._follower.follow(), self._app.wait_until_stopped(), fatal)
+        await asyncio.gather(self._follower.follow(), self._pauser.watch(), self._app.wait_until_stopped(), fatal)
 
     async def _start_faust(self, writer: LedgerWriter, fatal: asyncio.Future[None]) -> LedgerApp:
         book = BookRecords(
             writer,
             self._follower,
             self._gaps,
+            self._pauser,
             clock=lambda: datetime.now(UTC),
             events_max=self._settings.metering_batch_events,
             on_booked=self._observe,
@@ -158,7 +167,12 @@ class _Worker:
             title="BYOK metering",
             description="Health and metrics of one metering worker.",
             metrics=self._metrics.registry,
-            checks={"registry_log": self._no_registry, "partitions": self._no_partitions, "ledger": self._no_ledger},
+            checks={
+                "registry_log": self._no_registry,
+                "partitions": self._no_partitions,
+                "ledger": self._no_ledger,
+                "pause": self._paused,
+            },
             body_bytes_max=_BODY_BYTES_MAX,
         )
         http = server(app, self._settings.host, self._settings.metering_port)
@@ -176,6 +190,10 @@ class _Worker:
         except psycopg.OperationalError:
             return "the ledger database is away"
         return None
+
+    def _paused(self) -> str | None:
+        pause = self._pauser.pause
+        return None if pause is None else pause.sentence
 
     async def _shut_down(self, work: asyncio.Task[None]) -> None:
         self._stop_threads.set()

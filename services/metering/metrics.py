@@ -22,7 +22,9 @@ disable_created_metrics()  # type: ignore[no-untyped-call]
 class MeteringMetrics:
     """The metrics of one worker, in a registry of their own."""
 
-    def __init__(self, registry_seq: Callable[[], int], lag: Callable[[], dict[int, int]]) -> None:
+    def __init__(
+        self, registry_seq: Callable[[], int], lag: Callable[[], dict[int, int]], paused: Callable[[], bool]
+    ) -> None:
         """``lag`` says, for each partition at work, how many records are not yet booked."""
         self.registry = CollectorRegistry()
         self._event_to_ledger = Histogram(
@@ -35,6 +37,11 @@ class MeteringMetrics:
         Gauge(
             "byok_registry_seq", "The last registry change that is known here.", ["service"], registry=self.registry
         ).labels("metering").set_function(registry_seq)
+        Gauge(
+            "byok_metering_paused",
+            "1 while this worker books nothing because too many events became dead letters; else 0.",
+            registry=self.registry,
+        ).set_function(paused)
         self.registry.register(_Lag(lag))
 
     def observe(self, records: Sequence[ReadRecord], now: float) -> None:

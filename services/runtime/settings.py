@@ -80,6 +80,12 @@ class Settings(BaseSettings):
     metering_batch_events: Annotated[int, Field(ge=1, le=100_000)] = 5_000
     """How many events at most go into one transaction (a single record may hold up to 1,000)."""
     metering_linger_seconds: Annotated[float, Field(gt=0, le=5)] = 0.05
+    metering_pause_share: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """A worker pauses when more than this share of its events became dead letters; 1: never."""
+    metering_pause_window_seconds: Annotated[int, Field(ge=1, le=86_400)] = 300
+    """Over how long the share is taken."""
+    metering_pause_min_events: Annotated[int, Field(ge=1)] = 100_000
+    """Among fewer events within the window, any share is fine."""
 
     def required(self, name: str) -> str:
         """The setting ``name`` as text; raises SettingsError that names its variable where it is not set."""

@@ -23,7 +23,7 @@ PROMETHEUS = ROOT / "deploy" / "prometheus"
 DASHBOARDS = sorted((ROOT / "deploy" / "grafana" / "dashboards").glob("*.json"))
 
 _PRICED = {"event_type", "provider", "key_source", "byok_scope"}
-# CONTRACT section 9, with what the formats of counters and histograms add to a name.
+# CONTRACT section 9 and what stands beside it, with what the formats of counters and histograms add to a name.
 METRICS: dict[str, set[str]] = {
     "byok_usage_events_total": {"event_type", "outcome"},
     "byok_list_credits_total": _PRICED,
@@ -43,6 +43,7 @@ METRICS: dict[str, set[str]] = {
     "byok_active_credentials": {"scope", "provider"},
     "byok_credential_flags_total": {"flag"},
     "byok_conservation_residual_events": {"partition"},
+    "byok_metering_paused": set(),
     "up": set(),
 }
 _SCRAPED = {"job", "instance"}

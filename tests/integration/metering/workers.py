@@ -14,9 +14,11 @@ from kafka import KafkaProducer
 from schemas.registry_changes import CredentialChange, PlanChange, RateCardChange, RegistryChange
 from services.domain.directory import Directory
 from services.key_registry.rate_cards import packaged_cards
+from services.metering.dead_letter_share import Limit
 from services.metering.gap_reader import GapReader
 from services.metering.handlers import BookRecords
 from services.metering.ledger_writer import Booked, LedgerWriter
+from services.metering.pauser import Pauser
 from services.metering.pricing import Record
 from services.metering.registry_follower import RegistryFollower
 from services.metering.rerater import Rerater
@@ -24,6 +26,8 @@ from services.runtime.database import connect
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 LONG_AGO = "2026-05-01T00:00:00Z"
+NEVER = Limit(share=1, window_seconds=300, min_events=1)
+"""The limit of a worker that never pauses by itself."""
 
 
 def cards() -> list[RegistryChange]:
@@ -64,16 +68,18 @@ def payloads(changes: Sequence[RegistryChange]) -> list[bytes]:
 class Worker:
     """What one metering process has, without Faust: its directory, its connection, its positions."""
 
-    def __init__(self, ledger_dsn: str, broker: str, topic: str) -> None:
+    def __init__(self, ledger_dsn: str, broker: str, topic: str, limit: Limit = NEVER) -> None:
         self.directory = Directory()
         self.follower = RegistryFollower(ledger_dsn, broker, self.directory)
         self.gaps = GapReader(broker, topic)
         self.booked: list[Booked] = []
         self.writer = LedgerWriter(ledger_dsn, "cluster-1", topic)
+        self.pauser = Pauser(ledger_dsn, limit)
         self.book = BookRecords(
             self.writer,
             self.follower,
             self.gaps,
+            self.pauser,
             clock=lambda: NOW,
             events_max=100,
             on_booked=lambda _records, booked: self.booked.append(booked),
@@ -82,11 +88,13 @@ class Worker:
     async def learn(self, *changes: RegistryChange) -> None:
         """Take in registry changes as if they had just been read."""
         await self.follower.take_in(payloads(changes))
+        await self.pauser.look()
 
     async def stop(self) -> None:
         """Let go of broker and database."""
         await self.gaps.stop()
         self.writer.close()
+        self.pauser.close()
 
 
 def node_call(event_id: str, **changes: Any) -> dict[str, Any]:

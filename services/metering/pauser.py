@@ -1,0 +1,109 @@
+"""Pauses metering when too much of it becomes dead letters, and holds every batch until somebody resumes."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+import psycopg
+from psycopg import Connection
+
+from services.metering import pause as rows
+from services.metering.dead_letter_share import DeadLetterShare, Excess, Limit
+from services.metering.ledger_writer import Booked
+from services.metering.pause import Pause
+from services.runtime.backoff import delays
+from services.runtime.database import connect, is_outage
+from services.runtime.logs import logger
+
+_log = logger(__name__)
+
+_LOOK_SECONDS = 1.0
+
+
+class Pauser:
+    """What one worker knows of the pause, once it has looked. For one event loop."""
+
+    def __init__(self, ledger_dsn: str, limit: Limit, *, clock: Callable[[], float] = time.monotonic) -> None:
+        """Connects at its first look."""
+        self._dsn = ledger_dsn
+        self._limit = limit
+        self._share = DeadLetterShare(limit, clock)
+        self._pause: Pause | None = None
+        # Set while it is known that nothing is paused: a worker that was just started has to look first.
+        self._free = asyncio.Event()
+        # A look that began before a pause must not end after it, and call it off.
+        self._one_at_a_time = asyncio.Lock()
+        self._connection: Connection[Any] | None = None
+
+    @property
+    def pause(self) -> Pause | None:
+        """The pause that is in force, as far as it is known here."""
+        return self._pause
+
+    async def wait_free(self) -> None:
+        """Return when nothing is paused, which may take days."""
+        await self._free.wait()
+
+    async def note(self, booked: Booked) -> None:
+        """Count a batch that was booked; where that makes too many dead letters, pause. Waits for the database."""
+        excess = self._share.add(sum(booked), booked.dead_letters)
+        if excess is not None:
+            await self._patiently(lambda: self._begin(excess))
+            self._share.clear()
+
+    async def look(self) -> None:
+        """Learn whether metering is paused. Waits for the database."""
+        await self._patiently(self._look)
+
+    async def watch(self) -> None:
+        """Look every second, for another worker may pause, and an operator resume. Never ends."""
+        while True:
+            await self.look()
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    def close(self) -> None:
+        """Let go of the connection; the next look opens another."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    async def _patiently(self, work: Callable[[], Pause | None]) -> None:
+        for delay in delays():
+            try:
+                async with self._one_at_a_time:
+                    self._know(await asyncio.to_thread(work))
+                return
+            except psycopg.Error as error:
+                if not is_outage(error):
+                    raise
+                self.close()
+                _log.warning("whether metering is paused is not known", error=type(error).__name__)
+            await asyncio.sleep(delay)
+
+    def _look(self) -> Pause | None:
+        return rows.in_force(self._open())
+
+    def _begin(self, excess: Excess) -> Pause | None:
+        rows.begin(self._open(), excess, self._limit.window_seconds)
+        return rows.in_force(self._open())
+
+    def _know(self, pause: Pause | None) -> None:
+        before, self._pause = self._pause, pause
+        if pause is None:
+            self._free.set()
+            if before is not None:
+                _log.warning("metering goes on", pause_id=before.pause_id)
+            return
+        self._free.clear()
+        if before is None or before.pause_id != pause.pause_id:
+            # What led to this pause must not lead to the next one.
+            self._share.clear()
+            _log.warning("metering is paused", detail=pause.sentence, **pause._asdict(), limit=self._limit._asdict())
+
+    def _open(self) -> Connection[Any]:
+        if self._connection is None or self._connection.closed:
+            self._connection = connect(self._dsn, "metering-pause", autocommit=True)
+        return self._connection
