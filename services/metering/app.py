@@ -18,7 +18,7 @@ _log = logger(__name__)
 
 _POSITIONS_SECONDS = 5.0
 _FETCH_MAX_WAIT_MS = 200
-_POLL_SECONDS_MAX = 30 * 24 * 3600.0
+_PATIENCE_SECONDS = 30 * 24 * 3600.0
 
 BookedOffsets = Callable[[Sequence[int]], Awaitable[dict[int, int]]]
 
@@ -104,8 +104,11 @@ def create_faust_app(settings: Settings) -> LedgerApp:
         broker_heartbeat_interval=2.0,
         broker_commit_interval=1.0,
         # A batch may have to wait for days, for the database or for the end of a pause. Nothing is fetched meanwhile,
-        # and a worker that left its group for that comes back only by fetching. One that hangs is seen by its lag.
-        broker_max_poll_interval=_POLL_SECONDS_MAX,
+        # and a worker that left its group for that never comes back: measured. One that hangs is seen by its lag, and
+        # needs no hint of Faust's every few seconds.
+        broker_max_poll_interval=_PATIENCE_SECONDS,
+        broker_commit_livelock_soft_timeout=_PATIENCE_SECONDS,
+        stream_processing_timeout=_PATIENCE_SECONDS,
         stream_buffer_maxsize=settings.metering_batch_records,
         # A batch that waits for a dead database must not hold up a shutdown: its events come again.
         stream_wait_empty=False,

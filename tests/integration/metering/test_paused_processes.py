@@ -1,0 +1,129 @@
+"""Real workers on a real broker while metering is paused: killed, started again, joined by others, and released."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import httpx
+import pytest
+from kafka import KafkaProducer
+
+from schemas.topics import REGISTRY_CHANGES, USAGE_EVENTS
+from services.cli.endpoints import LOOPBACK, Ports
+from services.metering import pause
+from services.runtime.database import connect
+from tests.e2e.running import wait_for
+from tests.faults.rig import Service
+from tests.integration.metering.ledgers import Ledger
+from tests.integration.metering.workers import cards, node_call, payloads
+from tests.integration.real_parts import running_broker
+
+BAD = 60
+GOOD = 400
+_SETTINGS = {
+    # Far less than what waits, so that the stream's buffer is full while nothing is booked.
+    "BYOK_METERING_BATCH_RECORDS": "10",
+    "BYOK_METERING_PAUSE_MIN_EVENTS": "20",
+}
+
+
+@pytest.fixture
+def own_broker(tmp_path: Path) -> Iterator[str]:
+    """A broker with a registry log, and usage events that nobody else sends."""
+    with running_broker(tmp_path) as bootstrap:
+        _send(bootstrap, REGISTRY_CHANGES.name, payloads(cards()))
+        yield bootstrap
+
+
+@pytest.fixture
+def new_worker(own_broker: str, ledger: Ledger, tmp_path: Path) -> Iterator[Callable[[], Worker]]:
+    """Makes workers of one group; ends what is left of them."""
+    made: list[Worker] = []
+    own = {name: value for name, value in os.environ.items() if not name.startswith("BYOK_")}
+    environment = own | _SETTINGS | {"BYOK_KAFKA_BOOTSTRAP": own_broker, "BYOK_LEDGER_DSN": ledger.dsn}
+
+    def make() -> Worker:
+        made.append(Worker(f"worker-{len(made)}", environment, tmp_path))
+        return made[-1]
+
+    yield make
+    for worker in made:
+        worker.kill()
+
+
+class Worker(Service):
+    """A metering process."""
+
+    def __init__(self, name: str, environment: dict[str, str], folder: Path) -> None:
+        port = Ports.free_block().metering
+        self._url = f"http://{LOOPBACK}:{port}/readyz"
+        super().__init__(name, "metering", environment | {"BYOK_METERING_PORT": str(port)}, port, folder)
+
+    @property
+    def missing(self) -> set[str] | None:
+        """What it lacks, by its own account; None where it does not answer."""
+        try:
+            return set(httpx.get(self._url, timeout=5).json().get("missing", {}))
+        except httpx.TransportError:
+            return None
+
+
+def _send(bootstrap: str, topic: str, values: list[bytes]) -> None:
+    with closing(KafkaProducer(bootstrap_servers=bootstrap, acks="all")) as producer:
+        sent = [producer.send(topic, value=value, key=str(number).encode()) for number, value in enumerate(values)]
+        for future in sent:
+            future.get(20)
+
+
+def _events(ledger: Ledger) -> int:
+    return int(ledger.rows("SELECT coalesce(sum(events), 0) AS events FROM ledger.covered_range")[0]["events"])
+
+
+def _assert_every_offset_is_covered(ledger: Ledger) -> None:
+    for row in ledger.rows("SELECT * FROM ledger.source_partition"):
+        query = "SELECT * FROM ledger.covered_range WHERE source_partition_id = %s ORDER BY from_offset"
+        ranges = ledger.rows(query, row["source_partition_id"])
+        ends = [(row["origin_offset"], row["origin_offset"]), *((r["from_offset"], r["to_offset"]) for r in ranges)]
+        assert all(before[1] == after[0] for before, after in itertools.pairwise(ends))
+        assert ends[-1][1] == row["next_offset"]
+
+
+def test_a_pause_outlives_kills_restarts_and_new_workers_and_nothing_is_lost(
+    own_broker: str, ledger: Ledger, new_worker: Callable[[], Worker]
+) -> None:
+    first = new_worker()
+    first.start()
+    wait_for("the first worker to be ready", lambda: first.missing == set(), 60)
+    _send(own_broker, USAGE_EVENTS.name, [b"no event"] * BAD)
+    wait_for("a pause", lambda: first.missing == {"pause"})
+    _send(own_broker, USAGE_EVENTS.name, [json.dumps(node_call(f"{n:03}")).encode() for n in range(GOOD)])
+    booked = _events(ledger)
+    assert 20 <= booked < BAD
+
+    first.kill()
+    second = new_worker()
+    for worker in (first, second):
+        worker.start()
+    for worker in (first, second):
+        wait_for(f"{worker.name} to be paused", lambda worker=worker: worker.missing == {"pause"}, 60)
+    # It ends in time although it holds a batch, and its partitions go to the other, which books nothing either.
+    second.stop()
+    assert first.missing == {"pause"}
+    assert _events(ledger) == booked
+
+    def resume() -> None:
+        with connect(ledger.dsn, "test", autocommit=True) as connection:
+            pause.end(connection)
+
+    # What the broken producer had sent may be enough for another pause: then it takes another word.
+    wait_for("every event", lambda: resume() or _events(ledger) == BAD + GOOD, 60)
+    assert len(ledger.entries()) == GOOD
+    (letters,) = ledger.rows("SELECT count(*) AS dead_letters FROM ledger.dead_letter")
+    assert letters["dead_letters"] == BAD
+    _assert_every_offset_is_covered(ledger)
+    wait_for("the worker to be ready again", lambda: first.missing == set())
