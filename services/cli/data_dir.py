@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from services.cli.processes import StackError
+from services.runtime.private_file import write_private
 
 _KEK_BYTES = 32
 # A child between fork and exec still holds its parent's lock for an instant.
@@ -92,24 +93,6 @@ class DataDir:
             key = base64.b64encode(os.urandom(_KEK_BYTES)).decode()
             write_private(file, json.dumps({"active": name, "keys": {name: key}}, indent=2))
         return file
-
-
-def write_private(path: Path, text: str) -> None:
-    """Write a file that only we can read, whole or not at all, even when the machine fails meanwhile."""
-    scratch = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        with os.fdopen(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        scratch.replace(path)
-    finally:
-        scratch.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def _try_lock(path: Path) -> int | None:

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from jwt.algorithms import OKPAlgorithm
 
-from services.cli.data_dir import write_private
+from services.runtime.private_file import write_private
 
 ALL_SCOPES = "credentials:write credentials:lease usage:write ledger:read plans:write registry:backdate"
 """The six scopes of CONTRACT section 8."""

@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Self
 
 from services.cli.children import Readiness, foreign_environment, listens, service_program, upgrade_program
-from services.cli.data_dir import DataDir, write_private
+from services.cli.data_dir import DataDir
 from services.cli.dev_tokens import create_signing_key
 from services.cli.embedded.broker import broker_program
 from services.cli.embedded.databases import LOGIN_ROLES, prepare_databases
@@ -22,6 +22,7 @@ from services.cli.embedded.postgres import SUPERUSER, Postgres
 from services.cli.endpoints import Endpoints, Ports
 from services.cli.processes import Child, StackError, StopSwitch, Supervisor
 from services.cli.wiring import SERVICES, Wiring
+from services.runtime.private_file import write_private
 
 _START_SECONDS = 60.0
 _LEFTOVER_SECONDS = 15.0

@@ -9,8 +9,9 @@ import time
 
 import pytest
 
-from services.cli.data_dir import DataDir, write_private
+from services.cli.data_dir import DataDir
 from services.cli.processes import StackError
+from services.runtime.private_file import write_private
 
 
 @pytest.fixture
