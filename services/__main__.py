@@ -50,6 +50,9 @@ app.add_typer(log, name="registry-log")
 
 keks = typer.Typer(help="Key-encryption keys.", no_args_is_help=True)
 keks.command()(kek.status)
+keks.command()(kek.rotate)
+keks.command()(kek.rewrap)
+keks.command()(kek.retire)
 app.add_typer(keks, name="kek")
 
 trail = typer.Typer(help="The audit log: who did what with which key.", no_args_is_help=True)

@@ -19,11 +19,11 @@ _STOP_SECONDS = {"registry": 5.0, "ledger": 5.0, "metering": 8.0}
 # Each service gets the secrets it needs and no others; none of them signs tokens.
 _WITHHELD = {
     "registry": {"BYOK_JWT_SIGNING_KEY_FILE", "BYOK_LEDGER_DSN"},
-    "ledger": {"BYOK_JWT_SIGNING_KEY_FILE", "BYOK_REGISTRY_DSN", "BYOK_KEK_FILE"},
-    "metering": {"BYOK_JWT_SIGNING_KEY_FILE", "BYOK_REGISTRY_DSN", "BYOK_KEK_FILE"},
+    "ledger": {"BYOK_JWT_SIGNING_KEY_FILE", "BYOK_REGISTRY_DSN", "BYOK_KEK_FILE", "BYOK_KEKS"},
+    "metering": {"BYOK_JWT_SIGNING_KEY_FILE", "BYOK_REGISTRY_DSN", "BYOK_KEK_FILE", "BYOK_KEKS"},
 }
 # A variable of the caller that would win over the one we set.
-_CONFLICTING = {"BYOK_JWT_JWKS_URL", "BYOK_LEDGER_ADMIN_DSN", "BYOK_REGISTRY_ADMIN_DSN"}
+_CONFLICTING = {"BYOK_JWT_JWKS_URL", "BYOK_KEKS", "BYOK_LEDGER_ADMIN_DSN", "BYOK_REGISTRY_ADMIN_DSN"}
 
 
 def foreign_environment() -> dict[str, str]:

@@ -6,7 +6,6 @@ import logging
 import signal
 import threading
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from types import FrameType
 
 import psycopg.errors
@@ -15,7 +14,7 @@ from sqlalchemy import text
 
 from services.key_registry.api import registry_app
 from services.key_registry.callers import CallLimits
-from services.key_registry.encryption import load_keyring
+from services.key_registry.encryption import keyring_of
 from services.key_registry.handlers.cards import RateCardConflict, publish_rate_card
 from services.key_registry.handlers.registry import Registry
 from services.key_registry.metrics import registry_metrics
@@ -43,7 +42,7 @@ def run(settings: Settings) -> None:
         signal.signal(number, _setter(stop))
     engine = open_engine(settings.required("registry_dsn"))
     try:
-        registry = Registry(sessions_on(engine), load_keyring(Path(settings.required("kek_file"))))
+        registry = Registry(sessions_on(engine), keyring_of(settings))
         tokens, relay = TokenVerifier(settings), OutboxRelay(settings)
         publish_packaged_cards(registry.sessions, stop)
         if stop.is_set():

@@ -62,6 +62,9 @@ class Settings(BaseSettings):
     kek_file: Path | None = None
     """JSON: ``{"active": "<kek id>", "keys": {"<kek id>": "<32 bytes in base64>"}}``."""
 
+    keks: SecretStr | None = None
+    """The same JSON itself, where it comes from the environment instead of a file."""
+
     jwt_issuer: str = "byok"
     jwt_audience: str = "byok"
     jwt_leeway_seconds: Annotated[int, Field(ge=0, le=300)] = 30

@@ -13,10 +13,10 @@ from services.domain.resolution import LEASE_LIFE, Resolution, Use, resolve_uncl
 from services.domain.scope import Plan, ScopeType
 from services.key_registry import policy, repository
 from services.key_registry.audit import Entry, Event, Subject
-from services.key_registry.encryption import UnusableSecret
 from services.key_registry.errors import Code, Refusal
 from services.key_registry.handlers.refusals import refusals_audited
 from services.key_registry.handlers.registry import Registry, card_for
+from services.key_registry.key_encryption_keys import UnusableSecret
 from services.key_registry.outbox import log_time
 from services.key_registry.policy import Actor
 from services.runtime.logs import logger
