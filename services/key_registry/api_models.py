@@ -7,7 +7,7 @@ import re
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, WithJsonSchema, model_validator
 
 from schemas.fields import Id, Time
 from services.domain.masking import mask_text
@@ -19,6 +19,7 @@ from services.key_registry.handlers.plans import PlanView
 
 PAGE_ITEMS_MAX = 200
 _API_KEY = re.compile(r"[\x21-\x7e]{8,4096}")
+_API_KEY_SCHEMA = {"type": "string", "format": "password", "writeOnly": True, "pattern": "^[!-~]{8,4096}$"}
 
 
 def _api_key(value: SecretStr) -> SecretStr:
@@ -34,7 +35,7 @@ def _label(value: str) -> str:
     return value
 
 
-ApiKey = Annotated[SecretStr, AfterValidator(_api_key)]
+ApiKey = Annotated[SecretStr, AfterValidator(_api_key), WithJsonSchema(_API_KEY_SCHEMA)]
 Label = Annotated[
     str, Field(strict=True, min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$"), AfterValidator(_label)
 ]

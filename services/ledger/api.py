@@ -10,6 +10,7 @@ from uuid import UUID
 import orjson
 from fastapi import APIRouter, Depends, FastAPI, Path, Query, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
+from pydantic import BaseModel
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
@@ -31,10 +32,12 @@ _log = logger(__name__)
 
 _USAGE_TYPES = ("application/json", "application/cloudevents+json", "application/cloudevents-batch+json")
 _EXPORT_TYPES = {"csv": "text/csv; charset=utf-8; header=present", "jsonl": "application/jsonl"}
-_PROBLEMS: dict[int | str, dict[str, Any]] = {
-    status: {"model": responses.Problem, "description": text}
-    for status, text in ((401, "No valid token"), (403, "Not allowed"), (503, "The database is away"))
-}
+
+
+def _problems(model: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
+    content = {"application/problem+json": {"schema": model.model_json_schema()}}
+    texts = {"4XX": "Refused; nothing was changed.", "5XX": "Not possible at present."}
+    return {status: {"description": text, "content": content} for status, text in texts.items()}
 
 
 def viewer_of(caller: Caller) -> Viewer:
@@ -69,7 +72,7 @@ CurrentViewer = Annotated[Viewer, Depends(_viewer)]
 CurrentHandlers = Annotated[Handlers, Depends(_handlers)]
 Organization = Annotated[Id, Path(description="Whose ledger.")]
 
-router = APIRouter(prefix="/v1", tags=["ledger"], responses=_PROBLEMS)
+router = APIRouter(prefix="/v1", tags=["ledger"], responses=_problems(responses.Problem))
 
 _USAGE_BODY = {
     "required": True,
@@ -85,7 +88,7 @@ _USAGE_BODY = {
     status_code=202,
     summary="Hand in usage events, all or nothing",
     response_model=responses.Accepted,
-    responses={status: {"model": responses.UsageProblem} for status in (400, 413, 415, 422)},
+    responses=_problems(responses.UsageProblem),
     openapi_extra={"requestBody": _USAGE_BODY},
 )
 def post_usage_events(
@@ -139,7 +142,6 @@ def get_export(
     "/entries/{entry_id}/receipt",
     summary="Everything that an entry follows from",
     response_model=responses.Receipt,
-    responses={404: {"model": responses.Problem, "description": "No such entry, or not for this token"}},
 )
 def get_receipt(entry_id: UUID, viewer: CurrentViewer, handlers: CurrentHandlers) -> Response:
     """The entry, its revisions, and plan, keys, rate card and arithmetic as of what was known when it was booked."""
@@ -150,7 +152,6 @@ def get_receipt(entry_id: UUID, viewer: CurrentViewer, handlers: CurrentHandlers
     "/quote",
     summary="Which key would apply, at what price, and why",
     response_model=responses.Quote,
-    responses={422: {"model": responses.Problem}},
 )
 def post_quote(request: QuoteRequest, viewer: CurrentViewer, handlers: CurrentHandlers) -> Response:
     """With the very functions that price events, on what the ledger knows of the registry now."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
 from services.ledger.models import EntryColumns
 
@@ -31,7 +31,10 @@ class EventProblem(BaseModel):
 class UsageProblem(Problem):
     """A refusal of usage events; nothing of the request was accepted."""
 
-    errors: list[EventProblem] = []
+    # Written out, because a problem's schema stands within its answer and not among the components.
+    errors: Annotated[
+        list[EventProblem], WithJsonSchema({"type": "array", "items": EventProblem.model_json_schema()})
+    ] = []
 
 
 class Accepted(BaseModel):

@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from psycopg_pool import PoolTimeout
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from services.runtime.logs import logger, masked
 
@@ -46,18 +47,45 @@ def problem_response(problem: Problem) -> JSONResponse:
     return JSONResponse(masked(body), problem.status, headers=problem.headers, media_type="application/problem+json")
 
 
-def _invalid_request(error: RequestValidationError) -> Problem:
-    if any(item["type"] == "json_invalid" for item in error.errors()):
-        return Problem(400, "malformed_json", "The body is not JSON.")
+def _invalid_request(request: Request, error: RequestValidationError) -> Problem:
+    found = error.errors()
+    if any(item["type"] == "json_invalid" for item in found):
+        return _malformed_json()
+    # A body that does not say it is JSON is not read as such, and so as a whole it is not what was asked for.
+    if any(item["loc"] == ("body",) and item["type"] != "missing" for item in found) and not _says_json(request):
+        return Problem(415, "unsupported_media_type", "Content-Type must be application/json.")
     # Of each error only place and message: pydantic's ``input`` and ``ctx`` may hold what the caller sent.
     errors = [
-        {"field": ".".join(str(part) for part in item["loc"][1:]) or str(item["loc"][0]), "detail": item["msg"]}
-        for item in error.errors()
+        {
+            "field": ".".join(str(part) for part in item["loc"][1:]) or str(item["loc"][0]),
+            "detail": item["msg"].removeprefix("Value error, "),
+        }
+        for item in found
     ]
     fields = ", ".join(sorted({item["field"] for item in errors}))
     return Problem(422, "invalid_request", f"The request is not valid: {fields}", errors=errors)
 
 
+def _malformed_json() -> Problem:
+    return Problem(400, "malformed_json", "The body is not JSON.")
+
+
+def _says_json(request: Request) -> bool:
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    return media_type == "application/json" or (media_type.startswith("application/") and media_type.endswith("+json"))
+
+
+def _allowed_methods(request: Request) -> str:
+    """All that the path takes; the framework names only those of the first of its routes."""
+
+    def takes(method: str) -> bool:
+        scope = {**request.scope, "method": method}
+        return any(route.matches(scope)[0] is Match.FULL for route in request.app.router.routes)
+
+    return ", ".join(method for method in _METHODS if takes(method))
+
+
+_METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 _CODES = {404: "not_found", 405: "method_not_allowed", 413: "request_too_large", 415: "unsupported_media_type"}
 
 
@@ -69,14 +97,20 @@ def install_problem_handlers(app: FastAPI) -> None:
         return problem_response(error)
 
     @app.exception_handler(RequestValidationError)
-    def _invalid(_request: Request, error: RequestValidationError) -> JSONResponse:
-        return problem_response(_invalid_request(error))
+    def _invalid(request: Request, error: RequestValidationError) -> JSONResponse:
+        return problem_response(_invalid_request(request, error))
 
     @app.exception_handler(HTTPException)
-    def _http(_request: Request, error: HTTPException) -> JSONResponse:
+    def _http(request: Request, error: HTTPException) -> JSONResponse:
+        if error.status_code == HTTPStatus.BAD_REQUEST:
+            # What the framework says of a body that breaks its reader: no UTF-8, nested too deeply, endless digits.
+            return problem_response(_malformed_json())
+        headers = dict(error.headers or {})
+        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            headers["Allow"] = _allowed_methods(request)
         code = _CODES.get(error.status_code, "http_error")
         phrase = HTTPStatus(error.status_code).phrase
-        return problem_response(Problem(error.status_code, code, phrase, headers=error.headers))
+        return problem_response(Problem(error.status_code, code, phrase, headers=headers))
 
     @app.exception_handler(PoolTimeout)
     @app.exception_handler(psycopg.OperationalError)

@@ -80,16 +80,19 @@ def create_app(
     app.add_middleware(_BodyLimit, most=body_bytes_max)
     install_problem_handlers(app)
 
+    @app.head("/healthz", include_in_schema=False)
     @app.get("/healthz", tags=["operations"], summary="The process is alive")
     def healthz() -> dict[str, str]:
         return {"status": "ok"}
 
+    @app.head("/readyz", include_in_schema=False)
     @app.get("/readyz", tags=["operations"], summary="The service can do its work; 503 says what is missing")
     def readyz() -> JSONResponse:
         missing = {name: problem for name, check in checks.items() if (problem := check()) is not None}
         body = {"status": "not_ready", "missing": missing} if missing else {"status": "ready"}
         return JSONResponse(body, 503 if missing else 200)
 
+    @app.head("/metrics", include_in_schema=False)
     @app.get("/metrics", tags=["operations"], summary="Prometheus metrics", response_class=Response)
     def metrics_page() -> Response:
         return Response(prometheus_client.generate_latest(metrics), media_type=_METRICS_TYPE)

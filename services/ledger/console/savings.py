@@ -6,13 +6,15 @@ from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, NamedTuple
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
+from schemas.fields import Id
 from services.ledger.access import EVERY_ORGANIZATION, LEDGER_READ, Viewer
 from services.ledger.console.charts import Amount, savings_chart
 from services.ledger.handlers import Handlers
 from services.ledger.query import EntriesQuery, SummaryQuery
 
+_ID: TypeAdapter[str] = TypeAdapter(Id)
 _DAYS_SHOWN = 30
 _DAILY_MAX = timedelta(days=92)
 _ENTRIES_SHOWN = 25
@@ -53,7 +55,15 @@ def read_form(query: Mapping[str, str], viewer: Viewer, today: date) -> Asked:
         first = today - timedelta(days=_DAYS_SHOWN - 1)
     own = "" if viewer.org_id == EVERY_ORGANIZATION else viewer.org_id
     filters = {name: value for name in _TEXT_FILTERS if (value := query.get(name, "").strip())}
-    return Asked(query.get("org_id", "").strip() or own, first, last, filters, everything)
+    return Asked(_organization(query) or own, first, last, filters, everything)
+
+
+def _organization(query: Mapping[str, str]) -> str:
+    text = query.get("org_id", "").strip()
+    try:
+        return _ID.validate_python(text) if text else ""
+    except ValidationError:
+        raise UnusableFormError("“org_id” is no id of an organization") from None
 
 
 def _date(query: Mapping[str, str], name: str) -> date | None:
