@@ -125,7 +125,7 @@ def reprice(current: Entry, rating: Rating, registry_seq: int) -> tuple[Entry, E
         entry_id=entry_id(event.identity, revision, EntryKind.CORRECTION),
         kind=EntryKind.CORRECTION,
         revision=revision,
-        adjusts=entry_id(event.identity, 0, EntryKind.CHARGE),
+        adjusts=current.entry_id if current.adjusts is None else current.adjusts,
         event=event,
         quantities=_quantities(event),
         attribution=now,

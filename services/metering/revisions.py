@@ -24,6 +24,7 @@ _NEGATED = (
     *("list_mc", "charged_mc", "saved_mc"),
 )
 _COUNTS = _NEGATED[:4]
+# What an attribution says, without its amounts, in its own order.
 _SAID = ("key_source", "byok_scope", "credential_id", "reason", "flags", "rate_card", "tier")
 
 _NEW = "entry_id, kind, revision, adjusts, registry_seq, caused_by_seq"
@@ -44,13 +45,14 @@ _CORRECTIONS = f"""
 INSERT INTO ledger.entry ({_NEW}, {", ".join((*_SAME, *_COUNTS, *_SAID, "list_mc", "charged_mc", "saved_mc"))})
 SELECT new.entry_id, 'correction', old.revision + 1, coalesce(old.adjusts, old.entry_id), %(registry_seq)s, %(cause)s,
   {_old(_SAME)}, {_old(_COUNTS)},
-  new.key_source, new.byok_scope, new.credential_id, new.reason, string_to_array(new.flags, ','),
-  new.rate_card, new.tier, new.list_mc, new.charged_mc, new.list_mc - new.charged_mc
-FROM unnest(%(olds)s::uuid[], %(corrections)s::uuid[], %(key_source)s::text[], %(byok_scope)s::text[],
-  %(credential_id)s::text[], %(reason)s::text[], %(flags)s::text[], %(rate_card)s::text[], %(tier)s::text[],
-  %(list_mc)s::bigint[], %(charged_mc)s::bigint[])
-  AS new (old_id, entry_id, key_source, byok_scope, credential_id, reason, flags, rate_card, tier, list_mc, charged_mc)
+  said.key_source, said.byok_scope, said.credential_id, said.reason, string_to_array(said.flags, ','), said.rate_card,
+  said.tier, new.list_mc, new.charged_mc, new.list_mc - new.charged_mc
+FROM unnest(%(olds)s::uuid[], %(corrections)s::uuid[], %(says)s::int[], %(list_mc)s::bigint[], %(charged_mc)s::bigint[])
+  AS new (old_id, entry_id, says, list_mc, charged_mc)
 JOIN ledger.entry old ON old.entry_id = new.old_id
+JOIN unnest(%(key_source)s::text[], %(byok_scope)s::text[], %(credential_id)s::text[], %(reason)s::text[],
+  %(flags)s::text[], %(rate_card)s::text[], %(tier)s::text[]) WITH ORDINALITY
+  AS said (key_source, byok_scope, credential_id, reason, flags, rate_card, tier, says) ON said.says = new.says
 """
 
 
@@ -67,16 +69,19 @@ def write_revisions(connection: Connection[Any], revisions: Sequence[Revision], 
 
     Raises psycopg.IntegrityError where one of the entries was revised before.
     """
-    news = [revision.correction for revision in revisions]
-    said = {name: [getattr(new.attribution, name) for new in news] for name in _SAID}
-    values = said | {
-        "flags": [",".join(flags) for flags in said["flags"]],
-        "list_mc": [new.attribution.amounts.list_mc for new in news],
-        "charged_mc": [new.attribution.amounts.charged_mc for new in news],
+    news = [revision.correction.attribution for revision in revisions]
+    # What many corrections say is the same, and sent once.
+    places = {said: place for place, said in enumerate(dict.fromkeys(new[: len(_SAID)] for new in news), start=1)}
+    values: dict[str, Any] = dict(zip(_SAID, map(list, zip(*places, strict=True)), strict=True))
+    values |= {
+        "flags": [",".join(flags) for flags in values["flags"]],
+        "says": [places[new[: len(_SAID)]] for new in news],
+        "list_mc": [new.amounts.list_mc for new in news],
+        "charged_mc": [new.amounts.charged_mc for new in news],
         "olds": [revision.old.entry_id for revision in revisions],
         "reversals": [revision.reversal.entry_id for revision in revisions],
-        "corrections": [new.entry_id for new in news],
-        "registry_seq": news[0].registry_seq,
+        "corrections": [revision.correction.entry_id for revision in revisions],
+        "registry_seq": revisions[0].correction.registry_seq,
         "cause": cause,
     }
     connection.execute(_REVERSALS, values)
