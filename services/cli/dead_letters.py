@@ -194,8 +194,8 @@ def resume(*, dry_run: DryRun = False, yes: Yes = False, data_dir: DataDir = Non
 
 
 def _show_pause(pause: Pause) -> None:
-    typer.echo(f"Metering is paused since {pause.paused_at:%Y-%m-%d %H:%M:%S %Z}: {pause.dead_letters:,} of")
-    typer.echo(f"{pause.events:,} events became dead letters within {pause.window_seconds:,} s. Most of them:")
+    share = f"{pause.dead_letters:,} of {pause.events:,} events became dead letters within {pause.window_seconds:,} s"
+    typer.echo(f"Metering is paused since {pause.paused_at:%Y-%m-%d %H:%M:%S %Z}: {share}. Most of them:")
     rows = table("events", "reason", "source", right=("events",))
     for cause in pause.causes:
         rows.add_row(f"{cause['dead_letters']:,}", cause["reason"], cause["event_source"] or "–")

@@ -34,13 +34,22 @@ def _metric(url: str, name: str) -> list[float]:
     return [float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith((f"{name} ", f"{name}{{"))]
 
 
-def _resume(stack: Stack, *arguments: str) -> Any:
-    command = [sys.executable, "-m", "services", "dead-letters", "resume", *arguments, "--json"]
+def _resume(stack: Stack, *arguments: str) -> str:
+    command = [sys.executable, "-m", "services", "dead-letters", "resume", *arguments]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("BYOK_")}
-    done = subprocess.run(
-        [*command, "--data-dir", str(stack.data_dir)], env=environment, capture_output=True, timeout=60, check=True
-    )
-    return json.loads(done.stdout)
+    return subprocess.run(
+        [*command, "--data-dir", str(stack.data_dir)],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    ).stdout
+
+
+def _resume_json(stack: Stack, *arguments: str) -> Any:
+    return json.loads(_resume(stack, *arguments, "--json"))
 
 
 def _pause(stack: Stack) -> str:
@@ -78,16 +87,16 @@ def test_a_pause_is_seen_holds_everything_and_ends_with_a_command(tmp_path: Path
         for _ in range(GOOD):
             stack.publish(node_call(org_id))
         assert _stays_unbooked(stack)
-        assert _resume(stack, "--dry-run")["pause"]["causes"][0]["reason"] == "malformed_json"
+        assert _resume_json(stack, "--dry-run")["pause"]["causes"][0]["reason"] == "malformed_json"
         assert _ready(stack).status_code == 503
-        assert _resume(stack, "--yes")["resumed"] is True
+        assert _resume_json(stack, "--yes")["resumed"] is True
         assert len(stack.entries(org_id, GOOD)) == GOOD
         wait_for("the worker to be ready", lambda: _ready(stack).status_code == 200)
         wait_for("every dead letter", lambda: _booked(stack) == BAD + GOOD)
         assert _metric(_worker(stack), "byok_metering_paused") == [0]
         residuals = _metric(stack.told["ledger_url"], "byok_conservation_residual_events")
         assert set(residuals) == {0}
-        assert _resume(stack, "--yes") == {"pause": None, "resumed": False, "dry_run": False}
+        assert _resume_json(stack, "--yes") == {"pause": None, "resumed": False, "dry_run": False}
         (said,) = [
             json.loads(line)
             for line in (stack.data_dir / "logs" / "metering.log").read_text().splitlines()
@@ -107,6 +116,9 @@ def test_a_paused_stack_starts_again_paused_and_says_so(tmp_path: Path) -> None:
         org_id = stack.new_organization()
         stack.publish(node_call(org_id))
         assert _stays_unbooked(stack)
-        assert _resume(stack, "--yes")["resumed"] is True
+        shown = _resume(stack, "--yes")
+        assert "malformed_json" in shown
+        assert "Metering goes on." in shown
         assert len(stack.entries(org_id, 1)) == 1
+        assert _resume(stack) == "Metering is not paused.\n"
     assert "But metering is paused" in (tmp_path / "data-up.log").read_text()

@@ -86,16 +86,20 @@ def test_past_the_share_nothing_more_is_booked_until_an_operator_resumes(
     ledger: Ledger, broker: str, topic: str
 ) -> None:
     async def test() -> None:
-        records = publish(broker, topic, 0, *[BAD] * 10, *(node_call(f"{n:02}") for n in range(20)), *[BAD] * 5)
+        good = [node_call(f"{n:02}") for n in range(20)]
+        records = publish(broker, topic, 0, *[BAD] * 10, BAD, *good, *[BAD] * 4)
         async with worker(ledger, broker, topic) as one:
             await one.book(records[:10])
             assert one.pauser.pause is not None
             assert events(ledger) == (10, 10)
-            booking = asyncio.create_task(one.book(records[10:]))
+            booking = asyncio.create_task(one.book(records[10:11]))
             assert await still_waits(booking)
             assert events(ledger) == (10, 10)
             assert resume(ledger) is not None
             await booking
+            # It counts anew: what led to the one pause does not lead to another.
+            assert one.pauser.pause is None
+            await one.book(records[11:])
             assert one.pauser.pause is None
         assert events(ledger) == (35, 15)
         assert_all_offsets_are_covered(ledger, 35)
@@ -149,15 +153,19 @@ def test_a_restart_stays_paused_and_books_nothing(ledger: Ledger, broker: str, t
 def test_one_worker_pauses_every_other(ledger: Ledger, broker: str, topic: str) -> None:
     async def test() -> None:
         bad = publish(broker, topic, 0, *[BAD] * 10)
-        good = publish(broker, topic, 1, *(node_call(f"{n:02}") for n in range(5)))
+        mixed = publish(broker, topic, 1, *[BAD] * 10, *(node_call(f"{n:02}") for n in range(5)))
         async with worker(ledger, broker, topic) as one, worker(ledger, broker, topic) as other:
+            await other.book(mixed[:9])
             await one.book(bad)
             await until("the other to know", lambda: other.pauser.pause)
-            booking = asyncio.create_task(other.book(good))
+            booking = asyncio.create_task(other.book(mixed[9:10]))
             assert await still_waits(booking)
-            assert events(ledger) == (10, 10)
+            assert events(ledger) == (19, 19)
             assert resume(ledger) is not None
             await booking
+            # Every worker counts anew, also the one that had not reached the limit itself.
+            assert other.pauser.pause is None
+            await other.book(mixed[10:])
         assert len(ledger.entries()) == 5
 
     run(test)
