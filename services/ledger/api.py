@@ -26,6 +26,7 @@ from services.ledger.refusals import Refusal
 from services.runtime.database import is_outage
 from services.runtime.logs import logger
 from services.runtime.problems import Problem, problem_response
+from services.runtime.rate_limit import RateLimit
 from services.runtime.tokens import Authenticated, Caller
 
 _log = logger(__name__)
@@ -56,6 +57,12 @@ def _viewer(caller: Authenticated) -> Viewer:
     return viewer_of(caller)
 
 
+def _sender(request: Request, caller: Authenticated) -> Viewer:
+    limit: RateLimit = request.app.state.ingest_limit
+    limit.admit(caller)
+    return viewer_of(caller)
+
+
 def _handlers(request: Request) -> Handlers:
     handlers: Handlers = request.app.state.handlers
     return handlers
@@ -69,6 +76,7 @@ async def _body(request: Request) -> bytes:
 
 
 CurrentViewer = Annotated[Viewer, Depends(_viewer)]
+Sender = Annotated[Viewer, Depends(_sender)]
 CurrentHandlers = Annotated[Handlers, Depends(_handlers)]
 Organization = Annotated[Id, Path(description="Whose ledger.")]
 
@@ -92,7 +100,7 @@ _USAGE_BODY = {
     openapi_extra={"requestBody": _USAGE_BODY},
 )
 def post_usage_events(
-    viewer: CurrentViewer, body: Annotated[bytes, Depends(_body)], handlers: CurrentHandlers
+    viewer: Sender, body: Annotated[bytes, Depends(_body)], handlers: CurrentHandlers
 ) -> JSONResponse:
     """202 once the broker has all of it on every in-sync replica. Repeating a request is safe: ids count once."""
     return JSONResponse({"accepted": handlers.accept_usage(viewer, body)}, 202)

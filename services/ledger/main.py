@@ -24,6 +24,7 @@ from services.ledger.metrics import ledger_metrics
 from services.ledger.registry import RegistryView
 from services.ledger.repository import EntryRepository
 from services.runtime.logs import configure_logs
+from services.runtime.rate_limit import RateLimit
 from services.runtime.settings import Settings
 from services.runtime.tokens import TokenVerifier
 from services.runtime.web import ReadinessCheck, create_app, server
@@ -59,6 +60,7 @@ def build_app(settings: Settings) -> FastAPI:
         lifespan=lifespan,
     )
     app.state.tokens = TokenVerifier(settings)
+    app.state.ingest_limit = RateLimit(settings.ingest_rate_limit_per_second, settings.ingest_rate_limit_burst)
     app.state.handlers = Handlers(entries, RegistryView(entries), publisher, record_bytes_max=RECORD_BYTES_MAX)
     install_refusal_handlers(app)
     app.include_router(router)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import ipaddress
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 Port = Annotated[int, Field(ge=1, le=65_535)]
@@ -58,6 +59,9 @@ class Settings(BaseSettings):
     """How much of it at once, after a pause."""
     lease_rate_limit_per_second: Annotated[float, Field(gt=0, le=100_000)] = 500
     lease_rate_limit_burst: Annotated[int, Field(ge=1, le=1_000_000)] = 2_000
+    ingest_rate_limit_per_second: Annotated[float, Field(gt=0, le=100_000)] = 500
+    """How often one caller may hand in usage events over HTTP; each request may hold 1,000 of them."""
+    ingest_rate_limit_burst: Annotated[int, Field(ge=1, le=1_000_000)] = 2_000
 
     kek_file: Path | None = None
     """JSON: ``{"active": "<kek id>", "keys": {"<kek id>": "<32 bytes in base64>"}}``."""
@@ -89,6 +93,17 @@ class Settings(BaseSettings):
     """Over how long the share is taken."""
     metering_pause_min_events: Annotated[int, Field(ge=1)] = 100_000
     """Among fewer events within the window, any share is fine."""
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, value: str | None) -> str | None:
+        # A name, or a slip of the pen, would silently trust nobody.
+        for network in () if value is None else value.split(","):
+            try:
+                ipaddress.ip_network(network.strip())
+            except ValueError:
+                raise ValueError("must be addresses or networks, separated by commas, such as 10.0.0.0/8") from None
+        return value
 
     def required(self, name: str) -> str:
         """The setting ``name`` as text; raises SettingsError that names its variable where it is not set."""

@@ -329,3 +329,15 @@ def test_without_any_broker_the_service_starts_says_so_and_goes_on_answering(sta
         assert time.monotonic() - began < 10
         headers = bearer(scope="ledger:read")
         assert client.get("/v1/organizations/acme/entries", headers=headers).status_code == 200
+
+
+def test_who_hands_in_too_often_is_told_when_to_come_again(stack, database, bearer):
+    app = build_app(stack.settings(database, ingest_rate_limit_per_second=0.01, ingest_rate_limit_burst=2))
+    runner, other = bearer("runner", "usage:write"), bearer("other", "usage:write")
+    operator = bearer("platform", "usage:write", org_role="admin")
+    with TestClient(app) as client:
+        answers = [client.post(URL, json=event(), headers=runner) for _ in range(3)]
+        assert [answer.status_code for answer in answers] == [202, 202, 429]
+        assert (answers[2].json()["code"], int(answers[2].headers["retry-after"]) > 0) == ("rate_limited", True)
+        assert client.post(URL, json=event(), headers=other).status_code == 202
+        assert {client.post(URL, json=event(), headers=operator).status_code for _ in range(5)} == {202}

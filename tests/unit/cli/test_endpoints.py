@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import socket
+from datetime import UTC, datetime
 
 import pytest
 
+from services.cli.dev_tokens import create_signing_key
+from services.cli.embedded.databases import LOGIN_ROLES
 from services.cli.endpoints import Ports
 from services.cli.processes import StackError
+from services.cli.wiring import Wiring
+from services.runtime.problems import Problem
+from services.runtime.rate_limit import RateLimit
+from services.runtime.settings import Settings
+from services.runtime.tokens import TokenVerifier
 
 
 def test_a_free_block_is_consecutive_and_can_be_asked_for_by_its_base():
@@ -31,3 +39,16 @@ def test_a_taken_port_is_named(name):
 def test_a_base_without_enough_ports_is_refused(base):
     with pytest.raises(StackError, match="no 5 ports"):
         Ports.from_base(base)
+
+
+def test_of_the_tokens_of_a_stack_the_platforms_alone_has_no_rate_limit(tmp_path):
+    key = create_signing_key(tmp_path)
+    wiring = Wiring(Ports(1, 2, 3, 4, 5), dict.fromkeys(LOGIN_ROLES, "x"), tmp_path / "kek.json", key)
+    tokens, verifier = wiring.endpoints(datetime.now(UTC)).tokens, TokenVerifier(Settings(jwt_jwks_file=key.jwks_file))
+    limit = RateLimit(0.001, 1)
+    for _ in range(100):
+        limit.admit(verifier.verify(tokens.platform))
+    for token in (tokens.runner, tokens.billing):
+        limit.admit(verifier.verify(token))
+        with pytest.raises(Problem, match="rate_limited"):
+            limit.admit(verifier.verify(token))
