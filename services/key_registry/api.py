@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import psycopg
 import sqlalchemy.exc
-from fastapi import APIRouter, Depends, FastAPI, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Header, Path, Query, Request, Response
 from fastapi.responses import JSONResponse
 from prometheus_client import CollectorRegistry
 
@@ -18,10 +18,10 @@ from services.domain.scope import Plan, ScopeType
 from services.key_registry.api_models import (
     PAGE_ITEMS_MAX,
     AuditPageDocument,
+    ChangeRequest,
     CredentialDocument,
     CredentialPageDocument,
     CredentialRequest,
-    LabelRequest,
     LeaseDocument,
     LeaseRequest,
     PlanDocument,
@@ -42,11 +42,15 @@ from services.key_registry.audit import Event
 from services.key_registry.audit_rows import AuditFilter
 from services.key_registry.callers import CallLimits, Lessee, Who
 from services.key_registry.errors import Code, Refusal
-from services.key_registry.handlers import audit, cards, credentials, keys, plans
+from services.key_registry.handlers import audit, cards, changes, credentials, keys, plans
 from services.key_registry.handlers.credentials import NewCredential
+from services.key_registry.handlers.plans import PlanView
 from services.key_registry.handlers.registry import Registry
+from services.key_registry.handlers.views import CredentialView
 from services.key_registry.policy import Actor
+from services.key_registry.preconditions import Expected, entity_tag, expected_by
 from services.key_registry.repository import CredentialFilter
+from services.key_registry.standing import Status
 from services.runtime.logs import logger
 from services.runtime.problems import Problem, problem_response
 from services.runtime.tokens import TokenVerifier
@@ -69,6 +73,11 @@ _STATUS: Mapping[Code, int] = {
     Code.ORGANIZATION_KEY_ENFORCED: 409,
     Code.HISTORY_TOO_LONG: 409,
     Code.CREDENTIAL_UNUSABLE: 503,
+    Code.CREDENTIAL_DELETED: 409,
+    Code.PRECONDITION_FAILED: 412,
+    Code.KEY_INVALID: 422,
+    Code.NOTHING_TO_UNDO: 409,
+    Code.IDEMPOTENCY_KEY_REUSED: 422,
 }
 
 
@@ -80,6 +89,17 @@ def _registry(request: Request) -> Registry:
 Here = Annotated[Registry, Depends(_registry)]
 CredentialId = Annotated[Id, Path()]
 OrgId = Annotated[Id, Path()]
+
+
+def _expected(
+    if_match: Annotated[
+        str | None, Header(max_length=1024, description="The ETag that you saw: the change is made to that state only.")
+    ] = None,
+) -> Expected:
+    return expected_by(if_match)
+
+
+IfMatch = Annotated[Expected, Depends(_expected)]
 
 _REFUSED: dict[int | str, dict[str, Any]] = {
     status: {
@@ -103,9 +123,9 @@ def add_credential(here: Here, who: Who, body: CredentialRequest, response: Resp
         label=body.label,
         effective_from=body.effective_from,
     )
-    added = credential_document(credentials.add_credential(here, who, new))
+    added = credentials.add_credential(here, who, new)
     response.headers["Location"] = f"/v1/credentials/{added.credential_id}"
-    return added
+    return _tagged(added, response)
 
 
 @router.get("/credentials", tags=["credentials"], summary="List keys")
@@ -116,7 +136,7 @@ def list_credentials(
     scope_type: Annotated[ScopeType | None, Query()] = None,
     scope_id: Annotated[Id | None, Query()] = None,
     provider: Annotated[Id | None, Query()] = None,
-    status: Annotated[Literal["active", "revoked"] | None, Query()] = None,
+    status: Annotated[Status | None, Query()] = None,
     cursor: Annotated[str | None, Query(max_length=64)] = None,
     limit: Annotated[int, Query(ge=1, le=PAGE_ITEMS_MAX)] = 50,
 ) -> CredentialPageDocument:
@@ -127,21 +147,23 @@ def list_credentials(
 
 
 @router.get("/credentials/{credential_id}", tags=["credentials"], summary="Show a key")
-def get_credential(here: Here, who: Who, credential_id: CredentialId) -> CredentialDocument:
-    """Everything about a key but the key itself."""
-    return credential_document(credentials.get_credential(here, who, credential_id))
+def get_credential(here: Here, who: Who, credential_id: CredentialId, response: Response) -> CredentialDocument:
+    """Everything about a key but the key itself; the ETag is for If-Match."""
+    return _tagged(credentials.get_credential(here, who, credential_id), response)
 
 
-@router.patch("/credentials/{credential_id}", tags=["credentials"], summary="Relabel a key")
-def relabel_credential(here: Here, who: Who, credential_id: CredentialId, body: LabelRequest) -> CredentialDocument:
-    """Change the label."""
-    return credential_document(credentials.relabel_credential(here, who, credential_id, body.label))
+@router.patch("/credentials/{credential_id}", tags=["credentials"], summary="Relabel a key, switch it off or on")
+def change_credential(
+    here: Here, who: Who, credential_id: CredentialId, body: ChangeRequest, expected: IfMatch, response: Response
+) -> CredentialDocument:
+    """All that the request says, or nothing. A key that is switched off is kept, and not used."""
+    return _tagged(changes.change_credential(here, who, credential_id, body.to_edit(), expected), response)
 
 
 @router.delete("/credentials/{credential_id}", status_code=204, tags=["credentials"], summary="Revoke a key")
-def revoke_credential(here: Here, who: Who, credential_id: CredentialId) -> None:
+def revoke_credential(here: Here, who: Who, credential_id: CredentialId, expected: IfMatch) -> None:
     """End the key now and destroy it; its history remains."""
-    credentials.revoke_credential(here, who, credential_id)
+    credentials.revoke_credential(here, who, credential_id, expected)
 
 
 @router.post("/resolve", tags=["keys"], summary="Which key applies, and why")
@@ -167,15 +189,17 @@ def providers(here: Here, _who: Who) -> ProvidersDocument:
 
 
 @router.get("/organizations/{org_id:path}/plan", tags=["plans"], summary="The plan of an organization")
-def get_plan(here: Here, who: Who, org_id: OrgId) -> PlanDocument:
-    """The plan of now and the whole history."""
-    return plan_document(plans.get_plan(here, who, org_id))
+def get_plan(here: Here, who: Who, org_id: OrgId, response: Response) -> PlanDocument:
+    """The plan of now and the whole history; the ETag is for If-Match."""
+    return _tagged_plan(plans.get_plan(here, who, org_id), response)
 
 
 @router.put("/organizations/{org_id:path}/plan", tags=["plans"], summary="Put an organization on a plan")
-def set_plan(here: Here, who: Who, org_id: OrgId, body: PlanRequest) -> PlanDocument:
-    """From now on, or backdated in place of whatever stood after that time."""
-    return plan_document(plans.set_plan(here, who, org_id, Plan(body.plan), body.effective_from))
+def set_plan(
+    here: Here, who: Who, org_id: OrgId, body: PlanRequest, expected: IfMatch, response: Response
+) -> PlanDocument:
+    """From now on, or backdated in place of whatever stood after that time. Keys stay as they are."""
+    return _tagged_plan(plans.set_plan(here, who, org_id, Plan(body.plan), body.effective_from, expected), response)
 
 
 @router.get("/audit", tags=["audit"], summary="Who did what with which key")
@@ -262,6 +286,16 @@ def _use(actor: Actor, body: LeaseRequest, at: datetime | None) -> Use:
         provider=body.provider,
         at=at or datetime.now(UTC),
     )
+
+
+def _tagged(view: CredentialView, response: Response) -> CredentialDocument:
+    response.headers["ETag"] = entity_tag(view.revision)
+    return credential_document(view)
+
+
+def _tagged_plan(view: PlanView, response: Response) -> PlanDocument:
+    response.headers["ETag"] = entity_tag(view.revision)
+    return plan_document(view)
 
 
 def _after(cursor: str | None) -> int:

@@ -13,9 +13,13 @@ from schemas.fields import Id, Time
 from services.domain.masking import mask_text
 from services.domain.scope import Interval, Plan, PlanPeriod, Scope, ScopeType
 from services.key_registry.handlers.audit import AuditPage, AuditView
-from services.key_registry.handlers.credentials import CredentialPage, CredentialView
+from services.key_registry.handlers.changes import UNCHANGED, Edit
+from services.key_registry.handlers.credentials import CredentialPage
 from services.key_registry.handlers.keys import Answer, Lease
 from services.key_registry.handlers.plans import PlanView
+from services.key_registry.handlers.views import CredentialView
+from services.key_registry.secret_rows import Check
+from services.key_registry.standing import Status
 
 PAGE_ITEMS_MAX = 200
 _API_KEY = re.compile(r"[\x21-\x7e]{8,4096}")
@@ -73,10 +77,28 @@ class CredentialRequest(_Request):
         return self
 
 
-class LabelRequest(_Request):
-    """What can be changed about a credential."""
+class ChangeRequest(_Request):
+    """What can be changed about a credential; what is absent stays as it is."""
 
-    label: Label | None
+    label: Label | None = None
+    enabled: bool | None = Field(
+        None, strict=True, description="false: not used until it is true again; refused then as an addition would be."
+    )
+
+    @model_validator(mode="after")
+    def _says_something(self) -> ChangeRequest:
+        if not self.model_fields_set:
+            raise ValueError("give a label, or enabled, or both")
+        if "enabled" in self.model_fields_set and self.enabled is None:
+            raise ValueError("enabled is true or false")
+        return self
+
+    def to_edit(self) -> Edit:
+        """The same in the words of the use case."""
+        return Edit(
+            label=self.label if "label" in self.model_fields_set else UNCHANGED,
+            enabled=self.enabled,
+        )
 
 
 class PlanRequest(_Request):
@@ -125,8 +147,21 @@ class PlanIntervalDocument(IntervalDocument):
     plan: Plan
 
 
+class CheckDocument(_Answer):
+    """What the provider said of a key. Only ``invalid`` means that it refused it; ``unknown`` that it did not say."""
+
+    result: Literal["valid", "invalid", "unknown"]
+    reason: str
+    checked_at: datetime
+
+
 class CredentialDocument(_Answer):
-    """A credential. Hint and label are null for those who may only know that there is one."""
+    """A credential.
+
+    ``shadowed_by`` says what stands before a key whose status is ``shadowed``; ``check`` what the provider said last;
+    ``undo_until`` until when the key before the last rotation can be brought back. Hint, label and all from
+    ``last_used_at`` on are null for those who may only know that there is one.
+    """
 
     credential_id: str
     org_id: str
@@ -134,9 +169,13 @@ class CredentialDocument(_Answer):
     provider: str
     label: str | None
     hint: str | None
-    status: Literal["active", "revoked"]
+    status: Status
+    shadowed_by: Literal["organization_key", "plan_not_entitled", "provider_not_supported"] | None
     active: list[IntervalDocument]
     created_at: datetime
+    last_used_at: datetime | None = Field(description="To the minute.")
+    check: CheckDocument | None
+    undo_until: datetime | None
 
 
 class CredentialPageDocument(_Answer):
@@ -236,10 +275,19 @@ def credential_document(view: CredentialView) -> CredentialDocument:
         provider=view.provider,
         label=view.label,
         hint=view.hint,
-        status="active" if view.status == "active" else "revoked",
+        status=view.standing.status,
+        shadowed_by=view.standing.shadowed_by,
         active=[IntervalDocument(**_bounds(interval)) for interval in view.active],
         created_at=_utc(view.created_at),
+        last_used_at=_utc_or_none(view.last_used_at),
+        check=None if view.check is None else check_document(view.check),
+        undo_until=_utc_or_none(view.undo_until),
     )
+
+
+def check_document(check: Check) -> CheckDocument:
+    """What the provider said, as it is answered."""
+    return CheckDocument(result=check.result, reason=check.reason, checked_at=_utc(check.checked_at))
 
 
 def page_document(page: CredentialPage) -> CredentialPageDocument:
@@ -325,8 +373,12 @@ def _plan_interval(period: PlanPeriod) -> PlanIntervalDocument:
 
 
 def _bounds(interval: Interval) -> dict[str, datetime | None]:
-    return {"from_": _utc(interval.start), "to": None if interval.end is None else _utc(interval.end)}
+    return {"from_": _utc(interval.start), "to": _utc_or_none(interval.end)}
 
 
 def _utc(at: datetime) -> datetime:
     return at.astimezone(UTC)
+
+
+def _utc_or_none(at: datetime | None) -> datetime | None:
+    return None if at is None else _utc(at)

@@ -42,7 +42,7 @@ class Event(StrEnum):
     ADD = "credential.add"
     SHOW = "credential.show"
     LIST = "credential.list"
-    RELABEL = "credential.relabel"
+    CHANGE = "credential.change"
     REVOKE = "credential.revoke"
     RESOLVE = "key.resolve"
     LEASE = "key.lease"

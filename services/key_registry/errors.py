@@ -20,6 +20,11 @@ class Code(StrEnum):
     ORGANIZATION_KEY_ENFORCED = "organization_key_enforced"
     HISTORY_TOO_LONG = "history_too_long"
     CREDENTIAL_UNUSABLE = "credential_unusable"
+    CREDENTIAL_DELETED = "credential_deleted"
+    PRECONDITION_FAILED = "precondition_failed"
+    KEY_INVALID = "key_invalid"
+    NOTHING_TO_UNDO = "nothing_to_undo"
+    IDEMPOTENCY_KEY_REUSED = "idempotency_key_reused"
 
 
 class Refusal(Exception):

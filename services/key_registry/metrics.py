@@ -27,7 +27,11 @@ _OUTBOX = text("""
         ELSE greatest(0, extract(epoch FROM clock_timestamp() - greatest(l.changed_at, c.reset_at))) END::float8
     FROM registry.log_head h CROSS JOIN registry.relay_cursor c LEFT JOIN registry.log l ON l.seq = c.sent_seq + 1
 """)
-_ACTIVE = text("SELECT scope_type, provider, count(*) FROM registry.credential WHERE status = 'active' GROUP BY 1, 2")
+_ACTIVE = text("""
+    SELECT scope_type, provider, count(*)
+    FROM registry.credential JOIN registry.credential_interval USING (credential_id)
+    WHERE active_to IS NULL GROUP BY 1, 2
+""")
 
 
 class RegistryCollector(Collector):
@@ -74,7 +78,7 @@ def _families() -> list[GaugeMetricFamily]:
         GaugeMetricFamily("byok_registry_seq", "The last change of the registry log.", labels=["service"]),
         GaugeMetricFamily("byok_outbox_pending", "Changes that the broker does not have yet.", labels=["outbox"]),
         GaugeMetricFamily("byok_outbox_oldest_seconds", "How long the oldest of them has waited.", labels=["outbox"]),
-        GaugeMetricFamily("byok_active_credentials", "Keys in use.", labels=["scope", "provider"]),
+        GaugeMetricFamily("byok_active_credentials", "Keys that are switched on.", labels=["scope", "provider"]),
     ]
 
 

@@ -67,7 +67,9 @@ class CredentialRow(SQLModel, table=True):
     fingerprint: str = Field(repr=False)
     created_by: str
     created_at: datetime = Field(sa_type=_TIME)
-    status: str
+    revision: int = 1
+    deleted_at: datetime | None = Field(default=None, sa_type=_TIME)
+    last_used_at: datetime | None = Field(default=None, sa_type=_TIME)
 
 
 class CredentialInterval(SQLModel, table=True):
@@ -84,7 +86,10 @@ class CredentialInterval(SQLModel, table=True):
 
 
 class SecretVersion(SQLModel, table=True):
-    """One encrypted secret; all of its bytes are None once it is destroyed."""
+    """One encrypted secret; all of its bytes are None once it is destroyed.
+
+    ``restorable_until`` is None for the current one. What the provider said of the key is about this version alone.
+    """
 
     __tablename__ = "secret_version"
     __table_args__ = _SCHEMA
@@ -99,6 +104,10 @@ class SecretVersion(SQLModel, table=True):
     nonce: bytes | None = Field(sa_type=LargeBinary, repr=False)
     created_at: datetime = Field(sa_type=_TIME)
     destroyed_at: datetime | None = Field(default=None, sa_type=_TIME)
+    restorable_until: datetime | None = Field(default=None, sa_type=_TIME)
+    check_result: str | None = None
+    check_reason: str | None = None
+    checked_at: datetime | None = Field(default=None, sa_type=_TIME)
 
 
 class PlanHistoryRow(SQLModel, table=True):
@@ -110,6 +119,18 @@ class PlanHistoryRow(SQLModel, table=True):
     org_id: str = Field(primary_key=True)
     periods: list[dict[str, Any]] = Field(sa_type=JSONB)
     seq: int = Field(sa_type=BigInteger)
+
+
+class IdempotentAnswer(SQLModel, table=True):
+    """What a request with an Idempotency-Key was answered."""
+
+    __tablename__ = "idempotent_answer"
+    __table_args__ = _SCHEMA
+
+    request_id: str = Field(primary_key=True)
+    fingerprint: str
+    answer: dict[str, Any] = Field(sa_type=JSONB)
+    answered_at: datetime = Field(sa_type=_TIME)
 
 
 class RateCardRow(SQLModel, table=True):

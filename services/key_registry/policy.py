@@ -55,6 +55,11 @@ class Action(Enum):
     SEE_HINT = auto()
     """To see the hint and the label, and not only that there is a key."""
     RELABEL = auto()
+    ENABLE = auto()
+    DISABLE = auto()
+    ROTATE = auto()
+    """To put another key in its place, and to take that back."""
+    VERIFY = auto()
     REVOKE = auto()
 
 
@@ -74,7 +79,7 @@ _ORG_READERS = _ORG_MANAGERS | {Part.ORG_MEMBER}
 _TEAM_MANAGERS = _ORG_MANAGERS | {Part.TEAM_ADMIN}
 _TEAM_READERS = _TEAM_MANAGERS | {Part.TEAM_MEMBER}
 _HOLDERS = frozenset({Part.SERVICE, Part.OWNER})
-# An admin of the organization knows that a member has a key, and can end it, but not more.
+# An admin of the organization knows that a member has a key, and can switch it off or end it, but not more.
 _HOLDERS_AND_ADMINS = _HOLDERS | {Part.ORG_ADMIN}
 
 _TABLE: Mapping[ScopeType, Mapping[Action, frozenset[Part]]] = {
@@ -83,6 +88,10 @@ _TABLE: Mapping[ScopeType, Mapping[Action, frozenset[Part]]] = {
         Action.SEE: _ORG_READERS,
         Action.SEE_HINT: _ORG_READERS,
         Action.RELABEL: _ORG_MANAGERS,
+        Action.ENABLE: _ORG_MANAGERS,
+        Action.DISABLE: _ORG_MANAGERS,
+        Action.ROTATE: _ORG_MANAGERS,
+        Action.VERIFY: _ORG_MANAGERS,
         Action.REVOKE: _ORG_MANAGERS,
     },
     ScopeType.TEAM: {
@@ -90,6 +99,10 @@ _TABLE: Mapping[ScopeType, Mapping[Action, frozenset[Part]]] = {
         Action.SEE: _TEAM_READERS,
         Action.SEE_HINT: _TEAM_READERS,
         Action.RELABEL: _TEAM_MANAGERS,
+        Action.ENABLE: _TEAM_MANAGERS,
+        Action.DISABLE: _TEAM_MANAGERS,
+        Action.ROTATE: _TEAM_MANAGERS,
+        Action.VERIFY: _TEAM_MANAGERS,
         Action.REVOKE: _TEAM_MANAGERS,
     },
     ScopeType.PERSONAL: {
@@ -97,6 +110,10 @@ _TABLE: Mapping[ScopeType, Mapping[Action, frozenset[Part]]] = {
         Action.SEE: _HOLDERS_AND_ADMINS,
         Action.SEE_HINT: _HOLDERS,
         Action.RELABEL: _HOLDERS,
+        Action.ENABLE: _HOLDERS,
+        Action.DISABLE: _HOLDERS_AND_ADMINS,
+        Action.ROTATE: _HOLDERS,
+        Action.VERIFY: _HOLDERS,
         Action.REVOKE: _HOLDERS_AND_ADMINS,
     },
 }

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, and_, false, or_, true
+from sqlalchemy import ColumnElement, and_, exists, false, not_, or_, true
 from sqlalchemy.dialects.postgresql import insert
-from sqlmodel import Session, col, select
+from sqlmodel import Session, col, select, update
 
 from services.domain.directory import Credential, PlanHistory
 from services.domain.rate_card import RateCard, parse_rate_card
@@ -21,13 +21,20 @@ from services.key_registry.models import (
     CredentialRow,
     PlanHistoryRow,
     RateCardRow,
-    SecretVersion,
     Slot,
 )
 from services.key_registry.policy import Sight
+from services.key_registry.secret_rows import insert_version
+from services.key_registry.standing import Status, Surroundings
 
-ACTIVE = "active"
-REVOKED = "revoked"
+_SWITCHED_ON = (
+    exists()
+    .where(
+        col(CredentialInterval.credential_id) == col(CredentialRow.credential_id),
+        col(CredentialInterval.active_to).is_(None),
+    )
+    .correlate(CredentialRow)
+)
 
 
 class CredentialFilter(NamedTuple):
@@ -37,7 +44,7 @@ class CredentialFilter(NamedTuple):
     scope_type: ScopeType | None = None
     scope_id: str | None = None
     provider: str | None = None
-    status: str | None = None
+    status: Status | None = None
 
 
 def scope_of(row: CredentialRow) -> Scope:
@@ -76,10 +83,7 @@ def insert_credential(session: Session, row: CredentialRow, active: Interval, se
             credential_id=row.credential_id, slot_id=row.slot_id, active_from=active.start, active_to=active.end
         )
     )
-    session.add(
-        SecretVersion(credential_id=row.credential_id, version=1, created_at=row.created_at, **sealed._asdict())
-    )
-    session.flush()
+    insert_version(session, row.credential_id, 1, sealed, row.created_at)
 
 
 def credential_row(session: Session, credential_id: str) -> CredentialRow | None:
@@ -109,7 +113,7 @@ def intervals_of(session: Session, rows: Sequence[CredentialRow]) -> dict[str, t
 
 
 def list_credentials(
-    session: Session, wanted: CredentialFilter, visible: Sight, after: int, limit: int
+    session: Session, wanted: CredentialFilter, surroundings: Surroundings, visible: Sight, after: int, limit: int
 ) -> Sequence[CredentialRow]:
     """What is wanted and visible, in the order in which it was added, beginning after the ``created_seq`` given."""
     statement = select(CredentialRow).where(
@@ -122,8 +126,23 @@ def list_credentials(
     if wanted.provider is not None:
         statement = statement.where(CredentialRow.provider == wanted.provider)
     if wanted.status is not None:
-        statement = statement.where(CredentialRow.status == wanted.status)
+        statement = statement.where(_stands(wanted.status, surroundings))
     return session.exec(statement.order_by(col(CredentialRow.created_seq)).limit(limit)).all()
+
+
+def _stands(status: Status, surroundings: Surroundings) -> ColumnElement[bool]:
+    """The credentials that ``surroundings.standing`` gives this status."""
+    if status is Status.DELETED:
+        return col(CredentialRow.deleted_at).is_not(None)
+    if status is Status.DISABLED:
+        return and_(col(CredentialRow.deleted_at).is_(None), not_(_SWITCHED_ON))
+    level, provider = col(CredentialRow.scope_type), col(CredentialRow.provider)
+    shadowed = or_(
+        provider.not_in(surroundings.own_key_providers),
+        level.in_([level.value for level in ScopeType if not surroundings.plan.allows(level)]),
+        and_(level != ScopeType.ORGANIZATION.value, provider.in_(surroundings.enforced_providers)),
+    )
+    return and_(_SWITCHED_ON, shadowed if status is Status.SHADOWED else not_(shadowed))
 
 
 def _within(visible: Sight) -> ColumnElement[bool]:
@@ -137,41 +156,43 @@ def _within(visible: Sight) -> ColumnElement[bool]:
     )
 
 
-def end_credential(session: Session, row: CredentialRow, at: datetime) -> None:
-    """Close the open interval at ``at`` and destroy every version of the secret; their rows remain."""
-    row.status = REVOKED
-    session.add(row)
-    still_open = select(CredentialInterval).where(
-        CredentialInterval.credential_id == row.credential_id, col(CredentialInterval.active_to).is_(None)
-    )
-    for interval in session.exec(still_open):
-        interval.active_to = at
-        session.add(interval)
-    versions = select(SecretVersion).where(
-        SecretVersion.credential_id == row.credential_id, col(SecretVersion.destroyed_at).is_(None)
-    )
-    for version in session.exec(versions):
-        version.wrapped_key = version.wrap_nonce = version.ciphertext = version.nonce = None
-        version.destroyed_at = at
-        session.add(version)
+def switch_on(session: Session, row: CredentialRow, at: datetime) -> None:
+    """Begin an interval at ``at``."""
+    session.add(CredentialInterval(credential_id=row.credential_id, slot_id=row.slot_id, active_from=at))
     session.flush()
 
 
-def newest_secret(session: Session, credential_id: str) -> tuple[int, SealedSecret] | None:
-    """The newest version of the secret and its number; None where it is destroyed."""
-    statement = select(SecretVersion).where(SecretVersion.credential_id == credential_id)
-    row = session.exec(statement.order_by(col(SecretVersion.version).desc()).limit(1)).first()
-    if row is None or row.wrapped_key is None or row.wrap_nonce is None or row.ciphertext is None or row.nonce is None:
-        return None
-    return row.version, SealedSecret(
-        row.format_version, row.kek_id, row.wrapped_key, row.wrap_nonce, row.ciphertext, row.nonce
+def switch_off(session: Session, row: CredentialRow, at: datetime) -> None:
+    """End the open interval, if there is one, at ``at``."""
+    of_row = update(CredentialInterval).where(col(CredentialInterval.credential_id) == row.credential_id)
+    session.execute(of_row.where(col(CredentialInterval.active_to).is_(None)).values(active_to=at))
+
+
+def touch(session: Session, credential_id: str, now: datetime, rest: timedelta) -> None:
+    """Note that the key was used, unless that was noted within ``rest`` or somebody is changing the row just now."""
+    earlier = or_(col(CredentialRow.last_used_at).is_(None), col(CredentialRow.last_used_at) < now - rest)
+    due = select(CredentialRow.credential_id).where(CredentialRow.credential_id == credential_id, earlier)
+    this = update(CredentialRow).where(col(CredentialRow.credential_id).in_(due.with_for_update(skip_locked=True)))
+    session.execute(this.values(last_used_at=now), execution_options={"synchronize_session": False})
+
+
+def organization_key_providers(session: Session, org_id: str) -> frozenset[str]:
+    """The providers for which the organization has a key of its own that is switched on."""
+    statement = select(CredentialRow.provider).where(
+        CredentialRow.org_id == org_id, CredentialRow.scope_type == ScopeType.ORGANIZATION.value, _SWITCHED_ON
     )
+    return frozenset(session.exec(statement))
 
 
 def plans_of(session: Session, org_id: str) -> tuple[PlanPeriod, ...]:
     """The organization's plans in order of time; empty where none is known."""
     row = session.get(PlanHistoryRow, org_id, populate_existing=True)
     return () if row is None else periods_from_json(row.periods)
+
+
+def plan_seq(session: Session, org_id: str) -> int:
+    """The number of the last change of the organization's plan in the log; 0 before the first."""
+    return session.exec(select(PlanHistoryRow.seq).where(PlanHistoryRow.org_id == org_id)).one_or_none() or 0
 
 
 def save_plans(session: Session, history: PlanHistory, seq: int) -> None:

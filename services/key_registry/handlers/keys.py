@@ -8,7 +8,7 @@ from typing import NamedTuple
 from pydantic import SecretStr
 from sqlmodel import Session
 
-from services.domain.directory import Credential, Directory, PlanHistory
+from services.domain.directory import Directory, PlanHistory
 from services.domain.resolution import LEASE_LIFE, Resolution, Use, resolve_unclaimed
 from services.domain.scope import Plan, ScopeType
 from services.key_registry import policy, repository
@@ -16,12 +16,14 @@ from services.key_registry.audit import Entry, Event, Subject
 from services.key_registry.errors import Code, Refusal
 from services.key_registry.handlers.refusals import refusals_audited
 from services.key_registry.handlers.registry import Registry, card_for
-from services.key_registry.key_encryption_keys import UnusableSecret
+from services.key_registry.handlers.secrets import open_secret
+from services.key_registry.handlers.views import subject_of
+from services.key_registry.models import CredentialRow
 from services.key_registry.outbox import log_time
 from services.key_registry.policy import Actor
-from services.runtime.logs import logger
 
-_log = logger(__name__)
+USE_NOTED_EVERY = timedelta(minutes=1)
+"""How exactly the last use of a key is known: a write for each lease would cost more than it tells."""
 
 
 class Answer(NamedTuple):
@@ -67,9 +69,12 @@ def lease_key(registry: Registry, actor: Actor, use: Use) -> Lease:
     with registry.sessions.begin() as session:
         answer = _answer(registry, session, use, now=True)
         credential = answer.resolution.credential
-        hint, secret = (None, None) if credential is None else _open_secret(registry, session, credential)
+        row = None if credential is None else repository.credential_row(session, credential.credential_id)
+        secret = None if row is None else open_secret(registry, session, row)
     # Committed before the secret leaves: none is handed out without its row.
-    registry.audit.write(registry.sessions, Entry(actor, Event.LEASE, _leased(answer, hint), _lease_detail(answer)))
+    registry.audit.write(registry.sessions, Entry(actor, Event.LEASE, _leased(answer, row), _lease_detail(answer)))
+    if row is not None:
+        _note_use(registry, row, answer.use.at)
     return Lease(answer, answer.use.at + LEASE_LIFE, LEASE_LIFE, secret)
 
 
@@ -87,30 +92,16 @@ def _answer(registry: Registry, session: Session, use: Use, *, now: bool) -> Ans
     return Answer(use, directory.plan_at(use.org_id, use.at), resolve_unclaimed(use, directory, card))
 
 
-def _leased(answer: Answer, hint: str | None) -> Subject:
-    credential = answer.resolution.credential
-    if credential is None:
-        return _asked(answer.use)
-    return Subject(credential.org_id, credential.credential_id, credential.scope, credential.provider, hint)
+def _leased(answer: Answer, row: CredentialRow | None) -> Subject:
+    return _asked(answer.use) if row is None else subject_of(row)
 
 
 def _lease_detail(answer: Answer) -> dict[str, str | None]:
     return {"user_id": answer.use.user_id, "team_id": answer.use.team_id, "reason": answer.resolution.reason.value}
 
 
-def _open_secret(registry: Registry, session: Session, credential: Credential) -> tuple[str, SecretStr]:
-    """The hint of the key, and the key."""
-    row = repository.credential_row(session, credential.credential_id)
-    stored = repository.newest_secret(session, credential.credential_id)
-    if row is None or stored is None:
-        raise _unusable(credential, "its secret is gone although it is active")
-    version, sealed = stored
-    try:
-        return row.hint, registry.keyring.open(sealed, repository.binding_of(row, version))
-    except UnusableSecret as error:
-        raise _unusable(credential, str(error)) from None
-
-
-def _unusable(credential: Credential, why: str) -> Refusal:
-    _log.error("credential unusable", credential_id=credential.credential_id, why=why)
-    return Refusal(Code.CREDENTIAL_UNUSABLE, "A key applies, but it cannot be decrypted at present.")
+def _note_use(registry: Registry, row: CredentialRow, at: datetime) -> None:
+    # Apart from the lease's own transaction: that one is of a single moment, and would fail where another wrote.
+    if row.last_used_at is None or at - row.last_used_at > USE_NOTED_EVERY:
+        with registry.sessions.begin() as session:
+            repository.touch(session, row.credential_id, at, USE_NOTED_EVERY)

@@ -14,6 +14,7 @@ from services.key_registry.handlers.refusals import backdated, refusals_audited,
 from services.key_registry.handlers.registry import Registry, check_backdating, start_of
 from services.key_registry.outbox import LogWriter, log_time
 from services.key_registry.policy import Actor
+from services.key_registry.preconditions import ANY, Expected
 
 
 class PlanView(NamedTuple):
@@ -22,18 +23,30 @@ class PlanView(NamedTuple):
     org_id: str
     plan: Plan
     history: tuple[PlanPeriod, ...]
+    revision: int
+    """The number of its last change in the log; 0 before the first."""
 
 
 @refusals_audited(Event.SET_PLAN, whole_organization)
 def set_plan(
-    registry: Registry, actor: Actor, org_id: str, plan: Plan, effective_from: datetime | None = None
+    registry: Registry,
+    actor: Actor,
+    org_id: str,
+    plan: Plan,
+    effective_from: datetime | None = None,
+    expected: Expected = ANY,
 ) -> PlanView:
-    """Put the organization on ``plan`` from now, or backdated. Saying the same twice changes nothing."""
+    """Put the organization on ``plan`` from now, or backdated. Saying the same twice changes nothing.
+
+    Keys stay switched on whatever the plan; which of them are used follows from it.
+    """
     policy.require_organization(actor, org_id)
     policy.require_scope(actor, policy.PLANS)
     check_backdating(actor, effective_from)
     with registry.sessions.begin() as session:
         log = LogWriter(session)
+        seq = repository.plan_seq(session, org_id)
+        expected.require(seq)
         before = repository.plans_of(session, org_id)
         history = PlanHistory(org_id, change_plan(before, plan, start_of(effective_from, log.now)))
         if history.plans != before:
@@ -42,7 +55,7 @@ def set_plan(
             repository.save_plans(session, history, seq)
             detail = {"plan": plan.value, **backdated(effective_from)}
             audit.append(session, Entry(actor, Event.SET_PLAN, whole_organization(org_id), detail))
-    return PlanView(org_id, plan, history.plans)
+    return PlanView(org_id, plan, history.plans, seq)
 
 
 @refusals_audited(Event.SHOW_PLAN, whole_organization)
@@ -50,6 +63,8 @@ def get_plan(registry: Registry, actor: Actor, org_id: str) -> PlanView:
     """The organization's plan of now, and its history."""
     policy.require_organization(actor, org_id)
     with registry.sessions.begin() as session:
-        directory = Directory()
+        session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
+        directory, now = Directory(), log_time(session)
         directory.apply(1, PlanHistory(org_id, repository.plans_of(session, org_id)))
-        return PlanView(org_id, directory.plan_at(org_id, log_time(session)), directory.plans_of(org_id))
+        seq = repository.plan_seq(session, org_id)
+        return PlanView(org_id, directory.plan_at(org_id, now), directory.plans_of(org_id), seq)

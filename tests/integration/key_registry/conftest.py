@@ -20,6 +20,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from proxied_broker import free_port
 from pydantic import SecretStr
+from registry_caller import Api
 
 from services.cli.dev_tokens import create_signing_key, sign_token, token_claims
 from services.cli.embedded.databases import LOGIN_ROLES, prepare_databases
@@ -193,3 +194,14 @@ def served(app: FastAPI, trusted_proxies: str | None = None) -> Iterator[str]:
     finally:
         running.should_exit = True
         thread.join(30)
+
+
+@pytest.fixture
+def api(client: TestClient, tokens: Any, org: str) -> Api:
+    return Api(client, tokens, org)
+
+
+@pytest.fixture
+def enterprise(api: Api) -> Api:
+    assert api.plan("enterprise").status_code == 200
+    return api

@@ -61,8 +61,7 @@ def fill(database: Database, file: Path, credentials: int) -> None:
                 binding[:4],
             ).fetchone() or (0,)
             owner.execute(
-                "INSERT INTO registry.credential"
-                " VALUES (%s, %s, %s, %s, %s, %s, %s, NULL, '…', '', 'test', now(), 'active')",
+                "INSERT INTO registry.credential VALUES (%s, %s, %s, %s, %s, %s, %s, NULL, '…', '', 'test', now())",
                 (binding.credential_id, number, slot, *binding[:4]),
             )
             sealed = ring.seal(SecretStr(KEY.format(number=number)), binding)

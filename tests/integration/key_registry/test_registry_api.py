@@ -12,6 +12,7 @@ import pytest
 from fastapi.testclient import TestClient
 from httpx import Response
 from proxied_broker import free_port
+from registry_caller import CANARY, Api, names_field, refused
 
 from services.key_registry.api import registry_app
 from services.key_registry.handlers.registry import Registry
@@ -19,58 +20,6 @@ from services.key_registry.metrics import registry_metrics
 from services.key_registry.sessions import open_engine, sessions_on
 from services.runtime.tokens import TokenVerifier
 from tests.integration.key_registry.conftest import UNLIMITED
-
-CANARY = "sk-ant-api03-canary-canary-canary-1234"
-EVERYTHING = "credentials:write credentials:lease plans:write registry:backdate ledger:read usage:write"
-
-
-class Api:
-    """The application as one organization's callers use it."""
-
-    def __init__(self, client: TestClient, tokens: Any, org: str) -> None:
-        self.client, self.tokens, self.org = client, tokens, org
-        self.platform = tokens.service(EVERYTHING)
-        self.admin = tokens.person("ada", org, "admin")
-
-    def add(
-        self, who: dict[str, str], level: str, owner: str, provider: str = "openai", key: str = CANARY, **more: object
-    ) -> Response:
-        body = {"scope": {"type": level, "id": owner}, "provider": provider, "api_key": key, **more}
-        return self.client.post("/v1/credentials", json=body, headers=who)
-
-    def plan(self, plan: str, **more: object) -> Response:
-        return self.client.put(f"/v1/organizations/{self.org}/plan", json={"plan": plan, **more}, headers=self.platform)
-
-    def ask(self, path: str, user: str = "uma", provider: str = "openai", **more: object) -> Response:
-        body = {"org_id": self.org, "user_id": user, "provider": provider, **more}
-        return self.client.post(f"/v1/{path}", json=body, headers=self.platform)
-
-
-@pytest.fixture
-def api(client: TestClient, tokens: Any, org: str) -> Api:
-    return Api(client, tokens, org)
-
-
-@pytest.fixture
-def enterprise(api: Api) -> Api:
-    assert api.plan("enterprise").status_code == 200
-    return api
-
-
-def refused(response: Response, status: int, code: str) -> dict[str, Any]:
-    """The problem document of a refusal, after the checks that hold for every one."""
-    body: dict[str, Any] = response.json()
-    assert (response.status_code, body["code"]) == (status, code), body
-    assert response.headers["content-type"] == "application/problem+json"
-    assert {"type", "title", "status", "code", "detail"} <= body.keys()
-    assert body["status"] == status
-    assert CANARY not in response.text
-    return body
-
-
-def names_field(response: Response, field: str) -> None:
-    errors = refused(response, 422, "invalid_request")["errors"]
-    assert field in {error["field"] for error in errors}, errors
 
 
 def test_an_added_key_is_shown_without_itself(enterprise: Api) -> None:
@@ -86,8 +35,12 @@ def test_an_added_key_is_shown_without_itself(enterprise: Api) -> None:
         "label": "main",
         "hint": "…1234",
         "status": "active",
+        "shadowed_by": None,
         "active": [],
         "created_at": "",
+        "last_used_at": None,
+        "check": None,
+        "undo_until": None,
     }
     assert body["active"] == [{"from": body["created_at"], "to": None}]
     assert body["created_at"].endswith("Z")
@@ -308,7 +261,8 @@ def test_the_label_can_be_changed(enterprise: Api) -> None:
         changed = enterprise.client.patch(path, json={"label": label}, headers=enterprise.admin)
         assert changed.json() == added | {"label": label}
     names_field(enterprise.client.patch(path, json={"label": CANARY}, headers=enterprise.admin), "label")
-    names_field(enterprise.client.patch(path, json={}, headers=enterprise.admin), "label")
+    for nothing in ({}, {"enabled": None}):
+        names_field(enterprise.client.patch(path, json=nothing, headers=enterprise.admin), "body")
     names_field(enterprise.client.patch(path, json={"label": "x", "hint": "y"}, headers=enterprise.admin), "hint")
 
 
@@ -317,7 +271,7 @@ def test_a_revoked_key_ends_now_and_its_secret_is_destroyed(enterprise: Api, dat
     path = f"/v1/credentials/{added['credential_id']}"
     assert enterprise.client.delete(path, headers=enterprise.admin).status_code == 204
     ended = enterprise.client.get(path, headers=enterprise.admin).json()
-    assert ended["status"] == "revoked"
+    assert ended["status"] == "deleted"
     (interval,) = ended["active"]
     assert interval["from"] == added["active"][0]["from"] < interval["to"]
     (row,) = database.rows(
@@ -521,7 +475,7 @@ def test_lists_have_pages_and_filters(enterprise: Api) -> None:
         found += body["items"]
         cursor, pages = body["next_cursor"], pages + 1
     assert found == added
-    assert [item["credential_id"] for item in page(status="revoked")["items"]] == [gone["credential_id"]]
+    assert [item["credential_id"] for item in page(status="deleted")["items"]] == [gone["credential_id"]]
     assert {item["scope"]["id"] for item in page(provider="google")["items"]} == {"t0", "t1", "t2"}
     assert len(page(scope_type="team", scope_id="t0")["items"]) == 2
     assert page(scope_type="personal")["items"] == []

@@ -82,7 +82,7 @@ def test_each_act_is_written_with_who_what_where_and_why(acme: Acme) -> None:
     assert [row["action"] for row in rows] == [
         "credential.revoke",
         "key.lease",
-        "credential.relabel",
+        "credential.change",
         "credential.add",
         "plan.set",
     ]

@@ -81,6 +81,9 @@ class Acme:
     def relabel(self, who: dict[str, str]) -> Response:
         return self.http.patch(self.path, json={"label": "theirs"}, headers=who)
 
+    def switch(self, who: dict[str, str], *, enabled: bool) -> Response:
+        return self.http.patch(self.path, json={"enabled": enabled}, headers=who)
+
     def list(self, who: dict[str, str], **query: str) -> Response:
         return self.http.get("/v1/credentials", params=query, headers=who)
 
@@ -126,6 +129,8 @@ OPERATIONS = {
     "get": Operation(f"get {ONE}", lambda acme, who, _: acme.http.get(acme.path, headers=who)),
     "get-unknown": Operation(f"get {ONE}", lambda acme, who, _: acme.http.get(f"{acme.path}0", headers=who)),
     "relabel": Operation(f"patch {ONE}", lambda acme, who, _: acme.relabel(who)),
+    "disable": Operation(f"patch {ONE}", lambda acme, who, _: acme.switch(who, enabled=False)),
+    "enable": Operation(f"patch {ONE}", lambda acme, who, _: acme.switch(who, enabled=True)),
     "revoke": Operation(f"delete {ONE}", lambda acme, who, _: acme.http.delete(acme.path, headers=who)),
     "lease": Operation("post /v1/lease", lambda acme, who, _: acme.ask("/v1/lease", who)),
     "resolve": Operation("post /v1/resolve", lambda acme, who, _: acme.ask("/v1/resolve", who)),
@@ -153,7 +158,7 @@ ROWS = {key: list(row) for key, row in itertools.groupby(cells(), key=lambda cel
 
 @pytest.mark.parametrize(("operation", "scope"), ROWS)
 def test_a_row_of_the_table(http: httpx.Client, tokens: Any, operation: str, scope: str) -> None:
-    acme, wrong = Acme(http, tokens, scope), []
+    acme, wrong = _acme(http, tokens, operation, scope), []
     for cell in ROWS[operation, scope]:
         before = acme.state()
         answer = acme.try_it(operation, cell.caller)
@@ -163,8 +168,15 @@ def test_a_row_of_the_table(http: httpx.Client, tokens: Any, operation: str, sco
         if answer.is_error:
             assert acme.state() == before, f"{cell.caller} was refused, and yet something changed"
         elif acme.state() != before:
-            acme = Acme(http, tokens, scope)
+            acme = _acme(http, tokens, operation, scope)
     assert not wrong, wrong
+
+
+def _acme(http: httpx.Client, tokens: Any, operation: str, scope: str) -> Acme:
+    acme = Acme(http, tokens, scope)
+    if operation == "enable":
+        acme.switch(acme.root, enabled=False).raise_for_status()
+    return acme
 
 
 def _check_answer(acme: Acme, cell: Cell, answer: Response) -> None:

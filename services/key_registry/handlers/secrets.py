@@ -1,0 +1,38 @@
+"""Decrypting the key of a credential."""
+
+from __future__ import annotations
+
+from pydantic import SecretStr
+from sqlmodel import Session
+
+from services.key_registry import secret_rows
+from services.key_registry.errors import Code, Refusal
+from services.key_registry.handlers.registry import Registry
+from services.key_registry.key_encryption_keys import UnusableSecret
+from services.key_registry.models import CredentialRow
+from services.key_registry.repository import binding_of
+from services.key_registry.secret_rows import StoredSecret
+from services.runtime.logs import logger
+
+_log = logger(__name__)
+
+
+def open_secret(registry: Registry, session: Session, row: CredentialRow) -> SecretStr:
+    """The credential's key. Raises Refusal ``credential_unusable``."""
+    stored = secret_rows.current_secret(session, row.credential_id)
+    if stored is None:
+        raise _unusable(row, "its secret is gone although it is not deleted")
+    return open_version(registry, row, stored)
+
+
+def open_version(registry: Registry, row: CredentialRow, stored: StoredSecret) -> SecretStr:
+    """The key in one version of it. Raises Refusal ``credential_unusable``."""
+    try:
+        return registry.keyring.open(stored.sealed, binding_of(row, stored.version))
+    except UnusableSecret as error:
+        raise _unusable(row, str(error)) from None
+
+
+def _unusable(row: CredentialRow, why: str) -> Refusal:
+    _log.error("credential unusable", credential_id=row.credential_id, why=why)
+    return Refusal(Code.CREDENTIAL_UNUSABLE, "There is a key, but it cannot be decrypted at present.")

@@ -1,0 +1,150 @@
+"""Reads and writes of the versions of secrets: of a credential one is current; the one before it can be restored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import NamedTuple
+
+from sqlalchemy import ColumnElement, and_, func
+from sqlalchemy import select as select_columns
+from sqlmodel import Session, col, select, update
+
+from services.key_registry.encryption import SealedSecret
+from services.key_registry.models import CredentialRow, SecretVersion
+
+# Everything from which the key could be had.
+_BYTES_GONE = {"wrapped_key": None, "wrap_nonce": None, "ciphertext": None, "nonce": None}
+
+
+class StoredSecret(NamedTuple):
+    """A version of a secret, and its number, which it is bound to."""
+
+    version: int
+    sealed: SealedSecret
+
+
+class Check(NamedTuple):
+    """What the provider said of a key when it was asked last."""
+
+    result: str
+    reason: str
+    checked_at: datetime
+
+
+class SecretState(NamedTuple):
+    """What may be known of a credential's secrets: the last check of the current one; until when one can go back."""
+
+    check: Check | None = None
+    undo_until: datetime | None = None
+
+
+def insert_version(
+    session: Session, credential_id: str, version: int, sealed: SealedSecret, at: datetime, check: Check | None = None
+) -> None:
+    """A version that is current from now on; the one before it must have been retired or destroyed."""
+    row = SecretVersion(credential_id=credential_id, version=version, created_at=at, **sealed._asdict())
+    if check is not None:
+        row.check_result, row.check_reason, row.checked_at = check
+    session.add(row)
+    session.flush()
+
+
+def current_secret(session: Session, credential_id: str) -> StoredSecret | None:
+    """The version in use; None where it is destroyed."""
+    return _stored(session, _current(credential_id))
+
+
+def previous_secret(session: Session, credential_id: str, now: datetime) -> StoredSecret | None:
+    """The version that can still be brought back; None where there is none."""
+    return _stored(session, and_(_previous(credential_id), col(SecretVersion.restorable_until) > now))
+
+
+def newest_version(session: Session, credential_id: str) -> int:
+    """The highest number that a version of the secret ever had."""
+    found = select(func.max(SecretVersion.version)).where(SecretVersion.credential_id == credential_id)
+    newest: int = session.exec(found).one()
+    return newest
+
+
+def retire_current(session: Session, credential_id: str, at: datetime, until: datetime) -> None:
+    """Keep the current version until ``until``, and destroy the one before it, which can be brought back no more."""
+    destroy(session, _previous(credential_id), at)
+    if until > at:
+        session.execute(update(SecretVersion).where(_current(credential_id)).values(restorable_until=until))
+    else:
+        destroy(session, _current(credential_id), at)
+
+
+def restore_previous(session: Session, credential_id: str, at: datetime) -> None:
+    """Put the version before the current one in its place, and destroy the current one."""
+    destroy(session, _current(credential_id), at)
+    session.execute(update(SecretVersion).where(_previous(credential_id)).values(restorable_until=None))
+
+
+def destroy_all(session: Session, credential_id: str, at: datetime) -> None:
+    """Destroy every version of a credential's secret; their rows remain."""
+    destroy(session, col(SecretVersion.credential_id) == credential_id, at)
+
+
+def destroy_expired(session: Session) -> int:
+    """Destroy what can be brought back no more; how many there were."""
+    return destroy(session, col(SecretVersion.restorable_until) <= func.clock_timestamp(), func.clock_timestamp())
+
+
+def destroy(session: Session, which: ColumnElement[bool], at: object) -> int:
+    """Destroy the versions that are not yet; how many there were. ``at`` is a time or an expression of one."""
+    statement = update(SecretVersion).where(which, col(SecretVersion.destroyed_at).is_(None))
+    return session.execute(statement.values(destroyed_at=at, **_BYTES_GONE)).rowcount  # type: ignore[attr-defined, no-any-return]
+
+
+def store_check(session: Session, credential_id: str, version: int, check: Check) -> None:
+    """Keep what the provider said of this version."""
+    this = update(SecretVersion).where(
+        col(SecretVersion.credential_id) == credential_id, col(SecretVersion.version) == version
+    )
+    values = {"check_result": check.result, "check_reason": check.reason, "checked_at": check.checked_at}
+    session.execute(this.values(values))
+
+
+def states_of(session: Session, rows: Sequence[CredentialRow], now: datetime) -> dict[str, SecretState]:
+    """What may be known of the secrets of these credentials."""
+    states = {row.credential_id: SecretState() for row in rows}
+    # Not whole rows: ciphertexts are of no use here.
+    columns = select_columns(
+        col(SecretVersion.credential_id),
+        col(SecretVersion.restorable_until),
+        col(SecretVersion.check_result),
+        col(SecretVersion.check_reason),
+        col(SecretVersion.checked_at),
+    ).where(col(SecretVersion.credential_id).in_(states), col(SecretVersion.destroyed_at).is_(None))
+    for credential_id, until, result, reason, checked_at in session.execute(columns):
+        if until is None and result is not None:
+            states[credential_id] = states[credential_id]._replace(check=Check(result, reason, checked_at))
+        elif until is not None and until > now:
+            states[credential_id] = states[credential_id]._replace(undo_until=until)
+    return states
+
+
+def _current(credential_id: str) -> ColumnElement[bool]:
+    return and_(
+        col(SecretVersion.credential_id) == credential_id,
+        col(SecretVersion.restorable_until).is_(None),
+        col(SecretVersion.destroyed_at).is_(None),
+    )
+
+
+def _previous(credential_id: str) -> ColumnElement[bool]:
+    return and_(
+        col(SecretVersion.credential_id) == credential_id,
+        col(SecretVersion.restorable_until).is_not(None),
+        col(SecretVersion.destroyed_at).is_(None),
+    )
+
+
+def _stored(session: Session, which: ColumnElement[bool]) -> StoredSecret | None:
+    row = session.exec(select(SecretVersion).where(which).execution_options(populate_existing=True)).first()
+    if row is None or row.wrapped_key is None or row.wrap_nonce is None or row.ciphertext is None or row.nonce is None:
+        return None
+    sealed = SealedSecret(row.format_version, row.kek_id, row.wrapped_key, row.wrap_nonce, row.ciphertext, row.nonce)
+    return StoredSecret(row.version, sealed)
