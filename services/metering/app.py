@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 import faust
 from faust.transport.drivers import aiokafka as driver
@@ -32,6 +32,11 @@ class LedgerApp(faust.App):
 
     def _create_directories(self) -> None:
         """None: we have no tables, and a worker that is killed must leave nothing lying around."""
+
+    async def wait_until_it_ends(self) -> NoReturn:
+        """Wait for what should not happen; raises what Faust crashed with. It does not end the process by itself."""
+        await self.wait_until_stopped()
+        raise self.crash_reason or RuntimeError("Faust has stopped")
 
     def _new_transport(self) -> Any:
         return LedgerTransport(self.conf.broker_consumer, self)
@@ -72,9 +77,9 @@ class LedgerConsumer(driver.Consumer):
         except TimeoutError:
             _log.warning("the ledger database is away, starting from the committed offsets")
             return
-        for tp in partitions:
-            if tp.partition in booked:
-                await self.seek(tp, booked[tp.partition])
+        # Not ``seek``, which does it in the calling thread, beside the one that fetches: that one then falls over a
+        # buffer that is gone, and Faust fetches nothing any more.
+        await self.seek_wait({tp: booked[tp.partition] for tp in partitions if tp.partition in booked})
 
 
 class LedgerTransport(driver.Transport):

@@ -92,7 +92,7 @@ class _Worker:
         # A restart forgets no pause: what is known before there are partitions is told before anybody calls it ready.
         await self._pauser.look()
         self._app = await self._start_faust(writer, fatal)
-        await asyncio.gather(self._follower.follow(), self._pauser.watch(), self._app.wait_until_stopped(), fatal)
+        await asyncio.gather(self._follower.follow(), self._pauser.watch(), self._app.wait_until_it_ends(), fatal)
 
     async def _start_faust(self, writer: LedgerWriter, fatal: asyncio.Future[None]) -> LedgerApp:
         book = BookRecords(
