@@ -86,7 +86,7 @@ class Stack:
 
     @property
     def environment_file(self) -> Path:
-        """What ``environment`` says, as a file that a shell can source; only we can read it."""
+        """What ``environment`` says and where a shadow ledger may be made, for shells; only we can read it."""
         return self._data.secrets / "env"
 
     def environment(self) -> dict[str, str]:
@@ -139,7 +139,7 @@ class Stack:
         upgrade = upgrade_program(self._commands.upgrade, wiring.owner_environment(), self._data.root)
         self._supervisor.run(upgrade, deadline)
         self._start_services(wiring, deadline)
-        lines = (f"{name}={shlex.quote(value)}\n" for name, value in wiring.environment().items())
+        lines = (f"{name}={shlex.quote(value)}\n" for name, value in wiring.operator_environment().items())
         write_private(self.environment_file, "".join(lines))
         self._running = wiring, wiring.endpoints(datetime.now(UTC))
 

@@ -7,7 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -15,6 +15,7 @@ from services.cli.operator import DataDir, Json, Refused, explained, progress, r
 
 if TYPE_CHECKING:
     from services.ledger.verify import Verification
+    from services.runtime.settings import Settings
 
 _SHOWN = 50
 _SAY_EVERY_SECONDS = 5.0
@@ -27,6 +28,9 @@ def verify(
     ] = None,
     conservation: Annotated[
         bool, typer.Option("--conservation", help="Only offsets, counts and totals; the entries are left out.")
+    ] = False,
+    replay: Annotated[
+        bool, typer.Option("--replay", help="Book the topic again, into an empty shadow ledger, and compare.")
     ] = False,
     data_dir: DataDir = None,
     json: Json = False,
@@ -44,6 +48,11 @@ def verify(
     Conservation: every offset is covered exactly once, every event that was
     recorded or refused has its row, and the metric totals are the rows' sums.
 
+    Replay: needs BYOK_KAFKA_BOOTSTRAP and BYOK_REPLAY_DSN too. All usage events
+    that the topic still holds and the ledger has booked are booked once more,
+    by metering's own code, with full knowledge, into a database that is dropped
+    afterwards. Sums and final attribution of every identity must be the same.
+
     Exit status: 0 no difference; 1 differences, of which the first 50 are
     listed (all that were kept, with --json); 2 wrong options or settings;
     3 the database does not answer.
@@ -51,10 +60,14 @@ def verify(
     with explained("verify"):
         if org is not None and conservation:
             raise Refused("--conservation looks at partitions, which hold events of all organizations; drop --org")
+        if replay and (org is not None or conservation):
+            raise Refused("--replay compares all of the ledger with the topic; drop --org and --conservation")
+        settings = stack_settings(data_dir)
+        if replay:
+            _replay(settings, json=json)
         from services.ledger.verify import verify as verify_ledger
         from services.runtime.database import connect
 
-        settings = stack_settings(data_dir)
         with connect(settings.required("ledger_dsn"), "verify", autocommit=True) as connection, _reporting() as report:
             found = verify_ledger(
                 connection,
@@ -68,6 +81,18 @@ def verify(
     else:
         _show(found, entries=not conservation, conservation=org is None)
     raise typer.Exit(1 if found.differences else 0)
+
+
+def _replay(settings: Settings, *, json: bool) -> NoReturn:
+    from services.cli.replay import command
+
+    with _reporting() as report:
+        found = command.run(settings, report)
+    if json:
+        typer.echo(json_format.dumps(command.as_json(found)))
+    else:
+        command.show(found)
+    raise typer.Exit(1 if found.comparison.differences else 0)
 
 
 @contextmanager

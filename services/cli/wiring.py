@@ -49,6 +49,10 @@ class Wiring:
         """The same with the DSNs of the databases' owners, for `byok db upgrade` alone."""
         return self.environment() | {f"BYOK_{name.upper()}_ADMIN_DSN": self._dsn(name, "owner") for name in DATABASES}
 
+    def operator_environment(self) -> dict[str, str]:
+        """The same for whoever works with this stack from outside, with a role that may make a shadow ledger."""
+        return self.environment() | {"BYOK_REPLAY_DSN": self._dsn("ledger", "owner")}
+
     def endpoints(self, now: datetime) -> Endpoints:
         """What other programs are told, with tokens that are good for 30 days from ``now``."""
         return Endpoints(

@@ -162,7 +162,7 @@ def verify(
     """
     began = time.monotonic()
     result = Verification()
-    with _snapshot(connection):
+    with snapshot(connection):
         parameters = {"org_id": org_id}
         result.rerated_seq, result.registry_seq, rows = connection.execute(_KNOWN, parameters).fetchone() or (0, 0, 0)
         if entries:
@@ -175,7 +175,8 @@ def verify(
 
 
 @contextmanager
-def _snapshot(connection: Connection[Any]) -> Iterator[None]:
+def snapshot(connection: Connection[Any]) -> Iterator[None]:
+    """One read-only transaction that sees one state of the database."""
     connection.isolation_level = IsolationLevel.REPEATABLE_READ
     connection.read_only = True
     with connection.transaction(force_rollback=True):

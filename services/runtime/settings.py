@@ -39,6 +39,8 @@ class Settings(BaseSettings):
     """The ledger database as the role of the running service, which owns no table."""
     ledger_admin_dsn: SecretStr | None = None
     """The ledger database as the owner of its tables: only `byok db upgrade` uses it."""
+    replay_dsn: SecretStr | None = None
+    """Where `byok verify --replay` makes its shadow: a role that may create databases, or an empty database."""
     registry_dsn: SecretStr | None = None
     registry_admin_dsn: SecretStr | None = None
 

@@ -11,8 +11,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
+from psycopg.conninfo import make_conninfo
 
+from services.cli.embedded.postgres import SUPERUSER
 from services.key_registry.rate_cards import packaged_cards
 from tests.e2e.running import Stack, node_call, start_stack, token_usage, wait_for
 
@@ -178,3 +181,44 @@ def _card_that_knows(folder: Path, model: str) -> Path:
     since = (datetime.now(UTC) - timedelta(hours=1)).isoformat()
     file.write_text(json.dumps({"card": "after-the-fact", "effective_from": since, "body": body}))
     return file
+
+
+def test_verify_books_the_topic_again_and_comes_to_the_same(stack: Stack) -> None:
+    org_id = corrected(stack)
+    before = databases(stack)
+    again = said(stack, "verify", "--replay")
+    assert (again["differences"], again["first"]) == (0, [])
+    assert again["ledger"] == again["replay"]
+    assert again["events"] >= 2
+    assert databases(stack) == before
+    assert "events/s" in byok(stack, "verify", "--replay").stdout
+
+    delete = "DELETE FROM ledger.entry WHERE org_id = %s AND revision = 1"
+    with superuser(stack, "ledger") as connection:
+        connection.execute("SET session_replication_role = replica")
+        with connection.transaction(force_rollback=True):
+            kept = connection.execute("SELECT * FROM ledger.entry WHERE org_id = %s AND revision = 1", [org_id])
+            columns = [column.name for column in kept.description or ()]
+            rows = kept.fetchall()
+        connection.execute(delete, [org_id])
+        try:
+            damaged = said(stack, "verify", "--replay", status=1)
+        finally:
+            # The stack is shared: what was taken away is put back.
+            places = ", ".join(["%s"] * len(columns))
+            for row in rows:
+                connection.execute(f"INSERT INTO ledger.entry ({', '.join(columns)}) VALUES ({places})", row)
+    assert damaged["differences"] == 2
+    assert damaged["ledger"]["digest"] != damaged["replay"]["digest"]
+    assert byok(stack, "verify", "--replay", "--org", org_id, status=2).stdout == ""
+
+
+def superuser(stack: Stack, database: str) -> psycopg.Connection[Any]:
+    password = json.loads((stack.data_dir / "secrets" / "passwords.json").read_text())[SUPERUSER]
+    owner = make_conninfo(stack.told["ledger_dsn"], user=SUPERUSER, password=password, dbname=database)
+    return psycopg.connect(owner, autocommit=True)
+
+
+def databases(stack: Stack) -> set[str]:
+    with superuser(stack, "postgres") as connection:
+        return {name for (name,) in connection.execute("SELECT datname FROM pg_database")}

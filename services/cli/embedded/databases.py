@@ -20,6 +20,8 @@ def prepare_databases(admin: Connection[Any], passwords: Mapping[str, str]) -> N
     for role in LOGIN_ROLES:
         _create_role(admin, role)
         _set_password(admin, role, passwords[role])
+    # For the shadow ledger of `byok verify --replay`: a database of its own, beside the real one.
+    _run(admin, "ALTER ROLE {} CREATEDB", "ledger_owner")
     _create_role(admin, READER)
     for database in DATABASES:
         _create_database(admin, database)

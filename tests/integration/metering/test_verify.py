@@ -192,3 +192,20 @@ def test_what_was_booked_between_two_changes_that_undo_each_other_converges(
 
     asyncio.run(asyncio.wait_for(book(), 60))
     assert found_in(ledger) == []
+
+
+_RANGE = "UPDATE ledger.covered_range SET"
+UNCONSERVED = {
+    "a gap": (f"{_RANGE} to_offset = to_offset - 1 WHERE to_offset - from_offset > 1", "gap: no range covers"),
+    "an overlap": (f"{_RANGE} from_offset = from_offset - 1 WHERE from_offset > 0", "are covered twice"),
+    "a range deleted": ("DELETE FROM ledger.covered_range WHERE from_offset > 0", "gap: no range covers"),
+    "a charge deleted": ("DELETE FROM ledger.entry WHERE event_id = 'h'", "1 events were recorded, 0 charges are"),
+    "a dead letter deleted": ("DELETE FROM ledger.dead_letter WHERE reason = 'unpriced_model'", "dead letters were"),
+}
+
+
+@pytest.mark.parametrize("what", UNCONSERVED)
+def test_conservation_alone_finds_each_hole_in_the_books(booked: Ledger, postgres: Database, what: str) -> None:
+    statement, detail = UNCONSERVED[what]
+    tamper(postgres, booked, statement)
+    assert any(detail in each["detail"] for each in verified(booked, "--conservation")["first"])

@@ -1,0 +1,83 @@
+"""What `byok verify --replay` says of a replay."""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+from services.cli.operator import results, table
+
+if TYPE_CHECKING:
+    from services.cli.replay.comparison import Side
+    from services.cli.replay.run import Replay
+    from services.ledger.verify import Report
+    from services.runtime.settings import Settings
+
+_SHOWN = 50
+_MICROCREDITS = 1_000_000
+
+
+def run(settings: Settings, report: Report) -> Replay:
+    """The replay that the settings name. Raises SettingsError where one is missing, and what ``replay`` raises."""
+    from schemas.topics import USAGE_EVENTS
+    from services.cli.replay.run import Log, replay
+    from services.runtime.broker import wait_for_cluster_id
+
+    ledger_dsn, shadow_dsn = settings.required("ledger_dsn"), settings.required("replay_dsn")
+    cluster_id = wait_for_cluster_id(settings.kafka_bootstrap)
+    log = Log(settings.kafka_bootstrap, cluster_id, USAGE_EVENTS.name, settings.kafka_timeout_seconds)
+    return replay(
+        ledger_dsn,
+        shadow_dsn,
+        log,
+        clock=lambda: datetime.now(UTC),
+        events_max=settings.metering_batch_events,
+        report=report,
+    )
+
+
+def as_json(found: Replay) -> dict[str, object]:
+    """All that is known of it."""
+    compared = found.comparison
+    counts = {field.name: getattr(found, field.name) for field in dataclasses.fields(found)}
+    del counts["comparison"]
+    return counts | {
+        "ledger": _side(compared.ledger),
+        "replay": _side(compared.replay),
+        "not_compared": dict(compared.not_compared),
+        "differences": compared.differences,
+        "first": [each._asdict() for each in compared.first],
+    }
+
+
+def _side(side: Side) -> dict[str, object]:
+    from services.cli.replay.comparison import SUMS
+
+    return {"digest": side.digest, "identities": side.identities} | dict(zip(SUMS, side.sums, strict=True))
+
+
+def show(found: Replay) -> None:
+    """In words: the two digests, what was not compared, and the differences."""
+    console, compared = results(), found.comparison
+    rate = round(found.events / found.booking_seconds) if found.booking_seconds else 0
+    console.print(
+        f"{found.events:,} events booked again in {found.booking_seconds:.1f} s, {rate:,} events/s, knowing the"
+        f" registry log up to change {found.registry_seq:,}; {found.seconds:.1f} s in all"
+    )
+    for name, side in (("ledger", compared.ledger), ("replay", compared.replay)):
+        charged = f"{Decimal(side.sums[1]) / _MICROCREDITS:,.6f}"
+        console.print(f"{name} {side.digest} {side.identities:,} identities, {charged} credits charged")
+    for why, how_many in sorted(compared.not_compared.items()):
+        console.print(f"{how_many:,} identities not compared, {why}")
+    if found.offsets_beyond:
+        console.print(f"{found.offsets_beyond:,} offsets not replayed, which the ledger has not booked yet")
+    console.print(f"{compared.differences:,} differences")
+    if compared.differences:
+        rows = table("identity", "what")
+        for each in compared.first[:_SHOWN]:
+            rows.add_row(each.place, each.detail)
+        console.print(rows)
+    if compared.differences > _SHOWN:
+        console.print(f"… and {compared.differences - _SHOWN:,} more; --json lists up to {len(compared.first):,}")

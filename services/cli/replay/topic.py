@@ -1,0 +1,92 @@
+"""Reads the usage events once more, from the first that the topic still holds: no group, no offsets committed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Mapping
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from services.cli.operator import AWAY, Refused
+from services.metering.gap_reader import to_record
+from services.metering.pricing import Record
+
+_FETCH_MS = 500
+
+
+class TopicReader:
+    """The committed records of some partitions, up to an offset each. Use it with ``async with``."""
+
+    def __init__(self, bootstrap: str, topic: str, ends: Mapping[int, int], *, silent_seconds: float) -> None:
+        """``ends`` has the offset before which to stop; a broker that is silent for so long is away."""
+        self._topic = topic
+        self._ends = {TopicPartition(topic, partition): end for partition, end in ends.items()}
+        self._silent_seconds = silent_seconds
+        self.begins: dict[int, int] = {}
+        """The first offset of each partition that the topic still holds."""
+        self.beyond = 0
+        """How many offsets the topic holds after ``ends``; known of the partitions that were read."""
+        self._bootstrap = bootstrap
+
+    async def __aenter__(self) -> TopicReader:
+        """Connect, and find where the partitions begin. Raises Refused where the broker does not answer."""
+        self._consumer = AIOKafkaConsumer(
+            bootstrap_servers=self._bootstrap,
+            enable_auto_commit=False,
+            auto_offset_reset="none",
+            isolation_level="read_committed",
+        )
+        try:
+            await self._consumer.start()
+            found = await self._consumer.beginning_offsets(list(self._ends)) if self._ends else {}
+        except KafkaError as error:
+            await self._consumer.stop()
+            raise _away(error) from None
+        except BaseException:
+            await self._consumer.stop()
+            raise
+        self.begins = {tp.partition: offset for tp, offset in found.items()}
+        return self
+
+    async def __aexit__(self, *_error: object) -> None:
+        """Let go of the broker."""
+        await self._consumer.stop()
+
+    async def first_offset(self, partition: int) -> int:
+        """Where the partition begins, as it was found at the start."""
+        return self.begins[partition]
+
+    async def read(self, partition: int, start: int, end: int) -> list[Record]:  # noqa: ARG002 - the handler asks so
+        """None: whatever the log holds was delivered in its order, so every gap is one of the log itself."""
+        return []
+
+    async def records(self) -> AsyncIterator[list[Record]]:
+        """All records before the ends, in their order within a partition. Raises Refused as ``__aenter__`` does."""
+        left = {tp for tp, end in self._ends.items() if self.begins[tp.partition] < end}
+        self._consumer.assign(sorted(left))
+        for tp in left:
+            self._consumer.seek(tp, self.begins[tp.partition])
+        moved_at = time.monotonic()
+        before: dict[TopicPartition, int] = {}
+        while left:
+            try:
+                fetched = await self._consumer.getmany(*left, timeout_ms=_FETCH_MS)
+                positions = {tp: await self._consumer.position(tp) for tp in left}
+            except KafkaError as error:
+                raise _away(error) from None
+            for tp, records in fetched.items():
+                yield [to_record(record) for record in records if record.offset < self._ends[tp]]
+            if positions != before:
+                moved_at, before = time.monotonic(), positions
+            elif time.monotonic() - moved_at > self._silent_seconds:
+                raise _away(None)
+            for tp in [tp for tp in left if positions[tp] >= self._ends[tp]]:
+                self.beyond += max(0, (self._consumer.highwater(tp) or 0) - self._ends[tp])
+                self._consumer.pause(tp)
+                left.remove(tp)
+
+
+def _away(error: KafkaError | None) -> Refused:
+    why = "it delivers nothing more" if error is None else type(error).__name__
+    return Refused(f"the broker does not answer ({why}); check BYOK_KAFKA_BOOTSTRAP", AWAY)
