@@ -7,8 +7,9 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from kafka import KafkaAdminClient, KafkaProducer
-from kafka.errors import KafkaError, KafkaTimeoutError
+from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
+from kafka.admin import OffsetSpec
+from kafka.errors import KafkaError, KafkaTimeoutError, UnknownTopicOrPartitionError
 
 from schemas.topics import REGISTRY_CHANGES
 from services.runtime.broker import create_topics
@@ -19,6 +20,9 @@ SEND_BYTES_MAX = _BATCH_BYTES // 4
 # A broker that is back is to be found soon: what it misses are prices.
 _RECONNECT_MS_MAX = 1_000
 _SLICE_SECONDS = 0.2
+_PARTITION = TopicPartition(REGISTRY_CHANGES.name, 0)
+# What a broker says of a batch that it had before.
+_UNKNOWN_OFFSET = -1
 
 
 class UnsentChange(NamedTuple):
@@ -42,6 +46,8 @@ class ChangeSender:
         self._bootstrap = bootstrap
         self._timeout_ms = timeout_ms
         self._producer: KafkaProducer | None = None
+        self._end: int | None = None
+        self._disturbed = False
         self._admin = KafkaAdminClient(
             bootstrap_servers=servers,
             client_id="byok-registry-relay",
@@ -79,8 +85,30 @@ class ChangeSender:
                 producer.flush(timeout=_SLICE_SECONDS)
             except KafkaTimeoutError:
                 continue
-        for future in futures:
-            future.get(timeout=0)
+        offsets = [future.get(timeout=0).offset for future in futures]
+        if self._end is not None and offsets[0] not in (self._end, _UNKNOWN_OFFSET):
+            self._disturbed = True
+        self._end = None if offsets[-1] == _UNKNOWN_OFFSET else offsets[-1] + 1
+
+    def is_alone(self) -> bool:
+        """Whether the topic ends with what this sender sent last; True before it has sent anything.
+
+        A relay that was stopped in the middle of a send, lost its lock and goes on may still write what newer relays
+        have gone beyond; compaction would then keep the older state of a key. Or the topic lost records. Raises
+        KafkaError.
+        """
+        if self._end is None or self._disturbed:
+            return not self._disturbed
+        # The embedded broker may say less than there is, so less says nothing.
+        try:
+            found = self._admin.list_partition_offsets({_PARTITION: OffsetSpec.LATEST})
+        except UnknownTopicOrPartitionError:
+            return False
+        return int(found[_PARTITION].offset) <= self._end
+
+    def start_over(self) -> None:
+        """Forget what was sent, because all of it is sent again."""
+        self._end, self._disturbed = None, False
 
     def close(self) -> None:
         """Give up whatever is not acknowledged."""

@@ -127,8 +127,9 @@ class OutboxRelay:
             unsent = _unsent(database, cursor.sent_seq)
             if unsent or time.monotonic() - checked_at > _CLUSTER_CHECK_SECONDS:
                 cluster_id, checked_at = sender.cluster_id(), time.monotonic()
-                if cluster_id != cursor.cluster_id:
-                    _log.info("sending the whole log to a new cluster", cluster_id=cluster_id)
+                if why := _why_all_again(cluster_id, cursor, sender):
+                    _log.warning("sending the whole log", why=why, cluster_id=cluster_id)
+                    sender.start_over()
                     sender.prepare()
                     _reset(database, cluster_id)
                     continue
@@ -139,6 +140,12 @@ class OutboxRelay:
             else:
                 self._caught_up.set()
                 self._stop.wait(self._interval_seconds)
+
+
+def _why_all_again(cluster_id: str, cursor: _Cursor, sender: ChangeSender) -> str | None:
+    if cluster_id != cursor.cluster_id:
+        return "this cluster is new"
+    return None if sender.is_alone() else "the topic ends with records of another relay, or has lost some"
 
 
 def republish(settings: Settings) -> int:

@@ -25,6 +25,7 @@ from services.runtime.registry_log import UnreadableChangeError, read_change, to
 _log = logger(__name__)
 _PARTITION = TopicPartition(REGISTRY_CHANGES.name, 0)
 _FETCH_MS = 100
+_TOGETHER_MAX = 500
 
 
 class RegistryForkedError(Exception):
@@ -47,7 +48,15 @@ class RegistryFollower:
         for seq, payload in await self._patiently(self._read_table):
             self._apply(seq, payload)
         self._consumer = await self._start_consumer()
-        while not await self._is_at_end() or not self.directory.cards:
+        # All of it before any of it is used: in a log that was sent again, compaction may have left newer changes
+        # before older ones, and then the numbers say the order.
+        payloads: list[bytes] = []
+        while not await self._is_at_end():
+            payloads += await self._fetch()
+        payloads.sort(key=lambda payload: read_change(payload).seq)
+        for start in range(0, len(payloads), _TOGETHER_MAX):
+            await self.take_in(payloads[start : start + _TOGETHER_MAX])
+        while not self.directory.cards:
             await self._read_more()
         _log.info("registry log read", seq=self.directory.seq, rate_cards=len(self.directory.cards))
 
@@ -98,9 +107,11 @@ class RegistryFollower:
         return self._consumer
 
     async def _read_more(self) -> None:
+        await self.take_in(await self._fetch())
+
+    async def _fetch(self) -> list[bytes]:
         fetched = await self._fetching().getmany(_PARTITION, timeout_ms=_FETCH_MS)
-        payloads = [record.value for records in fetched.values() for record in records if record.value is not None]
-        await self.take_in(payloads)
+        return [record.value for records in fetched.values() for record in records if record.value is not None]
 
     async def take_in(self, payloads: Sequence[bytes]) -> None:
         """Append the changes to the table, then use them. Raises UnreadableChangeError or RegistryForkedError."""

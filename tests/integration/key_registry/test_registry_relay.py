@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -9,11 +13,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
+from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
 from prometheus_client import generate_latest
-from proxied_broker import ProxiedBroker
+from proxied_broker import ProxiedBroker, free_port
 from pydantic import SecretStr
 
+from schemas.topics import REGISTRY_CHANGES
 from services.domain.scope import Plan, Scope, ScopeType
 from services.key_registry.change_sender import SEND_BYTES_MAX, ChangeSender, UnsentChange
 from services.key_registry.encryption import load_keyring
@@ -202,6 +209,108 @@ def test_a_lost_session_is_replaced(world: World, broker: ProxiedBroker, postgre
         world.change(500)
         wait_for(world.all_sent, "everything is sent by a new session")
     assert without_repeats(broker.records(len(world.log())), world.log()) == world.log()
+
+
+def latest(records: list[tuple[str, bytes]]) -> dict[str, bytes]:
+    """What compaction leaves of a topic."""
+    return dict(records)
+
+
+@pytest.mark.parametrize("busy", [False, True], ids=["while nothing is sent", "while more is sent"])
+def test_what_a_relay_sends_late_after_newer_ones_went_on_is_put_right(
+    world: World, broker: ProxiedBroker, busy: bool
+) -> None:
+    """A relay that was stopped in the middle of a send loses its lock, and when it goes on, the send goes out."""
+    rows = world.database.rows("SELECT seq, key, payload FROM registry.log ORDER BY seq")
+    # The last of them adds a key that was revoked since.
+    caught = [UnsentChange(*row) for row in rows[2:8]]
+    late = ChangeSender(broker.bootstrap, timeout_seconds=5)
+    with world.relay():
+        wait_for(world.all_sent, "everything is sent")
+        world.change(500)
+        wait_for(world.all_sent, "the new changes are sent")
+        late.send(caught, threading.Event())
+        if busy:
+            world.change(501)
+
+        def whole() -> bool:
+            return world.all_sent() and latest(_all_of(broker)) == latest(world.log())
+
+        wait_for(whole, "compaction would keep the newest of every key")
+    late.close()
+
+
+def test_a_topic_that_lost_records_is_filled_again(world: World, broker: ProxiedBroker) -> None:
+    admin = KafkaAdminClient(bootstrap_servers=broker.bootstrap)
+    with world.relay():
+        wait_for(world.all_sent, "everything is sent")
+        world.change(502)
+        wait_for(world.all_sent, "the new changes are sent")
+        admin.delete_topics([REGISTRY_CHANGES.name])
+        world.change(503)
+        wait_for(lambda: latest(_all_of(broker)) == latest(world.log()), "all is there again")
+    admin.close()
+
+
+def _all_of(broker: ProxiedBroker) -> list[tuple[str, bytes]]:
+    """Whatever is on the topic now."""
+    consumer = KafkaConsumer(bootstrap_servers=broker.bootstrap, enable_auto_commit=False)
+    partition = TopicPartition(REGISTRY_CHANGES.name, 0)
+    consumer.assign([partition])
+    consumer.seek(partition, 0)
+    found: list[tuple[str, bytes]] = []
+    while batch := consumer.poll(timeout_ms=500).get(partition):
+        found += [(record.key.decode(), record.value) for record in batch]
+    consumer.close()
+    return found
+
+
+def _end_the_session_with_the_lock(world: World) -> None:
+    """As a database does that lost its client; a process that is stopped cannot know."""
+    with psycopg.connect(world.database.dsn, autocommit=True) as connection:
+        connection.execute(
+            "SELECT pg_terminate_backend(l.pid) FROM pg_locks l JOIN pg_database d ON d.oid = l.database"
+            " WHERE l.locktype = 'advisory' AND l.granted AND d.datname = current_database()"
+        )
+
+
+@pytest.mark.slow
+def test_a_stopped_relay_process_that_goes_on_harms_nothing(
+    world: World, broker: ProxiedBroker, kek_file: Path, tokens: Any, tmp_path: Path
+) -> None:
+    """A real registry process, stopped again and again at any moment, while its lock goes to another relay."""
+    environment = {
+        "BYOK_REGISTRY_DSN": world.database.dsn,
+        "BYOK_KEK_FILE": str(kek_file),
+        "BYOK_JWT_JWKS_FILE": str(tokens.files.jwks_file),
+        "BYOK_KAFKA_BOOTSTRAP": broker.bootstrap,
+        "BYOK_REGISTRY_PORT": str(free_port()),
+    }
+    command = [sys.executable, "-m", "services", "registry"]
+    with (
+        (tmp_path / "registry.log").open("w") as log,
+        subprocess.Popen(command, env=os.environ | environment, stderr=log) as process,
+    ):
+        try:
+            wait_for(world.all_sent, "the process has sent everything")
+            for turn in range(5):
+                world.change(600 + turn)
+                process.send_signal(signal.SIGSTOP)
+                with world.relay() as other:
+                    _end_the_session_with_the_lock(world)
+                    wait_for(lambda: other.leads, "the other relay takes over")
+                    world.change(700 + turn)
+                    wait_for(world.all_sent, "the other relay has sent everything")
+                    process.send_signal(signal.SIGCONT)
+                    world.change(800 + turn)
+                    wait_for(world.all_sent, "everything is sent")
+            assert process.poll() is None
+        finally:
+            process.send_signal(signal.SIGCONT)
+            process.terminate()
+            process.wait(30)
+    wait_for(lambda: latest(_all_of(broker)) == latest(world.log()), "compaction would keep the newest of every key")
+    assert without_repeats(_all_of(broker), world.log()) == world.log()
 
 
 _SENDS = 5
