@@ -6,6 +6,7 @@ come from the pure core, each event by itself: no batches, no fence, no revision
 
 from __future__ import annotations
 
+import json
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -53,6 +54,7 @@ def judge(rig: Rig, sent: Sent, answered: Answered) -> Verdict:
         *_prices(entries, sent, full_knowledge(log)),
         *_conservation(rig, sent),
         *_totals(rig, entries),
+        *_product_says(rig, len(sent.events)),
     ]
     corrections = sum(entry["kind"] == "correction" for entry in entries)
     return Verdict(len(sent.events), corrections, tuple(findings))
@@ -165,3 +167,17 @@ def _totals(rig: Rig, entries: list[dict[str, Any]]) -> Iterable[Finding]:
     should["corrections"] = sum(entry["kind"] == "correction" for entry in entries)
     if (found := {name: totals[name] for name in should}) != should:
         yield Finding("conservation", f"metric totals are {found}, and should be {should}")
+
+
+def _product_says(rig: Rig, charges: int) -> Iterable[Finding]:
+    """The product's own proofs agree: every entry derived again, and the topic booked once more from its beginning."""
+    for options in ((), ("--replay",)):
+        done = rig.byok("verify", "--json", *options)
+        if done.returncode != 0:
+            yield Finding("wrong", f"byok verify {' '.join(options)} ends with {done.returncode}: {done.stdout[:1000]}")
+        elif options:
+            # Of two payloads under one identity either may come first, so those are not compared.
+            told = json.loads(done.stdout)
+            compared, left_out = told["ledger"]["identities"], told["not_compared"]
+            if compared + sum(left_out.values()) != charges or compared < charges / 2:
+                yield Finding("lost", f"{compared} of {charges} identities are compared with the replay: {left_out}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -36,6 +37,7 @@ from tests.kafka.apache_kafka import ApacheKafka
 
 START_SECONDS = 60.0
 _LEDGER_ROLES = {"BYOK_LEDGER_DSN": "ledger_service", "BYOK_LEDGER_ADMIN_DSN": "ledger_owner"}
+_COMMAND_SECONDS = 120
 _BYOK = (sys.executable, "-m", "services")
 
 T = TypeVar("T")
@@ -236,6 +238,13 @@ class Rig:
         self.database.forward(self.postgres.port)
         for proxy, port in zip((self.worker_kafka, self.registry_kafka), self.kafka.proxied_ports, strict=True):
             proxy.forward(port)
+
+    def byok(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """What an operator's command says, and how it ends."""
+        environment = os.environ | self._wiring.operator_environment()
+        return subprocess.run(
+            (*_BYOK, *arguments), env=environment, capture_output=True, text=True, timeout=_COMMAND_SECONDS, check=False
+        )
 
     def http(self) -> httpx.Client:
         """The registry's API, for one who may do everything."""
