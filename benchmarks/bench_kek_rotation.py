@@ -172,8 +172,10 @@ def _fill(owner: Connection[Any], keyring: Keyring, credentials: int) -> None:
         ((_org(n), "team", f"team-{n}", "openai") for n in numbers),
     )
     owner.execute(
-        "INSERT INTO registry.credential SELECT 'bench-' || n, n + %s, slot_id, org_id, scope_type, scope_id, provider,"
-        " NULL, '…', '', 'bench', %s, 'active' FROM generate_series(0, %s) n"
+        "INSERT INTO registry.credential (credential_id, created_seq, slot_id, org_id, scope_type, scope_id, provider,"
+        " hint, fingerprint, created_by, created_at)"
+        " SELECT 'bench-' || n, n + %s, slot_id, org_id, scope_type, scope_id, provider, '…', '', 'bench', %s"
+        " FROM generate_series(0, %s) n"
         " JOIN registry.slot ON scope_id = 'team-' || n",
         (first, _SINCE, credentials - 1),
     )
