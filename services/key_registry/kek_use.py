@@ -6,11 +6,12 @@ rows at a time, in a transaction each; what is done is under the new key, and th
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from psycopg import Connection
+from psycopg.errors import LockNotAvailable
 
 from services.key_registry.encryption import Binding, Keyring, SealedSecret
 from services.key_registry.kek_file import remove_kek
@@ -77,32 +78,52 @@ def rewrap(
     active_id, moved, unusable = keyring.active_id, 0, dict[tuple[str, int], Unusable]()
     every = _elsewhere(connection, active_id)
     for passing_over in (True, False):
-        place: tuple[str, int] | None = ("", 0)
-        while place is not None:
-            with connection.transaction():
-                rows = _next_rows(connection, active_id, place, rows_at_once, passing_over=passing_over)
-                place = (rows[-1][4], rows[-1][5]) if rows else None
-                done, failed = _moved(keyring, rows)
-                if done:
-                    connection.execute(_REWRAP, [list(column) for column in zip(*done, strict=True)])
-            moved += len(done)
+        for done, failed in _passes(connection, keyring, active_id, rows_at_once, passing_over=passing_over):
+            moved += done
             unusable |= {(each.credential_id, each.version): each for each in failed}
             report(moved, every)
     return Rewrapped(active_id, moved, _elsewhere(connection, active_id), tuple(unusable.values()))
 
 
+def _passes(
+    connection: Connection[Any], keyring: Keyring, active_id: str, rows_at_once: int, *, passing_over: bool
+) -> Iterator[tuple[int, list[Unusable]]]:
+    """Once over all rows; of each transaction how many it moved, and what it could not."""
+    place: tuple[str, int] | None = ("", 0)
+    while place is not None:
+        try:
+            with connection.transaction():
+                rows = _next_rows(connection, active_id, place, rows_at_once, passing_over=passing_over)
+                done, failed = _moved(keyring, rows)
+                if done:
+                    connection.execute(_REWRAP, [list(column) for column in zip(*done, strict=True)])
+        except LockNotAvailable:
+            # Somebody holds a row for longer than we hold up others. It counts as left.
+            return
+        place = (rows[-1][4], rows[-1][5]) if rows else None
+        yield len(done), failed
+
+
 def retire(connection: Connection[Any], file: Path, kek_id: str) -> None:
     """Take a KEK that holds nothing out of the keyring file.
 
-    Raises KekInUse where it holds secrets, SettingsError where it is active or not in the file. Whoever seals a secret
-    holds the log's head, which is held here as well: so none is under way to the database under this KEK.
+    Raises KekInUse where it holds secrets, or the registry is too busy; SettingsError where it is active or not in the
+    file. Whoever seals a secret holds the log's head, which is held here as well: so none is under way to the database
+    under this KEK.
     """
     connection.execute(_LIMITS)
     with connection.transaction():
-        connection.execute("SELECT 1 FROM registry.log_head FOR UPDATE")
+        _hold_log(connection)
         if held := count_secrets(connection).get(kek_id, 0):
             raise KekInUse(f"{held:,} secrets are under {kek_id}; run byok kek rewrap first")
         remove_kek(file, kek_id)
+
+
+def _hold_log(connection: Connection[Any]) -> None:
+    try:
+        connection.execute("SELECT 1 FROM registry.log_head FOR UPDATE")
+    except LockNotAvailable:
+        raise KekInUse("somebody was changing keys all the time; try again") from None
 
 
 def _elsewhere(connection: Connection[Any], active_id: str) -> int:

@@ -119,6 +119,19 @@ def test_what_cannot_be_opened_is_named_and_holds_up_nothing(
     assert (credential_id, version, "lost" in why) == ("c000002", 1, True)
 
 
+def test_a_row_that_somebody_holds_is_left_for_the_next_run(
+    database: Database, file: Path, connection: psycopg.Connection[Any]
+) -> None:
+    fill(database, file, 5)
+    add_kek(file, activate=True)
+    with psycopg.connect(database.dsn) as holder:
+        holder.execute("SELECT 1 FROM registry.secret_version WHERE credential_id = 'c000002' FOR UPDATE")
+        found = rewrap(connection, load_keyring(file), rows_at_once=2)
+    assert (found.moved, found.left, found.unusable) == (4, 1, ())
+    assert rewrap(connection, load_keyring(file)).left == 0
+    assert opened(database, file) == 5
+
+
 def test_a_key_is_retired_when_it_holds_nothing(
     database: Database, file: Path, connection: psycopg.Connection[Any]
 ) -> None:
@@ -130,7 +143,7 @@ def test_a_key_is_retired_when_it_holds_nothing(
     with psycopg.connect(database.dsn) as adding:
         # Somebody adds a key at this moment: retiring waits, and then gives up.
         adding.execute("SELECT 1 FROM registry.log_head FOR UPDATE")
-        with pytest.raises(psycopg.errors.LockNotAvailable):
+        with pytest.raises(KekInUse, match="try again"):
             retire(connection, file, "kek-1")
     assert load_keyring(file).ids == ("kek-1", new)
     retire(connection, file, "kek-1")
