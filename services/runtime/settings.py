@@ -7,7 +7,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, Json, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 Port = Annotated[int, Field(ge=1, le=65_535)]
@@ -70,6 +70,13 @@ class Settings(BaseSettings):
 
     keks: SecretStr | None = None
     """The same JSON itself, where it comes from the environment instead of a file."""
+
+    provider_urls: Annotated[Json[dict[str, str]], Field("{}")]
+    """JSON: where to ask a provider whether it takes a key, ``{"openai": "https://…"}``; an empty URL: never."""
+    provider_check_seconds: Annotated[float, Field(gt=0, le=30)] = 5
+    """How long a provider may take to answer that."""
+    rotation_undo_seconds: Annotated[int, Field(ge=0, le=30 * 86_400)] = 86_400
+    """How long the key before a rotation can be brought back; then it is destroyed."""
 
     jwt_issuer: str = "byok"
     jwt_audience: str = "byok"

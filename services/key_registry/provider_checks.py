@@ -1,0 +1,133 @@
+"""Asks providers whether they take a key. Bounded in time, in size and in number; redirects are never followed."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import threading
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+import aiohttp
+from pydantic import SecretStr
+
+from services.key_registry.provider_answers import PROBES, CheckReason, Probe, Verdict, unknown, verdict
+from services.runtime.settings import Settings, SettingsError
+
+ANSWER_BYTES_MAX = 1024 * 1024
+CHECKS_AT_ONCE = 8
+"""Each holds a thread of the service while it waits, and leases must not wait for those."""
+_HEADERS = {"Accept": "application/json", "User-Agent": "byok-key-registry"}
+
+
+class ProviderChecks:
+    """The providers that can be asked, and where. Threads share it."""
+
+    def __init__(self, base_urls: Mapping[str, str], timeout_seconds: float) -> None:
+        """``base_urls`` are those of providers that have a probe; ``timeout_seconds`` is for a whole question."""
+        self._base_urls = dict(base_urls)
+        self._timeout_seconds = timeout_seconds
+        self._free = threading.BoundedSemaphore(CHECKS_AT_ONCE)
+        self._starting = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    @property
+    def verifiable(self) -> frozenset[str]:
+        """The providers that can be asked."""
+        return frozenset(self._base_urls)
+
+    def check(self, provider: str, key: SecretStr) -> Verdict:
+        """Ask the provider. Whatever goes wrong is told as ``unknown``; nobody learns the key from it."""
+        if provider not in self._base_urls:
+            return unknown(CheckReason.NOT_VERIFIABLE)
+        if not self._free.acquire(blocking=False):
+            return unknown(CheckReason.BUSY)
+        try:
+            return asyncio.run_coroutine_threadsafe(self._bounded(provider, key), self._running_loop()).result()
+        finally:
+            self._free.release()
+
+    def _running_loop(self) -> asyncio.AbstractEventLoop:
+        # A loop of our own: only what runs on one can be stopped in the middle when its time is over.
+        with self._starting:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                threading.Thread(target=self._loop.run_forever, name="provider-checks", daemon=True).start()
+            return self._loop
+
+    async def _bounded(self, provider: str, key: SecretStr) -> Verdict:
+        # No exception is looked into: those of the client hold the request, and with it the key.
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                return await _ask(provider, self._base_urls[provider], PROBES[provider], key)
+        except TimeoutError:
+            return unknown(CheckReason.TIMED_OUT)
+        except aiohttp.ClientConnectionError:
+            return unknown(CheckReason.UNREACHABLE)
+        except (aiohttp.ClientError, ValueError):
+            return unknown(CheckReason.UNEXPECTED_ANSWER)
+        except OSError:
+            return unknown(CheckReason.UNREACHABLE)
+
+
+async def _ask(provider: str, base_url: str, probe: Probe, key: SecretStr) -> Verdict:
+    headers = {**_HEADERS, **probe.headers(key.get_secret_value())}
+    async with (
+        aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), timeout=aiohttp.ClientTimeout(total=None)) as client,
+        client.get(f"{base_url}{probe.path}", headers=headers, allow_redirects=False, proxy=_proxy(base_url)) as answer,
+    ):
+        return verdict(provider, answer.status, await _body(answer))
+
+
+async def _body(answer: aiohttp.ClientResponse) -> bytes:
+    """The body, decompressed; cut off where it is too long, so that it is no JSON and means nothing."""
+    body = bytearray()
+    async for chunk in answer.content.iter_chunked(65_536):
+        body += chunk
+        if len(body) > ANSWER_BYTES_MAX:
+            break
+    return bytes(body[:ANSWER_BYTES_MAX])
+
+
+def _proxy(base_url: str) -> str | None:
+    """The proxy of the environment. Only for https, which it cannot look into."""
+    url = urlsplit(base_url)
+    if url.scheme != "https" or proxy_bypass(url.hostname or ""):
+        return None
+    return getproxies().get("https")
+
+
+def provider_checks(settings: Settings) -> ProviderChecks:
+    """The checks that the settings ask for. Raises SettingsError."""
+    odd = sorted(settings.provider_urls.keys() - PROBES.keys())
+    if odd:
+        raise SettingsError(f"BYOK_PROVIDER_URLS: {', '.join(odd)}: only {', '.join(sorted(PROBES))} can be asked")
+    urls = {name: probe.base_url for name, probe in PROBES.items()} | settings.provider_urls
+    for name, url in urls.items():
+        if url and not _is_safe(url):
+            raise SettingsError(
+                f"BYOK_PROVIDER_URLS: the URL of {name} must begin with https:// (http:// for this machine only),"
+                " and hold no user, query or fragment; an empty one means that the provider is never asked"
+            )
+    return ProviderChecks({name: url.rstrip("/") for name, url in urls.items() if url}, settings.provider_check_seconds)
+
+
+def _is_safe(text: str) -> bool:
+    """Whether a key may be sent there: nobody between us and a loopback address reads along."""
+    try:
+        url = urlsplit(text)
+        host = url.hostname or ""
+        _ = url.port
+    except ValueError:
+        return False
+    if not host or url.username is not None or url.query or url.fragment:
+        return False
+    return url.scheme == "https" or (url.scheme == "http" and _is_loopback(host))
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
