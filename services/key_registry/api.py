@@ -18,19 +18,16 @@ from services.domain.scope import Plan, ScopeType
 from services.key_registry.api_models import (
     PAGE_ITEMS_MAX,
     AuditPageDocument,
-    ChangeRequest,
     CredentialDocument,
     CredentialPageDocument,
-    CredentialRequest,
     LeaseDocument,
-    LeaseRequest,
     PlanDocument,
-    PlanRequest,
     ProblemDocument,
     ProvidersDocument,
     ResolutionDocument,
-    ResolveRequest,
+    VerificationDocument,
     audit_document,
+    check_document,
     credential_document,
     decode_cursor,
     lease_document,
@@ -38,11 +35,19 @@ from services.key_registry.api_models import (
     plan_document,
     resolution_document,
 )
+from services.key_registry.api_requests import (
+    ChangeRequest,
+    CredentialRequest,
+    LeaseRequest,
+    PlanRequest,
+    ResolveRequest,
+    RotationRequest,
+)
 from services.key_registry.audit import Event
 from services.key_registry.audit_rows import AuditFilter
 from services.key_registry.callers import CallLimits, Lessee, Who
 from services.key_registry.errors import Code, Refusal
-from services.key_registry.handlers import audit, cards, changes, credentials, keys, plans
+from services.key_registry.handlers import audit, cards, changes, credentials, keys, plans, rotation, verification
 from services.key_registry.handlers.credentials import NewCredential
 from services.key_registry.handlers.plans import PlanView
 from services.key_registry.handlers.registry import Registry
@@ -76,6 +81,7 @@ _STATUS: Mapping[Code, int] = {
     Code.CREDENTIAL_DELETED: 409,
     Code.PRECONDITION_FAILED: 412,
     Code.KEY_INVALID: 422,
+    Code.KEY_UNCHANGED: 409,
     Code.NOTHING_TO_UNDO: 409,
     Code.IDEMPOTENCY_KEY_REUSED: 422,
 }
@@ -100,6 +106,15 @@ def _expected(
 
 
 IfMatch = Annotated[Expected, Depends(_expected)]
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        min_length=1,
+        max_length=255,
+        pattern=r"^[\x21-\x7e]+$",
+        description="Sent again with the same key within 24 hours, the same request gets the same answer.",
+    ),
+]
 
 _REFUSED: dict[int | str, dict[str, Any]] = {
     status: {
@@ -113,7 +128,9 @@ router = APIRouter(prefix="/v1", responses=_REFUSED)
 
 
 @router.post("/credentials", status_code=201, tags=["credentials"], summary="Add a key")
-def add_credential(here: Here, who: Who, body: CredentialRequest, response: Response) -> CredentialDocument:
+def add_credential(
+    here: Here, who: Who, body: CredentialRequest, response: Response, idempotency_key: IdempotencyKey = None
+) -> CredentialDocument:
     """Add an organization's, a team's or a person's key; it applies from now on."""
     new = NewCredential(
         org_id=_organization(who, body.org_id),
@@ -123,7 +140,7 @@ def add_credential(here: Here, who: Who, body: CredentialRequest, response: Resp
         label=body.label,
         effective_from=body.effective_from,
     )
-    added = credentials.add_credential(here, who, new)
+    added = credentials.add_credential(here, who, new, idempotency_key)
     response.headers["Location"] = f"/v1/credentials/{added.credential_id}"
     return _tagged(added, response)
 
@@ -166,6 +183,39 @@ def revoke_credential(here: Here, who: Who, credential_id: CredentialId, expecte
     credentials.revoke_credential(here, who, credential_id, expected)
 
 
+@router.post("/credentials/{credential_id}/rotate", tags=["credentials"], summary="Put another key in its place")
+def rotate_credential(
+    here: Here,
+    who: Who,
+    credential_id: CredentialId,
+    body: RotationRequest,
+    expected: IfMatch,
+    response: Response,
+    idempotency_key: IdempotencyKey = None,
+) -> CredentialDocument:
+    """The provider is asked first: a key that it refuses is 422 ``key_invalid``, and ``check`` says what else it said.
+
+    The key before can be brought back until ``undo_until``; then it is destroyed.
+    """
+    rotated = rotation.rotate_credential(here, who, credential_id, body.api_key, expected, idempotency_key)
+    return _tagged(rotated, response)
+
+
+@router.post("/credentials/{credential_id}/rotate/undo", tags=["credentials"], summary="Bring the key before back")
+def undo_rotation(
+    here: Here, who: Who, credential_id: CredentialId, expected: IfMatch, response: Response
+) -> CredentialDocument:
+    """The key that was rotated in is destroyed. 409 ``nothing_to_undo`` after ``undo_until``."""
+    return _tagged(rotation.undo_rotation(here, who, credential_id, expected), response)
+
+
+@router.post("/credentials/{credential_id}/verify", tags=["credentials"], summary="Ask the provider about a key")
+def verify_credential(here: Here, who: Who, credential_id: CredentialId) -> VerificationDocument:
+    """One cheap request with the key, which costs nothing. ``unknown`` says nothing against the key."""
+    check = verification.verify_credential(here, who, credential_id)
+    return VerificationDocument(credential_id=credential_id, **check_document(check).model_dump())
+
+
 @router.post("/resolve", tags=["keys"], summary="Which key applies, and why")
 def resolve(here: Here, who: Who, body: ResolveRequest) -> ResolutionDocument:
     """The answer for now or any other time; no secret."""
@@ -185,7 +235,9 @@ def lease(here: Here, who: Lessee, body: LeaseRequest, response: Response) -> Le
 def providers(here: Here, _who: Who) -> ProvidersDocument:
     """By the rate card in force."""
     found = cards.list_providers(here)
-    return ProvidersDocument(providers=list(found.providers), rate_card=found.rate_card)
+    return ProvidersDocument(
+        providers=list(found.providers), verifiable=list(found.verifiable), rate_card=found.rate_card
+    )
 
 
 @router.get("/organizations/{org_id:path}/plan", tags=["plans"], summary="The plan of an organization")

@@ -1,19 +1,16 @@
-"""The bodies of requests and answers. Whatever a request has beyond these fields is refused."""
+"""The bodies of answers."""
 
 from __future__ import annotations
 
 import base64
 import re
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, WithJsonSchema, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 
-from schemas.fields import Id, Time
-from services.domain.masking import mask_text
 from services.domain.scope import Interval, Plan, PlanPeriod, Scope, ScopeType
 from services.key_registry.handlers.audit import AuditPage, AuditView
-from services.key_registry.handlers.changes import UNCHANGED, Edit
 from services.key_registry.handlers.credentials import CredentialPage
 from services.key_registry.handlers.keys import Answer, Lease
 from services.key_registry.handlers.plans import PlanView
@@ -22,105 +19,6 @@ from services.key_registry.secret_rows import Check
 from services.key_registry.standing import Status
 
 PAGE_ITEMS_MAX = 200
-_API_KEY = re.compile(r"[\x21-\x7e]{8,4096}")
-_API_KEY_SCHEMA = {"type": "string", "format": "password", "writeOnly": True, "pattern": "^[!-~]{8,4096}$"}
-
-
-def _api_key(value: SecretStr) -> SecretStr:
-    # No stripping: a key that was pasted with more than itself is more likely a mistake than meant.
-    if _API_KEY.fullmatch(value.get_secret_value()) is None:
-        raise ValueError("must be 8 to 4096 printable ASCII characters without spaces")
-    return value
-
-
-def _label(value: str) -> str:
-    if mask_text(value) != value:
-        raise ValueError("looks like a key; the key belongs into api_key")
-    return value
-
-
-ApiKey = Annotated[SecretStr, AfterValidator(_api_key), WithJsonSchema(_API_KEY_SCHEMA)]
-Label = Annotated[
-    str, Field(strict=True, min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f]+$"), AfterValidator(_label)
-]
-
-
-class _Request(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
-
-
-class ScopeBody(_Request):
-    """Whose key it is."""
-
-    type: Literal["organization", "team", "personal"]
-    id: Id = Field(description="The id of the organization, the team or the user.")
-
-    def to_domain(self) -> Scope:
-        """The same in the words of the domain."""
-        return Scope(ScopeType(self.type), self.id)
-
-
-class CredentialRequest(_Request):
-    """A key to be added."""
-
-    scope: ScopeBody
-    provider: Id
-    api_key: ApiKey
-    label: Label | None = None
-    org_id: Id | None = Field(None, description="Needed where the token is good for every organization.")
-    effective_from: Time | None = Field(None, description="Not in the future; needs the scope registry:backdate.")
-
-    @model_validator(mode="after")
-    def _label_holds_no_key(self) -> CredentialRequest:
-        if self.label is not None and self.api_key.get_secret_value() in self.label:
-            raise ValueError("label must not hold the key")
-        return self
-
-
-class ChangeRequest(_Request):
-    """What can be changed about a credential; what is absent stays as it is."""
-
-    label: Label | None = None
-    enabled: bool | None = Field(
-        None, strict=True, description="false: not used until it is true again; refused then as an addition would be."
-    )
-
-    @model_validator(mode="after")
-    def _says_something(self) -> ChangeRequest:
-        if not self.model_fields_set:
-            raise ValueError("give a label, or enabled, or both")
-        if "enabled" in self.model_fields_set and self.enabled is None:
-            raise ValueError("enabled is true or false")
-        return self
-
-    def to_edit(self) -> Edit:
-        """The same in the words of the use case."""
-        return Edit(
-            label=self.label if "label" in self.model_fields_set else UNCHANGED,
-            enabled=self.enabled,
-        )
-
-
-class PlanRequest(_Request):
-    """The plan to put an organization on."""
-
-    plan: Literal["free", "pro", "enterprise"]
-    effective_from: Time | None = Field(None, description="Not in the future; needs the scope registry:backdate.")
-
-
-class LeaseRequest(_Request):
-    """Who is about to use a model of which provider."""
-
-    org_id: Id | None = Field(None, description="Needed where the token is good for every organization.")
-    user_id: Id
-    team_id: Id | None = Field(None, description="Absent or null: the user's personal space.")
-    provider: Id
-
-
-class ResolveRequest(LeaseRequest):
-    """The same, at any time."""
-
-    at: Time | None = Field(None, description="Absent: now.")
 
 
 class _Answer(BaseModel):
@@ -153,6 +51,12 @@ class CheckDocument(_Answer):
     result: Literal["valid", "invalid", "unknown"]
     reason: str
     checked_at: datetime
+
+
+class VerificationDocument(CheckDocument):
+    """The same, of one credential."""
+
+    credential_id: str
 
 
 class CredentialDocument(_Answer):
@@ -189,6 +93,7 @@ class ProvidersDocument(_Answer):
     """The providers that take own keys, by the rate card in force."""
 
     providers: list[str]
+    verifiable: list[str] = Field(description="Those of them that can be asked whether they take a key.")
     rate_card: str
 
 

@@ -13,6 +13,7 @@ and its UTF-8, so that no two bindings run together to the same bytes.
 
 from __future__ import annotations
 
+import hmac
 import json
 import os
 from pathlib import Path
@@ -35,6 +36,8 @@ from services.runtime.settings import Settings, SettingsError
 
 FORMAT_VERSION = 1
 _LABEL = b"byok secret v1"
+# No fingerprint of a secret begins like this: it begins with a length of four bytes, and this would be 1.6 GB.
+_MESSAGE_LABEL = b"byok message v1"
 
 
 class Binding(NamedTuple):
@@ -113,6 +116,19 @@ class Keyring:
         kek_id = self.active_id
         message = _lengthened(org_id) + secret.get_secret_value().encode()
         return f"{kek_id}:{self._keks.mac(kek_id, message).hex()}"
+
+    def mac(self, message: bytes) -> str:
+        """By which equal messages are known, and by nobody without the KEK that it names."""
+        kek_id = self.active_id
+        return f"{kek_id}:{self._keks.mac(kek_id, _MESSAGE_LABEL + message).hex()}"
+
+    def is_mac_of(self, mac: str, message: bytes) -> bool:
+        """Whether ``mac`` was made of this message; no longer known once its KEK is gone."""
+        kek_id, _, digest = mac.rpartition(":")
+        try:
+            return hmac.compare_digest(self._keks.mac(kek_id, _MESSAGE_LABEL + message).hex(), digest)
+        except UnusableSecret:
+            return False
 
     def _data_key(self, sealed: SealedSecret, binding: Binding) -> bytes:
         if sealed.format_version != FORMAT_VERSION:

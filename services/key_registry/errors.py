@@ -23,6 +23,7 @@ class Code(StrEnum):
     CREDENTIAL_DELETED = "credential_deleted"
     PRECONDITION_FAILED = "precondition_failed"
     KEY_INVALID = "key_invalid"
+    KEY_UNCHANGED = "key_unchanged"
     NOTHING_TO_UNDO = "nothing_to_undo"
     IDEMPOTENCY_KEY_REUSED = "idempotency_key_reused"
 

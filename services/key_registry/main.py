@@ -6,6 +6,7 @@ import logging
 import signal
 import threading
 from collections.abc import Callable, Mapping
+from datetime import timedelta
 from types import FrameType
 
 import psycopg.errors
@@ -20,8 +21,10 @@ from services.key_registry.handlers.registry import Registry
 from services.key_registry.metrics import registry_metrics
 from services.key_registry.migrations import newest_revision
 from services.key_registry.outbox_relay import OutboxRelay
+from services.key_registry.provider_checks import provider_checks
 from services.key_registry.rate_cards import packaged_cards
 from services.key_registry.sessions import Sessions, open_engine, sessions_on
+from services.key_registry.sweeper import Sweeper
 from services.runtime.backoff import delays
 from services.runtime.logs import configure_logs, logger
 from services.runtime.settings import Settings, SettingsError
@@ -42,17 +45,24 @@ def run(settings: Settings) -> None:
         signal.signal(number, _setter(stop))
     engine = open_engine(settings.required("registry_dsn"))
     try:
-        registry = Registry(sessions_on(engine), keyring_of(settings))
-        tokens, relay = TokenVerifier(settings), OutboxRelay(settings)
+        registry = Registry(
+            sessions_on(engine),
+            keyring_of(settings),
+            checks=provider_checks(settings),
+            rotation_undo=timedelta(seconds=settings.rotation_undo_seconds),
+        )
+        tokens, relay, sweeper = TokenVerifier(settings), OutboxRelay(settings), Sweeper(registry.sessions)
         publish_packaged_cards(registry.sessions, stop)
         if stop.is_set():
             return
         metrics, checks = registry_metrics(registry.sessions), readiness(registry, relay)
         app = registry_app(registry, tokens, metrics, checks, CallLimits.of(settings))
         relay.start()
+        sweeper.start()
         try:
             server(app, settings.host, settings.registry_port, settings.trusted_proxies).run()
         finally:
+            sweeper.stop()
             relay.stop()
     finally:
         engine.dispose()

@@ -24,6 +24,8 @@ class Providers(NamedTuple):
 
     rate_card: str
     providers: tuple[str, ...]
+    verifiable: tuple[str, ...]
+    """Those of them that can be asked whether they take a key."""
 
 
 def publish_rate_card(sessions: Sessions, document: CardDocument) -> bool:
@@ -52,4 +54,6 @@ def list_providers(registry: Registry) -> Providers:
     """Who takes own keys now."""
     with registry.sessions.begin() as session:
         card = card_for(registry.cards.cards(session), log_time(session))
-    return Providers(card.card, tuple(sorted(card.own_key_providers)))
+    own_key_providers = sorted(card.own_key_providers)
+    asked = registry.checks.verifiable
+    return Providers(card.card, tuple(own_key_providers), tuple(name for name in own_key_providers if name in asked))

@@ -71,7 +71,8 @@ def change_credential(
     with registry.sessions.begin() as session:
         row = visible(session, actor, credential_id)
         require(actor, row, *edit.actions)
-        log = take(session, row, expected)
+        log = take(session, row)
+        expected.require(row.revision)
         require_undeleted(row)
         relabelled = _relabel(row, edit.label)
         switched = _switch(registry, session, log, row, enabled=edit.enabled)

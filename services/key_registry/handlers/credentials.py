@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import NamedTuple
 
 from pydantic import SecretStr
@@ -15,6 +15,7 @@ from services.key_registry.audit import Entry, Event, Subject
 from services.key_registry.changes import credential_change, hint
 from services.key_registry.errors import Code, Refusal
 from services.key_registry.handlers.additions import Place, check_addition
+from services.key_registry.handlers.once import Once, once_by
 from services.key_registry.handlers.refusals import backdated, refusals_audited, unknown_credential
 from services.key_registry.handlers.registry import Registry, check_backdating, start_of
 from services.key_registry.handlers.views import (
@@ -64,7 +65,9 @@ def _listed(wanted: CredentialFilter) -> Subject:
 
 
 @refusals_audited(Event.ADD, _wanted)
-def add_credential(registry: Registry, actor: Actor, new: NewCredential) -> CredentialView:
+def add_credential(
+    registry: Registry, actor: Actor, new: NewCredential, idempotency_key: str | None = None
+) -> CredentialView:
     """Add a key. Refusals: CONTRACT section 8."""
     policy.require_organization(actor, new.org_id)
     if new.scope.type is ScopeType.ORGANIZATION and new.scope.id != new.org_id:
@@ -75,8 +78,11 @@ def add_credential(registry: Registry, actor: Actor, new: NewCredential) -> Cred
         raise Refusal(Code.FORBIDDEN, f"You may not add a key of this {new.scope.type.value} scope.")
     check_backdating(actor, new.effective_from)
     credential_id = str(uuid.uuid4())
+    once = _once(registry, actor, new, idempotency_key)
     with registry.sessions.begin() as session:
         log = LogWriter(session)
+        if (answered := once.answer(session)) is not None:
+            return answered
         active = Interval(start_of(new.effective_from, log.now), None)
         check_addition(registry, session, Place(new.org_id, new.scope, new.provider), active, log.now)
         row = CredentialRow(
@@ -97,6 +103,7 @@ def add_credential(registry: Registry, actor: Actor, new: NewCredential) -> Cred
         sealed = registry.keyring.seal(new.secret, repository.binding_of(row, 1))
         repository.insert_credential(session, row, active, sealed)
         added = view(registry, session, row, actor, log.now)
+        once.keep(session, added)
         audit.append(session, Entry(actor, Event.ADD, subject_of(row), backdated(new.effective_from)))
     _log.info("credential added", credential_id=credential_id, org_id=new.org_id, scope=new.scope.type.value)
     return added
@@ -132,7 +139,8 @@ def revoke_credential(registry: Registry, actor: Actor, credential_id: str, expe
     with registry.sessions.begin() as session:
         row = visible(session, actor, credential_id)
         require(actor, row, Action.REVOKE)
-        log = take(session, row, expected)
+        log = take(session, row)
+        expected.require(row.revision)
         if row.deleted_at is not None:
             return
         row.deleted_at = log.now
@@ -144,6 +152,13 @@ def revoke_credential(registry: Registry, actor: Actor, credential_id: str, expe
         log.append(credential_change(log.next_seq, log.now, ended, row.hint))
         audit.append(session, Entry(actor, Event.REVOKE, subject_of(row)))
     _log.info("credential revoked", credential_id=credential_id, org_id=row.org_id)
+
+
+def _once(registry: Registry, actor: Actor, new: NewCredential, idempotency_key: str | None) -> Once:
+    start = None if new.effective_from is None else new.effective_from.astimezone(UTC).isoformat()
+    secret = new.secret.get_secret_value()
+    request = (new.org_id, new.scope.type.value, new.scope.id, new.provider, secret, new.label, start)
+    return once_by(registry.keyring, actor, idempotency_key, "add", *request)
 
 
 def _moment(session: Session) -> datetime:

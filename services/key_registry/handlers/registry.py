@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from services.domain.rate_card import RateCard
 from services.key_registry import policy
@@ -11,6 +11,7 @@ from services.key_registry.audit import AuditTrail
 from services.key_registry.encryption import Keyring
 from services.key_registry.errors import Code, Refusal
 from services.key_registry.policy import Actor
+from services.key_registry.provider_checks import ProviderChecks
 from services.key_registry.repository import CardShelf
 from services.key_registry.sessions import Sessions
 
@@ -23,6 +24,9 @@ class Registry:
     keyring: Keyring
     cards: CardShelf = field(default_factory=CardShelf)
     audit: AuditTrail = field(default_factory=AuditTrail)
+    checks: ProviderChecks = field(default_factory=lambda: ProviderChecks({}, 1))
+    rotation_undo: timedelta = timedelta(days=1)
+    """How long the key before a rotation can be brought back."""
 
 
 def card_for(cards: tuple[RateCard, ...], at: datetime) -> RateCard:

@@ -19,10 +19,15 @@ _log = logger(__name__)
 
 def open_secret(registry: Registry, session: Session, row: CredentialRow) -> SecretStr:
     """The credential's key. Raises Refusal ``credential_unusable``."""
+    return current_secret(registry, session, row)[1]
+
+
+def current_secret(registry: Registry, session: Session, row: CredentialRow) -> tuple[int, SecretStr]:
+    """The number of the version in use, and the key. Raises Refusal ``credential_unusable``."""
     stored = secret_rows.current_secret(session, row.credential_id)
     if stored is None:
         raise _unusable(row, "its secret is gone although it is not deleted")
-    return open_version(registry, row, stored)
+    return stored.version, open_version(registry, row, stored)
 
 
 def open_version(registry: Registry, row: CredentialRow, stored: StoredSecret) -> SecretStr:

@@ -17,7 +17,6 @@ from services.key_registry.handlers.registry import Registry, card_for
 from services.key_registry.models import CredentialRow
 from services.key_registry.outbox import LogWriter
 from services.key_registry.policy import Action, Actor
-from services.key_registry.preconditions import Expected
 from services.key_registry.repository import scope_of
 from services.key_registry.secret_rows import Check, SecretState
 from services.key_registry.standing import Standing, Surroundings
@@ -93,12 +92,11 @@ def subject_of(row: CredentialRow) -> Subject:
     return Subject(row.org_id, row.credential_id, scope_of(row), row.provider, row.hint)
 
 
-def take(session: Session, row: CredentialRow, expected: Expected) -> LogWriter:
-    """The right to change the credential, with ``row`` as it is now. Raises Refusal ``precondition_failed``."""
+def take(session: Session, row: CredentialRow) -> LogWriter:
+    """The right to change the credential, with ``row`` as it is now."""
     log = LogWriter(session)
     # Read again: somebody may have changed it while we waited for the log.
     session.refresh(row)
-    expected.require(row.revision)
     return log
 
 

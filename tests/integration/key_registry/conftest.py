@@ -18,6 +18,7 @@ import psycopg
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from provider_server import ProviderServer, provider_server
 from proxied_broker import free_port
 from pydantic import SecretStr
 from registry_caller import Api
@@ -34,6 +35,7 @@ from services.key_registry.handlers.cards import publish_rate_card
 from services.key_registry.handlers.registry import Registry
 from services.key_registry.metrics import registry_metrics
 from services.key_registry.migrations import upgrade
+from services.key_registry.provider_checks import ProviderChecks
 from services.key_registry.rate_cards import packaged_cards
 from services.key_registry.sessions import open_engine, sessions_on
 from services.runtime.rate_limit import RateLimit
@@ -154,10 +156,17 @@ def settings_for(tokens: Tokens, kek_file: Path) -> Callable[..., Settings]:
 
 
 @pytest.fixture(scope="module")
-def registry(database: Database, kek_file: Path) -> Iterator[Registry]:
+def providers() -> Iterator[ProviderServer]:
+    """The providers that the module's registry asks."""
+    with provider_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def registry(database: Database, kek_file: Path, providers: ProviderServer) -> Iterator[Registry]:
     """The use cases on the module's database, with both packaged cards published."""
     engine = open_engine(database.dsn)
-    registry = Registry(sessions_on(engine), load_keyring(kek_file))
+    registry = Registry(sessions_on(engine), load_keyring(kek_file), checks=ProviderChecks(providers.base_urls, 10))
     for document in packaged_cards():
         publish_rate_card(registry.sessions, document)
     yield registry

@@ -1,4 +1,4 @@
-"""A server on this machine that plays the providers: it knows one good key, and answers as their references say."""
+"""A server on this machine that plays the providers: it refuses one bad key, and answers as their references say."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import NamedTuple
 
-GOOD = "made-up-key-that-every-provider-takes-1234"
+GOOD = "made-up-key-that-every-provider-takes-4321"
 BAD = "made-up-key-that-no-provider-takes-9999"
 
 Answer = Callable[[BaseHTTPRequestHandler], None]
@@ -94,7 +94,8 @@ def documented(request: BaseHTTPRequestHandler) -> None:
     if f"/{path}" != provider.path:
         reply(404)(request)
         return
-    taken = request.headers.get(provider.header) == provider.prefix + GOOD
+    key = request.headers.get(provider.header, "")
+    taken = len(key) > len(provider.prefix) and key.startswith(provider.prefix) and not key.endswith(BAD)
     reply(*((200, provider.taken) if taken else provider.refused))(request)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from fastapi.testclient import TestClient
@@ -48,3 +49,32 @@ def names_field(response: Response, field: str) -> None:
     """The refusal of a request for this field of it."""
     errors = refused(response, 422, "invalid_request")["errors"]
     assert field in {error["field"] for error in errors}, errors
+
+
+def path_of(credential: dict[str, Any]) -> str:
+    return f"/v1/credentials/{credential['credential_id']}"
+
+
+def patch(api: Api, credential: dict[str, Any], who: dict[str, str] | None = None, **body: object) -> Response:
+    return api.client.patch(path_of(credential), json=body, headers=who or api.admin)
+
+
+def shown(api: Api, credential: dict[str, Any]) -> dict[str, Any]:
+    response = api.client.get(path_of(credential), headers=api.platform)
+    assert response.status_code == 200
+    body: dict[str, Any] = response.json()
+    return body
+
+
+def status(api: Api, credential: dict[str, Any]) -> tuple[str, str | None]:
+    body = shown(api, credential)
+    return body["status"], body["shadowed_by"]
+
+
+def messages(database: Any, credential: dict[str, Any]) -> list[dict[str, Any]]:
+    statement = "SELECT payload FROM registry.log WHERE key = %s ORDER BY seq"
+    return [json.loads(payload) for (payload,) in database.rows(statement, f"credential:{credential['credential_id']}")]
+
+
+def shown_tag(api: Api, path: str) -> str:
+    return str(api.client.get(path, headers=api.admin).headers["etag"])

@@ -2,41 +2,26 @@
 
 from __future__ import annotations
 
-import json
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import psycopg
 import pytest
 from httpx import Response
-from registry_caller import CANARY, Api, names_field, refused
+from registry_caller import (
+    CANARY,
+    Api,
+    messages,
+    names_field,
+    patch,
+    path_of,
+    refused,
+    shown,
+    shown_tag,
+    status,
+)
 
 from services.key_registry.handlers.changes import INTERVALS_MAX
-
-
-def path_of(credential: dict[str, Any]) -> str:
-    return f"/v1/credentials/{credential['credential_id']}"
-
-
-def patch(api: Api, credential: dict[str, Any], who: dict[str, str] | None = None, **body: object) -> Response:
-    return api.client.patch(path_of(credential), json=body, headers=who or api.admin)
-
-
-def shown(api: Api, credential: dict[str, Any]) -> dict[str, Any]:
-    response = api.client.get(path_of(credential), headers=api.platform)
-    assert response.status_code == 200
-    body: dict[str, Any] = response.json()
-    return body
-
-
-def status(api: Api, credential: dict[str, Any]) -> tuple[str, str | None]:
-    body = shown(api, credential)
-    return body["status"], body["shadowed_by"]
-
-
-def messages(database: Any, credential: dict[str, Any]) -> list[dict[str, Any]]:
-    statement = "SELECT payload FROM registry.log WHERE key = %s ORDER BY seq"
-    return [json.loads(payload) for (payload,) in database.rows(statement, f"credential:{credential['credential_id']}")]
 
 
 def test_a_key_that_is_switched_off_is_kept_and_not_used(enterprise: Api, database: Any) -> None:
@@ -206,10 +191,6 @@ def test_a_change_to_what_another_admin_changed_is_refused(enterprise: Api, data
     assert attempt("*", "PATCH", label="third").status_code == 200
     assert attempt(f'"0", {shown_tag(enterprise, path)}', "DELETE").status_code == 204
     refused(attempt(seen, "DELETE"), 412, "precondition_failed")
-
-
-def shown_tag(api: Api, path: str) -> str:
-    return str(api.client.get(path, headers=api.admin).headers["etag"])
 
 
 def test_of_two_admins_who_saw_the_same_one_wins(enterprise: Api) -> None:

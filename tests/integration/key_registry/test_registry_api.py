@@ -487,6 +487,7 @@ def test_lists_have_pages_and_filters(enterprise: Api) -> None:
 def test_providers(client: TestClient, tokens: Any) -> None:
     body = client.get("/v1/providers", headers=tokens.person("uma", "any")).json()
     assert body["providers"] == ["anthropic", "deepseek", "fireworks", "google", "openai", "xai"]
+    assert body["verifiable"] == body["providers"]
 
 
 def test_ids_with_control_characters_are_refused_everywhere(enterprise: Api) -> None:

@@ -84,6 +84,12 @@ class Acme:
     def switch(self, who: dict[str, str], *, enabled: bool) -> Response:
         return self.http.patch(self.path, json={"enabled": enabled}, headers=who)
 
+    def post(self, what: str, who: dict[str, str]) -> Response:
+        return self.http.post(f"{self.path}{what}", headers=who)
+
+    def rotate(self, who: dict[str, str]) -> Response:
+        return self.http.post(f"{self.path}/rotate", json={"api_key": f"{KEY}-2"}, headers=who)
+
     def list(self, who: dict[str, str], **query: str) -> Response:
         return self.http.get("/v1/credentials", params=query, headers=who)
 
@@ -131,6 +137,9 @@ OPERATIONS = {
     "relabel": Operation(f"patch {ONE}", lambda acme, who, _: acme.relabel(who)),
     "disable": Operation(f"patch {ONE}", lambda acme, who, _: acme.switch(who, enabled=False)),
     "enable": Operation(f"patch {ONE}", lambda acme, who, _: acme.switch(who, enabled=True)),
+    "rotate": Operation(f"post {ONE}/rotate", lambda acme, who, _: acme.rotate(who)),
+    "undo": Operation(f"post {ONE}/rotate/undo", lambda acme, who, _: acme.post("/rotate/undo", who)),
+    "verify": Operation(f"post {ONE}/verify", lambda acme, who, _: acme.post("/verify", who)),
     "revoke": Operation(f"delete {ONE}", lambda acme, who, _: acme.http.delete(acme.path, headers=who)),
     "lease": Operation("post /v1/lease", lambda acme, who, _: acme.ask("/v1/lease", who)),
     "resolve": Operation("post /v1/resolve", lambda acme, who, _: acme.ask("/v1/resolve", who)),
@@ -176,6 +185,8 @@ def _acme(http: httpx.Client, tokens: Any, operation: str, scope: str) -> Acme:
     acme = Acme(http, tokens, scope)
     if operation == "enable":
         acme.switch(acme.root, enabled=False).raise_for_status()
+    if operation == "undo":
+        acme.rotate(acme.root).raise_for_status()
     return acme
 
 
