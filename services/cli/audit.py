@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from services.cli.operator import DataDir, Json, Refused, explained, progress, stack_settings
+from services.cli.operator import DataDir, Json, Refused, counting, explained, stack_settings
 
 if TYPE_CHECKING:
     from services.key_registry.audit_chain import BrokenChain
@@ -41,12 +41,10 @@ def verify(
 
         kept = None if head is None else _hash(head)
         settings = stack_settings(data_dir)
-        with connect(settings.required("registry_dsn"), "audit-verify") as connection, progress() as bar:
-            task = bar.add_task("Checking the audit log", total=None)
+        dsn = settings.required("registry_dsn")
+        with connect(dsn, "audit-verify") as connection, counting("Checking the audit log") as report:
             try:
-                found = verify_audit(
-                    connection, kept, lambda done, every: bar.update(task, completed=done, total=every)
-                )
+                found = verify_audit(connection, kept, report)
             except BrokenChain as broken:
                 _show_broken(broken, json=json)
                 raise typer.Exit(1) from None

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json as json_format
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from services.cli.operator import DataDir, Json, Refused, explained, progress, results, stack_settings, table
+from services.cli.operator import DataDir, Json, Refused, counting, explained, results, stack_settings, table
 
 if TYPE_CHECKING:
     from psycopg import Connection
@@ -106,7 +104,7 @@ def rewrap(*, data_dir: DataDir = None, json: Json = False) -> None:
 
         settings = stack_settings(data_dir)
         keyring = keyring_of(settings)
-        with _registry(settings) as connection, _reporting() as report:
+        with _registry(settings) as connection, counting("Wrapping anew") as report:
             found = kek_use.rewrap(connection, keyring, report)
     if json:
         told = {"active": found.active_id, "moved": found.moved, "left": found.left}
@@ -151,13 +149,6 @@ def _file(settings: Settings) -> Path:
     if settings.keks is not None:
         raise Refused("the key-encryption keys come from BYOK_KEKS: change them where it is set, and restart")
     return Path(settings.required("kek_file"))
-
-
-@contextmanager
-def _reporting() -> Iterator[Callable[[int, int], None]]:
-    with progress() as bar:
-        task = bar.add_task("Wrapping anew", total=None)
-        yield lambda done, every: bar.update(task, completed=done, total=every)
 
 
 def _show_rewrapped(found: Rewrapped) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from services.runtime.settings import Settings
 
 _DEFAULT_DATA_DIR = Path(".byok")
+
+_SAY_EVERY_SECONDS = 5.0
 
 USAGE, AWAY = 2, 3
 """Exit statuses: wrong options or settings; a database, broker or service that does not answer."""
@@ -143,6 +146,23 @@ def progress() -> Iterator[Progress]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
         yield bar
+
+
+@contextmanager
+def counting(what: str) -> Iterator[Callable[[int, int], None]]:
+    """Yields what hears how many are done, and of how many: a bar on a terminal, a line now and then elsewhere."""
+    with progress() as bar:
+        task = bar.add_task(what, total=None)
+        said_at = time.monotonic()
+
+        def report(done: int, every: int) -> None:
+            nonlocal said_at
+            bar.update(task, completed=done, total=every)
+            if bar.disable and time.monotonic() - said_at > _SAY_EVERY_SECONDS:
+                said_at = time.monotonic()
+                typer.echo(f"{what}: {done:,} of {every:,}", err=True)
+
+        yield report
 
 
 def table(*headings: str, right: tuple[str, ...] = ()) -> Any:

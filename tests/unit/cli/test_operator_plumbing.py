@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 import typer
 
-from services.cli.operator import AWAY, USAGE, Refused, explained, stack_environment
+from services.cli.operator import AWAY, USAGE, Refused, counting, explained, stack_environment
 from services.cli.rate_card.document import changes, in_force_before, read_document
 from services.cli.receipt import quote_lines, receipt_lines
 from services.domain.rate_card import parse_rate_card
@@ -248,3 +248,13 @@ def test_a_quote_without_tokens_leaves_them_out():
     assert "tokens" not in lines
     assert lines["1 node calls"] == "2 credits"
     assert lines["plan"] == "free (none known)"
+
+
+def test_where_no_terminal_is_progress_is_a_line_now_and_then(monkeypatch, capsys):
+    now = 100.0
+    monkeypatch.setattr("services.cli.operator.time.monotonic", lambda: now)
+    with counting("Counting sheep") as report:
+        for done in (1, 2, 3):
+            now += 3
+            report(done, 4_000)
+    assert capsys.readouterr().err == "Counting sheep: 2 of 4,000\n"
