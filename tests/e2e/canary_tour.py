@@ -12,6 +12,7 @@ import httpx
 import psycopg
 
 from tests.e2e.canaries import SHAPES, Canaries
+from tests.e2e.canary_provider import ANSWERS
 from tests.e2e.canary_sinks import owner_dsn
 from tests.e2e.running import Stack, node_call, token_usage, wait_for
 
@@ -73,9 +74,40 @@ class Tour:
         assert self.send(registry, "POST", "/v1/lease", json=use).json()["secret"] == key
         again = self.send(registry, "POST", "/v1/credentials", json=self.addition(self.key("a second key")))
         assert again.status_code == 409
+        self.rotate_and_ask_the_provider(path, use)
         personal = self.addition(self.key("a key that stays"), scope={"type": "personal", "id": "uma"})
         assert self.send(registry, "POST", "/v1/credentials", json=personal).status_code == 201
         assert self.send(registry, "DELETE", path).status_code == 204
+
+    def rotate_and_ask_the_provider(self, path: str, use: dict[str, Any]) -> None:
+        """The provider repeats in its answers what it was sent, and gives all the answers that there are."""
+        registry, results, statuses = self.stack.registry, set(), set()
+        for number in range(ANSWERS):
+            results.add(self.send(registry, "POST", f"{path}/verify").json()["result"])
+            key = self.key(f"rotation {number}")
+            headers = {"Idempotency-Key": self.key("Idempotency-Key of a rotation"), "If-Match": "*"}
+            rotated = self.send(registry, "POST", f"{path}/rotate", json={"api_key": key}, headers=headers)
+            statuses.add(rotated.status_code)
+            if rotated.status_code == 200:
+                assert self.send(registry, "POST", "/v1/lease", json=use).json()["secret"] == key
+                assert self.send(registry, "POST", f"{path}/rotate/undo").status_code == 200
+        assert (results, statuses) == ({"valid", "invalid", "unknown"}, {200, 422})
+        for change in ("label", "status", "api_key"):
+            self.send(registry, "PATCH", path, json={change: self.key(f"change: {change}")})
+            self.send(registry, "POST", f"{path}/rotate", json={change: [self.key(f"rotation: {change} in a list")]})
+        odd = {
+            "If-Match": f'"{self.key("If-Match")}"',
+            "Idempotency-Key": f"{self.key('Idempotency-Key with a space')} a",
+        }
+        self.send(registry, "PATCH", path, json={"status": "disabled"}, headers={"If-Match": odd["If-Match"]})
+        self.send(registry, "POST", f"{path}/rotate", json={"api_key": self.key("a rotation")}, headers=odd)
+        self.send(registry, "PATCH", path, json={"status": "disabled"})
+        self.send(registry, "POST", "/v1/lease", json=use)
+        self.send(registry, "PATCH", path, json={"status": "active"})
+        for name in ("actor", "action", "credential_id", "outcome", "from", "cursor", "api_key"):
+            params = {"org_id": self.org_id, name: self.key(f"audit: {name}")}
+            self.send(registry, "GET", "/v1/audit", params=params)
+        self.send(registry, "GET", "/v1/audit", params={"org_id": self.org_id})
 
     def add_keys_wrongly(self) -> None:
         """Every field of the request has a key in it once, and the key itself every wrong type."""

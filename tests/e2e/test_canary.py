@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.canaries import PIECE, Canaries
+from tests.e2e.canary_provider import talkative_provider
 from tests.e2e.canary_sinks import Sink, files, pages, tables, topics
 from tests.e2e.canary_tour import Tour, tours
 from tests.e2e.running import Stack, environment, start_stack
@@ -54,7 +55,7 @@ def test_no_piece_of_a_key_is_anywhere(tmp_path: Path) -> None:
             sinks[name] = sinks.get(name, 0) + len(content)
             found.extend(canaries.search(name, content))
 
-    with start_stack(tmp_path / "stack", BYOK_LOG_LEVEL="DEBUG") as stack:
+    with talkative_provider() as urls, start_stack(tmp_path / "stack", BYOK_LOG_LEVEL="DEBUG", **urls) as stack:
         all_tours = tours(stack, canaries)
         for tour in all_tours:
             tour.walk()
