@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import psycopg
-import sqlalchemy.exc
 from fastapi import APIRouter, Depends, FastAPI, Header, Path, Query, Request, Response
-from fastapi.responses import JSONResponse
 from prometheus_client import CollectorRegistry
 
 from schemas.fields import Id, Time
@@ -22,7 +19,6 @@ from services.key_registry.api_models import (
     CredentialPageDocument,
     LeaseDocument,
     PlanDocument,
-    ProblemDocument,
     ProvidersDocument,
     ResolutionDocument,
     VerificationDocument,
@@ -43,6 +39,7 @@ from services.key_registry.api_requests import (
     ResolveRequest,
     RotationRequest,
 )
+from services.key_registry.api_responses import ADDED, CHANGED, REFUSED, answers, install_refusals
 from services.key_registry.audit import Event
 from services.key_registry.audit_rows import AuditFilter
 from services.key_registry.callers import CallLimits, Lessee, Who
@@ -56,35 +53,10 @@ from services.key_registry.policy import Actor
 from services.key_registry.preconditions import Expected, entity_tag, expected_by
 from services.key_registry.repository import CredentialFilter
 from services.key_registry.standing import Status
-from services.runtime.logs import logger
-from services.runtime.problems import Problem, problem_response
 from services.runtime.tokens import TokenVerifier
 from services.runtime.web import ReadinessCheck, create_app
 
-_log = logger(__name__)
-
 BODY_BYTES_MAX = 64 * 1024
-
-_STATUS: Mapping[Code, int] = {
-    Code.NOT_FOUND: 404,
-    Code.FORBIDDEN: 403,
-    Code.INSUFFICIENT_SCOPE: 403,
-    Code.ORGANIZATION_FORBIDDEN: 403,
-    Code.INVALID_REQUEST: 422,
-    Code.PROVIDER_NOT_SUPPORTED: 422,
-    Code.PLAN_NOT_ENTITLED: 403,
-    Code.CREDENTIAL_EXISTS: 409,
-    Code.CREDENTIAL_OVERLAP: 409,
-    Code.ORGANIZATION_KEY_ENFORCED: 409,
-    Code.HISTORY_TOO_LONG: 409,
-    Code.CREDENTIAL_UNUSABLE: 503,
-    Code.CREDENTIAL_DELETED: 409,
-    Code.PRECONDITION_FAILED: 412,
-    Code.KEY_INVALID: 422,
-    Code.KEY_UNCHANGED: 409,
-    Code.NOTHING_TO_UNDO: 409,
-    Code.IDEMPOTENCY_KEY_REUSED: 422,
-}
 
 
 def _registry(request: Request) -> Registry:
@@ -116,18 +88,16 @@ IdempotencyKey = Annotated[
     ),
 ]
 
-_REFUSED: dict[int | str, dict[str, Any]] = {
-    status: {
-        "description": description,
-        "content": {"application/problem+json": {"schema": ProblemDocument.model_json_schema()}},
-    }
-    for status, description in (("4XX", "Refused; nothing was changed."), ("5XX", "Not possible at present."))
-}
-
-router = APIRouter(prefix="/v1", responses=_REFUSED)
+router = APIRouter(prefix="/v1", responses=REFUSED)
 
 
-@router.post("/credentials", status_code=201, tags=["credentials"], summary="Add a key")
+@router.post(
+    "/credentials",
+    status_code=201,
+    tags=["credentials"],
+    summary="Add a key",
+    responses=answers(201, *ADDED, Code.CREDENTIAL_OVERLAP, Code.FORBIDDEN, Code.IDEMPOTENCY_KEY_REUSED),
+)
 def add_credential(
     here: Here, who: Who, body: CredentialRequest, response: Response, idempotency_key: IdempotencyKey = None
 ) -> CredentialDocument:
@@ -163,13 +133,20 @@ def list_credentials(
     return page_document(page)
 
 
-@router.get("/credentials/{credential_id}", tags=["credentials"], summary="Show a key")
+@router.get(
+    "/credentials/{credential_id}", tags=["credentials"], summary="Show a key", responses=answers(200, Code.NOT_FOUND)
+)
 def get_credential(here: Here, who: Who, credential_id: CredentialId, response: Response) -> CredentialDocument:
     """Everything about a key but the key itself; the ETag is for If-Match."""
     return _tagged(credentials.get_credential(here, who, credential_id), response)
 
 
-@router.patch("/credentials/{credential_id}", tags=["credentials"], summary="Relabel a key, switch it off or on")
+@router.patch(
+    "/credentials/{credential_id}",
+    tags=["credentials"],
+    summary="Relabel a key, switch it off or on",
+    responses=answers(200, *CHANGED, *ADDED, Code.CREDENTIAL_DELETED, Code.HISTORY_TOO_LONG),
+)
 def change_credential(
     here: Here, who: Who, credential_id: CredentialId, body: ChangeRequest, expected: IfMatch, response: Response
 ) -> CredentialDocument:
@@ -177,13 +154,26 @@ def change_credential(
     return _tagged(changes.change_credential(here, who, credential_id, body.to_edit(), expected), response)
 
 
-@router.delete("/credentials/{credential_id}", status_code=204, tags=["credentials"], summary="Revoke a key")
+@router.delete(
+    "/credentials/{credential_id}",
+    status_code=204,
+    tags=["credentials"],
+    summary="Revoke a key",
+    responses=answers(204, *CHANGED),
+)
 def revoke_credential(here: Here, who: Who, credential_id: CredentialId, expected: IfMatch) -> None:
     """End the key now and destroy it; its history remains."""
     credentials.revoke_credential(here, who, credential_id, expected)
 
 
-@router.post("/credentials/{credential_id}/rotate", tags=["credentials"], summary="Put another key in its place")
+@router.post(
+    "/credentials/{credential_id}/rotate",
+    tags=["credentials"],
+    summary="Put another key in its place",
+    responses=answers(
+        200, *CHANGED, Code.CREDENTIAL_DELETED, Code.KEY_INVALID, Code.KEY_UNCHANGED, Code.IDEMPOTENCY_KEY_REUSED
+    ),
+)
 def rotate_credential(
     here: Here,
     who: Who,
@@ -201,7 +191,12 @@ def rotate_credential(
     return _tagged(rotated, response)
 
 
-@router.post("/credentials/{credential_id}/rotate/undo", tags=["credentials"], summary="Bring the key before back")
+@router.post(
+    "/credentials/{credential_id}/rotate/undo",
+    tags=["credentials"],
+    summary="Bring the key before back",
+    responses=answers(200, *CHANGED, Code.CREDENTIAL_DELETED, Code.NOTHING_TO_UNDO),
+)
 def undo_rotation(
     here: Here, who: Who, credential_id: CredentialId, expected: IfMatch, response: Response
 ) -> CredentialDocument:
@@ -240,13 +235,23 @@ def providers(here: Here, _who: Who) -> ProvidersDocument:
     )
 
 
-@router.get("/organizations/{org_id:path}/plan", tags=["plans"], summary="The plan of an organization")
+@router.get(
+    "/organizations/{org_id:path}/plan",
+    tags=["plans"],
+    summary="The plan of an organization",
+    responses=answers(200, Code.ORGANIZATION_FORBIDDEN),
+)
 def get_plan(here: Here, who: Who, org_id: OrgId, response: Response) -> PlanDocument:
     """The plan of now and the whole history; the ETag is for If-Match."""
     return _tagged_plan(plans.get_plan(here, who, org_id), response)
 
 
-@router.put("/organizations/{org_id:path}/plan", tags=["plans"], summary="Put an organization on a plan")
+@router.put(
+    "/organizations/{org_id:path}/plan",
+    tags=["plans"],
+    summary="Put an organization on a plan",
+    responses=answers(200, Code.ORGANIZATION_FORBIDDEN, Code.INSUFFICIENT_SCOPE, Code.PRECONDITION_FAILED),
+)
 def set_plan(
     here: Here, who: Who, org_id: OrgId, body: PlanRequest, expected: IfMatch, response: Response
 ) -> PlanDocument:
@@ -294,30 +299,8 @@ def registry_app(
     app.state.tokens = tokens
     app.state.limits = limits
     app.include_router(router)
-    app.add_exception_handler(Refusal, _refused)
-    for outage in (sqlalchemy.exc.OperationalError, sqlalchemy.exc.InterfaceError, sqlalchemy.exc.TimeoutError):
-        app.add_exception_handler(outage, _database_away)
-    app.add_exception_handler(psycopg.InterfaceError, _database_away)
+    install_refusals(app)
     return app
-
-
-def _refused(_request: Request, error: Exception) -> JSONResponse:
-    if not isinstance(error, Refusal):
-        raise error
-    return problem_response(_problem(error))
-
-
-def _problem(refusal: Refusal) -> Problem:
-    more: dict[str, Any] = {"errors": [{"field": refusal.field, "detail": refusal.detail}]} if refusal.field else {}
-    detail = f"The request is not valid: {refusal.field}" if refusal.code is Code.INVALID_REQUEST else refusal.detail
-    return Problem(_STATUS[refusal.code], refusal.code.value, detail, **more)
-
-
-def _database_away(_request: Request, error: Exception) -> JSONResponse:
-    _log.warning("database away", error=type(error).__name__)
-    return problem_response(
-        Problem(503, "database_unavailable", "The database is away; try again.", headers={"Retry-After": "2"})
-    )
 
 
 def _organization(actor: Actor, named: str | None) -> str:

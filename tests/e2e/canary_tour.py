@@ -60,7 +60,7 @@ class Tour:
         return {"org_id": self.org_id, "scope": scope, "provider": self.provider, "api_key": key} | changes
 
     def use_keys_rightly(self) -> None:
-        """Add, show, list, relabel, lease, refuse a second one, revoke; a personal key is left for the dumps."""
+        """Add, show, list, relabel, lease, verify, rotate and back, revoke; a personal key is left for the dumps."""
         registry, key = self.stack.registry, self.key("api_key")
         headers = {"Idempotency-Key": self.key("Idempotency-Key of an addition")}
         added = self.send(registry, "POST", "/v1/credentials", json=self.addition(key, label="ours"), headers=headers)
@@ -72,6 +72,18 @@ class Tour:
         use = {"org_id": self.org_id, "user_id": "uma", "team_id": f"team-{self.provider}", "provider": self.provider}
         self.send(registry, "POST", "/v1/resolve", json=use)
         assert self.send(registry, "POST", "/v1/lease", json=use).json()["secret"] == key
+        assert self.send(registry, "POST", f"{path}/verify").json()["result"] == "unknown"
+        other = {"Idempotency-Key": self.key("Idempotency-Key of a rotation"), "If-Match": added.headers["etag"]}
+        rotation = {"api_key": self.key("a key that is rotated in")}
+        stale = self.send(registry, "POST", f"{path}/rotate", json=rotation, headers=other)
+        assert stale.status_code == 412
+        del other["If-Match"]
+        for _ in range(2):
+            assert self.send(registry, "POST", f"{path}/rotate", json=rotation, headers=other).status_code == 200
+        odd = {"If-Match": self.key("If-Match")}
+        assert self.send(registry, "POST", f"{path}/rotate/undo", headers=odd).status_code == 422
+        assert self.send(registry, "POST", f"{path}/rotate/undo").status_code == 200
+        assert self.send(registry, "POST", f"{path}/rotate", json={"key": self.key("a rotation")}).status_code == 422
         again = self.send(registry, "POST", "/v1/credentials", json=self.addition(self.key("a second key")))
         assert again.status_code == 409
         self.rotate_and_ask_the_provider(path, use)

@@ -22,6 +22,7 @@ from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from psycopg.rows import dict_row
 
 from services.cli.endpoints import Ports
+from services.key_registry.provider_answers import PROBES
 
 READY_SECONDS = 90
 BOOKED_SECONDS = 30
@@ -205,6 +206,11 @@ def start_stack(data_dir: Path, *, port_base: int | None = None, **settings: str
             process.wait(40)
 
 
+# No test sends a key, made up or not, to a real provider: whoever asks finds nobody at the discard port.
+_NO_PROVIDERS = dict.fromkeys(PROBES, "http://127.0.0.1:9")
+
+
 def environment() -> dict[str, str]:
     """The tests' own environment without settings of a stack that someone works with beside them."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("BYOK_")}
+    own = {name: value for name, value in os.environ.items() if not name.startswith("BYOK_")}
+    return own | {"BYOK_PROVIDER_URLS": json.dumps(_NO_PROVIDERS)}

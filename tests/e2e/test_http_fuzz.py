@@ -35,6 +35,7 @@ BODIES = {
 WITH_BODY = [
     ("registry", "POST", "/v1/credentials"),
     ("registry", "PATCH", "/v1/credentials/x"),
+    ("registry", "POST", "/v1/credentials/x/rotate"),
     ("registry", "POST", "/v1/resolve"),
     ("registry", "POST", "/v1/lease"),
     ("registry", "PUT", "/v1/organizations/x/plan"),

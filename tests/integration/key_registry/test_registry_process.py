@@ -17,6 +17,7 @@ import psycopg
 import pytest
 from proxied_broker import ProxiedBroker, free_port
 
+from services.key_registry.provider_answers import PROBES
 from tests.integration.key_registry.conftest import write_keyring
 
 RUN = """
@@ -92,6 +93,38 @@ def test_it_is_ready_once_the_broker_has_the_log_and_ends_at_sigterm(
         assert started.wait(timeout=30) == 0
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     assert {line["level"] for line in lines} <= {"info", "warning"}, log.read_text()
+
+
+def test_it_destroys_the_key_before_a_rotation_in_time(
+    settings: dict[str, str], broker: ProxiedBroker, tmp_path: Path, tokens: Any
+) -> None:
+    log, url = tmp_path / "log", f"http://127.0.0.1:{settings['BYOK_REGISTRY_PORT']}"
+    here = dict.fromkeys(PROBES, "")
+    limited = {"BYOK_ROTATION_UNDO_SECONDS": "1", "BYOK_PROVIDER_URLS": json.dumps(here)}
+    headers = tokens.service("plans:write credentials:write", "acme")
+    body = {"scope": {"type": "team", "id": "t"}, "provider": "openai", "api_key": "made-up-key-1"}
+    with process(settings | limited, log), httpx.Client(base_url=url, headers=headers, timeout=30) as http:
+        wait_for(lambda: status(f"{url}/healthz") == 200, log)
+        assert http.get("/v1/providers").json()["verifiable"] == []
+        http.put("/v1/organizations/acme/plan", json={"plan": "pro"}).raise_for_status()
+        added = http.post("/v1/credentials", json=body).raise_for_status().json()
+        path = f"/v1/credentials/{added['credential_id']}"
+        rotated = http.post(f"{path}/rotate", json={"api_key": "made-up-key-2"}).raise_for_status().json()
+        assert rotated["undo_until"] is not None
+        assert rotated["check"]["reason"] == "not_verifiable"
+        with psycopg.connect(settings["BYOK_REGISTRY_DSN"], autocommit=True) as database:
+            left = "SELECT count(*) FROM registry.secret_version WHERE num_nonnulls(ciphertext, wrapped_key) > 0"
+            wait_for(lambda: database.execute(left).fetchone() == (1,), log)
+        assert http.post(f"{path}/rotate/undo").json()["code"] == "nothing_to_undo"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("PROVIDER_URLS", '{"openai": "http://a.example"}'), ("ROTATION_UNDO_SECONDS", "-1")]
+)
+def test_it_does_not_start_with_settings_that_make_no_sense(
+    settings: dict[str, str], tmp_path: Path, name: str, value: str
+) -> None:
+    assert f"BYOK_{name}" in refusal(settings | {f"BYOK_{name}": value}, tmp_path / "log")
 
 
 def refusal(settings: dict[str, str], log: Path) -> str:

@@ -1,0 +1,87 @@
+"""What the registry's API answers when it refuses or cannot, and how its description says so."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+import psycopg
+import sqlalchemy.exc
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
+
+from services.key_registry.api_models import ProblemDocument
+from services.key_registry.errors import Code, Refusal
+from services.runtime.logs import logger
+from services.runtime.problems import Problem, problem_response
+
+_log = logger(__name__)
+
+_STATUS: Mapping[Code, int] = {
+    Code.NOT_FOUND: 404,
+    Code.FORBIDDEN: 403,
+    Code.INSUFFICIENT_SCOPE: 403,
+    Code.ORGANIZATION_FORBIDDEN: 403,
+    Code.INVALID_REQUEST: 422,
+    Code.PROVIDER_NOT_SUPPORTED: 422,
+    Code.PLAN_NOT_ENTITLED: 403,
+    Code.CREDENTIAL_EXISTS: 409,
+    Code.CREDENTIAL_OVERLAP: 409,
+    Code.ORGANIZATION_KEY_ENFORCED: 409,
+    Code.HISTORY_TOO_LONG: 409,
+    Code.CREDENTIAL_UNUSABLE: 503,
+    Code.CREDENTIAL_DELETED: 409,
+    Code.PRECONDITION_FAILED: 412,
+    Code.KEY_INVALID: 422,
+    Code.KEY_UNCHANGED: 409,
+    Code.NOTHING_TO_UNDO: 409,
+    Code.IDEMPOTENCY_KEY_REUSED: 422,
+}
+
+REFUSED: dict[int | str, dict[str, Any]] = {
+    status: {
+        "description": description,
+        "content": {"application/problem+json": {"schema": ProblemDocument.model_json_schema()}},
+    }
+    for status, description in (("4XX", "Refused; nothing was changed."), ("5XX", "Not possible at present."))
+}
+
+
+def answers(status: int, *codes: Code) -> dict[int | str, dict[str, Any]]:
+    """What an operation answers besides its document: its entity tag, and the codes that are its own."""
+    tag = {"ETag": {"description": "For If-Match.", "schema": {"type": "string"}}}
+    own = f"Refused; nothing was changed. Codes of this operation: {', '.join(codes)}."
+    done: dict[int | str, dict[str, Any]] = {} if status == HTTPStatus.NO_CONTENT else {status: {"headers": tag}}
+    return done | {"4XX": {**REFUSED["4XX"], "description": own}}
+
+
+CHANGED = (Code.NOT_FOUND, Code.FORBIDDEN, Code.PRECONDITION_FAILED)
+ADDED = (Code.CREDENTIAL_EXISTS, Code.ORGANIZATION_KEY_ENFORCED, Code.PLAN_NOT_ENTITLED, Code.PROVIDER_NOT_SUPPORTED)
+
+
+def install_refusals(app: FastAPI) -> None:
+    """Answer refusals with their code, and an outage of the database as 503."""
+    app.add_exception_handler(Refusal, _refused)
+    for outage in (sqlalchemy.exc.OperationalError, sqlalchemy.exc.InterfaceError, sqlalchemy.exc.TimeoutError):
+        app.add_exception_handler(outage, _database_away)
+    app.add_exception_handler(psycopg.InterfaceError, _database_away)
+
+
+def _refused(_request: Request, error: Exception) -> JSONResponse:
+    if not isinstance(error, Refusal):
+        raise error
+    return problem_response(_problem(error))
+
+
+def _problem(refusal: Refusal) -> Problem:
+    more: dict[str, Any] = {"errors": [{"field": refusal.field, "detail": refusal.detail}]} if refusal.field else {}
+    detail = f"The request is not valid: {refusal.field}" if refusal.code is Code.INVALID_REQUEST else refusal.detail
+    return Problem(_STATUS[refusal.code], refusal.code.value, detail, **more)
+
+
+def _database_away(_request: Request, error: Exception) -> JSONResponse:
+    _log.warning("database away", error=type(error).__name__)
+    return problem_response(
+        Problem(503, "database_unavailable", "The database is away; try again.", headers={"Retry-After": "2"})
+    )
