@@ -114,7 +114,7 @@ def key_server() -> Iterator[KeyServer]:
 
     server = Server(("127.0.0.1", 0), Handler)
     serving = KeyServer(f"http://127.0.0.1:{server.server_port}/jwks.json")
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     try:
         yield serving
