@@ -242,6 +242,26 @@ def test_an_answer_that_never_ends_is_given_up(provider: KeyServer, clock: Clock
     assert sent < JWKS_BYTES_MAX + 16 * 2**20
 
 
+def test_a_reading_that_never_ends_is_given_up_for_another(provider: KeyServer, clock: Clock) -> None:
+    released = threading.Event()
+
+    def headers_without_end(request: BaseHTTPRequestHandler) -> None:
+        request.wfile.write(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+        # Each drop is within the time that a socket may be silent.
+        while not released.wait(0.2):
+            request.wfile.write(b"x")
+
+    provider.serve = headers_without_end
+    verifier = verifier_on(provider, clock)
+    assert status(verifier, token(OLD)) == 503
+    provider.publish(OLD)
+    clock.ahead = 2 * READ_SECONDS_MAX + 1
+    assert status(verifier, token(OLD)) == 200
+    # What the first one brings at last is older than what is known.
+    released.set()
+    assert status(verifier, token(OLD)) == 200
+
+
 def test_a_file_is_read_anew_for_a_key_that_is_not_known(tmp_path: Path, clock: Clock) -> None:
     path = tmp_path / "jwks.json"
     verifier = TokenVerifier(Settings(jwt_jwks_file=path), clock)
