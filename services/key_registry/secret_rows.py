@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from sqlalchemy import ColumnElement, and_, func
+from sqlalchemy import ColumnElement, Update, and_, func, tuple_
 from sqlalchemy import select as select_columns
 from sqlmodel import Session, col, select, update
 
 from services.key_registry.encryption import SealedSecret
 from services.key_registry.models import CredentialRow, SecretVersion
 
+_SWEPT_MAX = 1_000
 # Everything from which the key could be had.
 _BYTES_GONE = {"wrapped_key": None, "wrap_nonce": None, "ciphertext": None, "nonce": None}
 
@@ -56,8 +57,9 @@ def current_secret(session: Session, credential_id: str) -> StoredSecret | None:
 
 
 def previous_secret(session: Session, credential_id: str, now: datetime) -> StoredSecret | None:
-    """The version that can still be brought back; None where there is none."""
-    return _stored(session, and_(_previous(credential_id), col(SecretVersion.restorable_until) > now))
+    """The version that can still be brought back; None where there is none. Until the commit no sweep takes it."""
+    restorable = and_(_previous(credential_id), col(SecretVersion.restorable_until) > now)
+    return _stored(session, restorable, lock=True)
 
 
 def newest_version(session: Session, credential_id: str) -> int:
@@ -77,9 +79,14 @@ def retire_current(session: Session, credential_id: str, at: datetime, until: da
 
 
 def restore_previous(session: Session, credential_id: str, at: datetime) -> None:
-    """Put the version before the current one in its place, and destroy the current one."""
+    """Put the version before the current one in its place, and destroy the current one.
+
+    Raises LookupError where there is none; then the transaction must not be committed.
+    """
     destroy(session, _current(credential_id), at)
-    session.execute(update(SecretVersion).where(_previous(credential_id)).values(restorable_until=None))
+    restored = update(SecretVersion).where(_previous(credential_id)).values(restorable_until=None)
+    if _count(session, restored) != 1:
+        raise LookupError("there is no version to restore")
 
 
 def destroy_all(session: Session, credential_id: str, at: datetime) -> None:
@@ -88,14 +95,22 @@ def destroy_all(session: Session, credential_id: str, at: datetime) -> None:
 
 
 def destroy_expired(session: Session) -> int:
-    """Destroy what can be brought back no more; how many there were."""
-    return destroy(session, col(SecretVersion.restorable_until) <= func.clock_timestamp(), func.clock_timestamp())
+    """Destroy what can be brought back no more; how many there were.
+
+    What somebody is working with is left for the next time, so that this waits for nobody and nobody is in its way.
+    """
+    key = (col(SecretVersion.credential_id), col(SecretVersion.version))
+    due = select_columns(*key).where(
+        col(SecretVersion.restorable_until) <= func.clock_timestamp(), col(SecretVersion.destroyed_at).is_(None)
+    )
+    free = due.limit(_SWEPT_MAX).with_for_update(skip_locked=True)
+    return destroy(session, tuple_(*key).in_(free), func.clock_timestamp())
 
 
 def destroy(session: Session, which: ColumnElement[bool], at: object) -> int:
     """Destroy the versions that are not yet; how many there were. ``at`` is a time or an expression of one."""
     statement = update(SecretVersion).where(which, col(SecretVersion.destroyed_at).is_(None))
-    return session.execute(statement.values(destroyed_at=at, **_BYTES_GONE)).rowcount  # type: ignore[attr-defined, no-any-return]
+    return _count(session, statement.values(destroyed_at=at, **_BYTES_GONE))
 
 
 def store_check(session: Session, credential_id: str, version: int, check: Check) -> None:
@@ -142,8 +157,14 @@ def _previous(credential_id: str) -> ColumnElement[bool]:
     )
 
 
-def _stored(session: Session, which: ColumnElement[bool]) -> StoredSecret | None:
-    row = session.exec(select(SecretVersion).where(which).execution_options(populate_existing=True)).first()
+def _count(session: Session, statement: Update) -> int:
+    """How many rows the statement changed. What the session holds of them is read anew by whoever needs it."""
+    return session.execute(statement, execution_options={"synchronize_session": False}).rowcount  # type: ignore[attr-defined, no-any-return]
+
+
+def _stored(session: Session, which: ColumnElement[bool], *, lock: bool = False) -> StoredSecret | None:
+    found = select(SecretVersion).where(which).execution_options(populate_existing=True)
+    row = session.exec(found.with_for_update() if lock else found).first()
     if row is None or row.wrapped_key is None or row.wrap_nonce is None or row.ciphertext is None or row.nonce is None:
         return None
     sealed = SealedSecret(row.format_version, row.kek_id, row.wrapped_key, row.wrap_nonce, row.ciphertext, row.nonce)

@@ -345,3 +345,26 @@ def test_a_destroyed_key_is_nowhere(enterprise: Api, added: dict[str, Any], data
     dump = str(database.rows("SELECT v::text FROM registry.secret_version v"))
     for part in (stored.sealed.ciphertext, stored.sealed.wrapped_key):
         assert part.hex() not in dump
+
+
+def test_a_sweep_takes_no_key_that_is_being_brought_back(
+    enterprise: Api, added: dict[str, Any], database: Any, registry: Registry
+) -> None:
+    rotate(enterprise, added)
+    before = datetime.fromisoformat(added["created_at"])
+    age(database, added)
+    with registry.sessions.begin() as session:
+        # As if its time had run out just after the undoing had looked.
+        assert secret_rows.previous_secret(session, added["credential_id"], before) is not None
+        assert sweep(registry.sessions).secrets == 0
+        secret_rows.restore_previous(session, added["credential_id"], before)
+    assert kept(database, added) == [KEPT, DESTROYED]
+
+
+def test_the_key_in_use_is_not_given_up_for_none(
+    enterprise: Api, added: dict[str, Any], database: Any, registry: Registry
+) -> None:
+    with pytest.raises(LookupError), registry.sessions.begin() as session:
+        secret_rows.restore_previous(session, added["credential_id"], datetime.fromisoformat(added["created_at"]))
+    assert kept(database, added) == [KEPT]
+    assert leased(enterprise) == CANARY
