@@ -79,7 +79,7 @@ _ORG_READERS = _ORG_MANAGERS | {Part.ORG_MEMBER}
 _TEAM_MANAGERS = _ORG_MANAGERS | {Part.TEAM_ADMIN}
 _TEAM_READERS = _TEAM_MANAGERS | {Part.TEAM_MEMBER}
 _HOLDERS = frozenset({Part.SERVICE, Part.OWNER})
-# An admin of the organization knows that a member has a key, and can switch it off or end it, but not more.
+# An admin of the organization knows that a member has a key, and can end it, but not more.
 _HOLDERS_AND_ADMINS = _HOLDERS | {Part.ORG_ADMIN}
 
 _TABLE: Mapping[ScopeType, Mapping[Action, frozenset[Part]]] = {
@@ -111,7 +111,7 @@ _TABLE: Mapping[ScopeType, Mapping[Action, frozenset[Part]]] = {
         Action.SEE_HINT: _HOLDERS,
         Action.RELABEL: _HOLDERS,
         Action.ENABLE: _HOLDERS,
-        Action.DISABLE: _HOLDERS_AND_ADMINS,
+        Action.DISABLE: _HOLDERS,
         Action.ROTATE: _HOLDERS,
         Action.VERIFY: _HOLDERS,
         Action.REVOKE: _HOLDERS_AND_ADMINS,

@@ -3,7 +3,7 @@
 Written from the contract and not from the code, so that a mistake in the code's own table shows. All is about the
 organization acme, its team growth and its user uma; each cell is the HTTP status of the answer.
 
-- Personal keys are private to their owner; an admin of the organization may see that one exists, disable and revoke it.
+- Personal keys are private to their owner; an admin of the organization may see that one exists and revoke it.
 - Team keys: members see them, admins of the team and of the organization manage them.
 - Organization keys: members see them, admins manage them.
 - The audit log of an organization is for its admins, and for services that manage its keys.
@@ -55,7 +55,7 @@ relabel team           200   404   404  200  403  404   404   | 200    404   404
 relabel personal       403   200   404  404  404  404   404   | 200    404   404   404    404   404  404  | 404   404    200  401
 disable organization   200   403   403  403  403  403   404   | 200    404   404   404    404   404  404  | 404   404    200  401
 disable team           200   404   404  200  403  404   404   | 200    404   404   404    404   404  404  | 404   404    200  401
-disable personal       200   200   404  404  404  404   404   | 200    404   404   404    404   404  404  | 404   404    200  401
+disable personal       403   200   404  404  404  404   404   | 200    404   404   404    404   404  404  | 404   404    200  401
 enable organization    200   403   403  403  403  403   404   | 200    404   404   404    404   404  404  | 404   404    200  401
 enable team            200   404   404  200  403  404   404   | 200    404   404   404    404   404  404  | 404   404    200  401
 enable personal        403   200   404  404  404  404   404   | 200    404   404   404    404   404  404  | 404   404    200  401

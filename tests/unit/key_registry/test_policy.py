@@ -60,7 +60,7 @@ ALLOWED = {
     (OWN, Action.SEE_HINT): WRITERS | {"owner"},
     (OWN, Action.RELABEL): WRITERS | {"owner"},
     (OWN, Action.ENABLE): WRITERS | {"owner"},
-    (OWN, Action.DISABLE): WRITERS | {"owner", "admin"},
+    (OWN, Action.DISABLE): WRITERS | {"owner"},
     (OWN, Action.ROTATE): WRITERS | {"owner"},
     (OWN, Action.VERIFY): WRITERS | {"owner"},
     (OWN, Action.REVOKE): WRITERS | {"owner", "admin"},
