@@ -67,6 +67,32 @@ def test_a_key_deleted_and_added_again_within_a_second_leaves_each_instant_its_o
     }
 
 
+def test_a_key_switched_off_and_on_leaves_the_time_between_to_the_platform_and_a_rotation_moves_no_price(
+    stack: Stack,
+) -> None:
+    org_id = stack.new_organization("pro")
+    key = stack.add_key(org_id, "personal", "ada", "anthropic")
+    path = f"/v1/credentials/{key}"
+    began = datetime.now(UTC)
+    # Booked with what is known by then, and to be corrected: all of it is before the changes are.
+    stack.publish(node_call(org_id, id="sent-before", time=(began + timedelta(minutes=4)).isoformat()))
+    assert [entry["reason"] for entry in stack.entries(org_id, 1)] == ["personal_key"]
+    stack.registry.patch(path, json={"enabled": False}).raise_for_status()
+    stack.registry.post(f"{path}/rotate", json={"api_key": "made-up-key-to-rotate-in"}).raise_for_status()
+    stack.registry.patch(path, json={"enabled": True}).raise_for_status()
+    stack.registry.post(f"{path}/rotate/undo").raise_for_status()
+    first, second = stack.registry.get(path).json()["active"]
+    start, off, on = (datetime.fromisoformat(at) for at in (first["from"], first["to"], second["from"]))
+    expected = {start - _TICK: None, start: key, off - _TICK: key, off: None, on - _TICK: None, on: key}
+    stack.publish(*(node_call(org_id, id=at.isoformat(), time=at.isoformat()) for at in expected))
+    stack.registry.patch(path, json={"enabled": False}).raise_for_status()
+    found = _settled(stack, org_id, 1 + len(expected) + 2)
+    assert found.pop("sent-before")["reason"] == "no_credential"
+    assert {name: entry["credential_id"] for name, entry in found.items()} == {
+        at.isoformat(): credential for at, credential in expected.items()
+    }
+
+
 def test_clocks_may_differ_by_minutes_and_the_event_says_when_it_was(stack: Stack) -> None:
     """A runner's clock that is fast by less than five minutes costs nobody an event; one in another zone, no cent."""
     org_id = stack.new_organization("pro")
