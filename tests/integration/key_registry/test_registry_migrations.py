@@ -8,9 +8,9 @@ from typing import Any
 import psycopg
 from alembic import command
 from alembic.config import Config
-from conftest import PASSWORDS
 
 from services.key_registry import migrations
+from tests.integration.key_registry.conftest import PASSWORDS
 
 _BEFORE = """
 INSERT INTO registry.log (seq, key, payload, changed_at)
