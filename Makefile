@@ -10,8 +10,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PYTEST = $(BIN)/pytest -n $(TEST_WORKERS) --dist loadfile
 
-COMPILE = uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-  --no-annotate --custom-compile-command "make lock"
+COMPILE = uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-strip-extras \
+  --no-emit-index-url --no-annotate --custom-compile-command "make lock"
 
 # Only these are measured: the core and the wire contracts must be covered whole, branch by branch.
 COVERAGE_TESTS = $(wildcard tests/unit tests/property tests/contract)
