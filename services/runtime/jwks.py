@@ -59,6 +59,8 @@ class SigningKeys:
         self._read_at = float("-inf")
         self._lock = threading.Lock()
         self._reading: _Reading | None = None
+        self._failed = False
+        """Whether the last reading was in vain, so that nobody knows whether there are other keys by now."""
         self._allowance = float(READINGS_AT_ONCE)
         self._allowed_at = clock()
         self._waiting = threading.BoundedSemaphore(_WAITING_MAX)
@@ -71,7 +73,7 @@ class SigningKeys:
         if found is None:
             self._wait_for_reading()
             keys = self._trusted()
-            if not keys:
+            if not keys or (kid not in keys and self._failed):
                 raise KeysUnavailable
             return keys.get(kid)
         if self._clock() - self._read_at > FRESH_SECONDS:
@@ -118,7 +120,7 @@ class SigningKeys:
         finally:
             with self._lock:
                 if self._reading is reading:
-                    self._reading = None
+                    self._reading, self._failed = None, keys is None
                     if keys is not None:
                         self._keys, self._read_at = keys, self._clock()
             reading.done.set()

@@ -118,6 +118,18 @@ class Stack:
 
         return wait_for(f"{how_many} entries of {org_id}", look) if how_many else look() or []
 
+    def settled(self, org_id: str, events: int) -> dict[str, dict[str, Any]]:
+        """The last word on each of ``events`` events, by event id, once the re-rater has seen everything."""
+        query = "SELECT count(*) AS charges FROM ledger.entries WHERE org_id = %s AND kind = 'charge'"
+
+        def all_charged() -> bool:
+            row = self.sql.execute(query, (org_id,)).fetchone()
+            return row is not None and row["charges"] >= events
+
+        wait_for(f"{events} charges of {org_id}", all_charged)
+        self.settle()
+        return {entry["event_id"]: entry for entry in self.entries(org_id) if entry["kind"] != "reversal"}
+
     def dead_letters(self, place: tuple[int, int], how_many: int = 1) -> list[dict[str, Any]]:
         """The dead letters of one record, once there are at least ``how_many``."""
         query = """SELECT * FROM ledger.dead_letters WHERE source_partition = %s AND source_offset = %s

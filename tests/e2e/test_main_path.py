@@ -31,7 +31,7 @@ def test_the_very_next_call_after_a_key_is_added_costs_one_credit(stack: Stack) 
     credential_id = stack.add_key(org_id, "personal", "ada", "anthropic")
     after["time"] = _now()
     stack.publish(before, after)
-    first, second = _settled(stack, org_id, 2).values()
+    first, second = stack.settled(org_id, 2).values()
     assert _money(first) == (ADVANCED, ADVANCED, 0)
     assert (first["key_source"], first["reason"]) == ("platform", "no_credential")
     assert _money(second) == (ADVANCED, OWN_KEY, ADVANCED - OWN_KEY)
@@ -49,19 +49,12 @@ def test_the_first_instant_of_a_key_counts_and_the_last_does_not(stack: Stack) -
     times = {"1": start - tick, "2": start, "3": end - tick, "4": end}
     for number, at in times.items():
         stack.publish(node_call(org_id, id=number, time=at.isoformat(), data={"team_id": "red"}))
-    assert [entry["key_source"] for entry in _settled(stack, org_id, 4).values()] == [
+    assert [entry["key_source"] for entry in stack.settled(org_id, 4).values()] == [
         "platform",
         "byok",
         "byok",
         "platform",
     ]
-
-
-def _settled(stack: Stack, org_id: str, events: int) -> dict[str, dict[str, Any]]:
-    """The last word on every event, by event id, once the re-rater has seen everything."""
-    stack.entries(org_id, events)
-    stack.settle()
-    return _last(stack.entries(org_id))
 
 
 def _last(entries: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
@@ -79,7 +72,7 @@ def test_agents_pay_half_and_what_is_no_model_usage_stays_as_it_is(stack: Stack)
         _act("usage.workflow_run.v1", "run", {**common, "workflow_id": "w", "run_id": "r1"}),
         _act("usage.workflow_run.v1", "subflow", {**common, "workflow_id": "w", "run_id": "r2", "parent_run_id": "r1"}),
     )
-    entries = _settled(stack, org_id, 5)
+    entries = stack.settled(org_id, 5)
     # 1,000 × 3 USD + 200 × 15 USD per million tokens is 0.006 USD: 1.2 credits.
     assert _money(entries["agent"]) == (1_200_000, 600_000, 600_000)
     assert entries["agent"]["quantity"] == 1_200
@@ -149,7 +142,7 @@ def test_what_the_runner_says_it_used_comes_first_if_it_can_be_true(stack: Stack
         node_call(org_id, id="unknown", data={"credential": {"source": "byok", "credential_id": "no-such-key"}}),
         node_call(org_id, id="leased", time=(end + timedelta(seconds=200)).isoformat(), data=openai),
     )
-    entries = _settled(stack, org_id, 4)
+    entries = stack.settled(org_id, 4)
     said = {name: (e["key_source"], e["reason"], e["flags"]) for name, e in entries.items()}
     assert said == {
         "platform": ("platform", "platform_claimed", ["platform_fallback"]),

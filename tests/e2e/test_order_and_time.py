@@ -3,17 +3,10 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from tests.e2e.running import Stack, node_call
 
 _TICK = timedelta(microseconds=1)
-
-
-def _settled(stack: Stack, org_id: str, events: int) -> dict[str, dict[str, Any]]:
-    stack.entries(org_id, events)
-    stack.settle()
-    return {entry["event_id"]: entry for entry in stack.entries(org_id) if entry["kind"] != "reversal"}
 
 
 def test_events_that_are_weeks_late_get_the_price_of_their_time(stack: Stack) -> None:
@@ -27,7 +20,7 @@ def test_events_that_are_weeks_late_get_the_price_of_their_time(stack: Stack) ->
     late = {name: datetime.now(UTC) - timedelta(weeks=ago) for name, ago in weeks.items()}
     events = [node_call(org_id, id=name, time=at.isoformat()) for name, at in late.items()]
     stack.publish(*reversed(events))
-    reasons = {name: entry["reason"] for name, entry in _settled(stack, org_id, len(events)).items()}
+    reasons = {name: entry["reason"] for name, entry in stack.settled(org_id, len(events)).items()}
     assert reasons == {
         "1-before-the-plan": "plan_not_entitled",
         "2-before-the-key": "no_credential",
@@ -61,7 +54,7 @@ def test_a_key_deleted_and_added_again_within_a_second_leaves_each_instant_its_o
     expected = dict(times)
     events = [node_call(org_id, id=at.isoformat(), time=at.isoformat()) for at in reversed(expected)]
     stack.publish(*events)
-    found = _settled(stack, org_id, len(events))
+    found = stack.settled(org_id, len(events))
     assert {name: entry["credential_id"] for name, entry in found.items()} == {
         at.isoformat(): key for at, key in expected.items()
     }
@@ -86,7 +79,7 @@ def test_a_key_switched_off_and_on_leaves_the_time_between_to_the_platform_and_a
     expected = {start - _TICK: None, start: key, off - _TICK: key, off: None, on - _TICK: None, on: key}
     stack.publish(*(node_call(org_id, id=at.isoformat(), time=at.isoformat()) for at in expected))
     stack.registry.patch(path, json={"enabled": False}).raise_for_status()
-    found = _settled(stack, org_id, 1 + len(expected) + 2)
+    found = stack.settled(org_id, 1 + len(expected))
     assert found.pop("sent-before")["reason"] == "no_credential"
     assert {name: entry["credential_id"] for name, entry in found.items()} == {
         at.isoformat(): credential for at, credential in expected.items()
@@ -104,7 +97,7 @@ def test_clocks_may_differ_by_minutes_and_the_event_says_when_it_was(stack: Stac
         node_call(org_id, id="2-zone", time=zone.isoformat()),
         node_call(org_id, id="3-zone-a-tick-before", time=(zone - _TICK).isoformat()),
     )
-    found = _settled(stack, org_id, 3)
+    found = stack.settled(org_id, 3)
     assert found["1-fast"]["occurred_at"] == fast
     assert [entry["reason"] for entry in found.values()] == ["personal_key", "personal_key", "no_credential"]
 
@@ -117,6 +110,6 @@ def test_equal_times_in_any_order_of_arrival_get_equal_prices(stack: Stack) -> N
     stack.entries(org_id, 3)
     stack.add_key(org_id, "personal", "ada", "anthropic", since=at.isoformat())
     stack.publish(*(node_call(org_id, id=f"after-{number}", time=at.isoformat()) for number in range(3)))
-    found = _settled(stack, org_id, 3 + 3 + 2 * 3)
+    found = stack.settled(org_id, 3 + 3)
     assert {entry["charged_mc"] for entry in found.values()} == {1_000_000}
     assert len(found) == 6

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
+from pydantic import SecretStr
 
 from services.ledger.conservation import ConservationWatch
 from services.ledger.database import open_engine
@@ -154,7 +155,7 @@ def test_partitions_of_several_clusters_never_hide_each_other(books, watch):
 def test_while_the_database_is_away_metrics_are_absent_and_readiness_says_so(stack, database, bearer):
     settings = stack.settings(database)
     gone = settings.ledger_dsn.get_secret_value().replace(database, "no_such_database")
-    app = build_app(type(settings)(**settings.model_dump(exclude={"ledger_dsn"}), ledger_dsn=gone))
+    app = build_app(settings.model_copy(update={"ledger_dsn": SecretStr(gone)}))
     with TestClient(app) as client:
         ready = client.get("/readyz")
         assert ready.status_code == 503
