@@ -54,8 +54,9 @@ def verify(
     afterwards. Sums and final attribution of every identity must be the same.
 
     Exit status: 0 no difference; 1 differences, of which the first 50 are
-    listed (all that were kept, with --json); 2 wrong options or settings;
-    3 the database does not answer.
+    listed (all that were kept, with --json); 2 wrong options or settings, or
+    a replay that has nothing to compare; 3 the database or the broker does
+    not answer.
     """
     with explained("verify"):
         if org is not None and conservation:

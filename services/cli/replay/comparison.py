@@ -108,6 +108,8 @@ class Comparison:
 
     ledger: Side = field(default_factory=Side)
     replay: Side = field(default_factory=Side)
+    booked: int = 0
+    """Identities that the ledger has entries of, compared or not."""
     not_compared: Counter[str] = field(default_factory=Counter)
     """Identities that may rightly differ, by why."""
     differences: int = 0
@@ -127,6 +129,7 @@ def compare(
     """Hold the ledger against the replay. ``on_identity`` hears how many identities were looked at so far."""
     result = Comparison()
     for done, (booked, again) in enumerate(_side_by_side(iter(ledger), iter(replay)), start=1):
+        result.booked += booked is not None
         why = _why_not_compared(booked, again, evidence)
         if why is not None:
             result.not_compared[why] += 1

@@ -30,6 +30,7 @@ _SAID_EVERY = 1_000
 
 _AT_REST = "SELECT rerated_seq, (SELECT coalesce(max(seq), 0) FROM ledger.registry_change) FROM ledger.fence"
 _BOOKED = "SELECT partition, next_offset FROM ledger.source_partition WHERE cluster_id = %s AND topic = %s"
+_CLUSTERS = "SELECT DISTINCT cluster_id FROM ledger.source_partition WHERE topic = %s ORDER BY cluster_id"
 # In the order of bytes, which is also Python's order of text.
 _ENTRIES = f"""
 SELECT e.org_id, e.event_source, e.event_id, e.kind, e.payload_hash,
@@ -74,7 +75,8 @@ def replay(
 ) -> Replay:
     """Book the topic into an empty shadow ledger and compare. The ledger itself is only read.
 
-    Raises Refused where the ledger does not come to rest or the broker is silent, psycopg.Error where a database is.
+    Raises Refused where the ledger does not come to rest, the broker is silent or nothing can be compared, and
+    psycopg.Error where a database is away.
     """
     began = time.monotonic()
     with ExitStack() as stack:
@@ -84,7 +86,7 @@ def replay(
         row = ledger.execute(_AT_REST).fetchone()
         for seq, change in changes_upto(ledger, row[1] if row else 0):
             directory.apply(seq, change)
-        ends = dict(ledger.execute(_BOOKED, (log.cluster_id, log.topic)).fetchall())
+        ends = _booked_upto(ledger, log)
         reader = TopicReader(log.bootstrap, log.topic, ends, silent_seconds=log.silent_seconds)
         events, booking_seconds = _book(
             reader, LedgerWriter(shadow, log.cluster_id, log.topic), directory, clock, events_max, report
@@ -92,6 +94,7 @@ def replay(
         again = stack.enter_context(connect(shadow, "replay", autocommit=True))
         stack.enter_context(snapshot(again))
         comparison = _compare(ledger, again, log, reader.begins, ends, report)
+        _require_something_compared(comparison)
         return Replay(comparison, events, booking_seconds, time.monotonic() - began, directory.seq, reader.beyond)
 
 
@@ -111,6 +114,25 @@ def _at_rest(dsn: str) -> Iterator[Connection[Any]]:
                 AWAY,
             )
         time.sleep(_LOOK_AGAIN_SECONDS)
+
+
+def _booked_upto(ledger: Connection[Any], log: Log) -> dict[int, int]:
+    """The offset before which to stop, of each partition; without any, a replay would find no difference in nothing."""
+    ends = dict(ledger.execute(_BOOKED, (log.cluster_id, log.topic)).fetchall())
+    if not ends:
+        known = ", ".join(row[0] for row in ledger.execute(_CLUSTERS, (log.topic,)))
+        raise Refused(
+            f"the ledger has booked nothing of {log.topic} in the cluster {log.cluster_id} at {log.bootstrap}; "
+            f"it knows {known or 'no cluster yet'}. Check BYOK_KAFKA_BOOTSTRAP and BYOK_LEDGER_DSN"
+        )
+    return ends
+
+
+def _require_something_compared(comparison: Comparison) -> None:
+    compared = comparison.ledger.identities + comparison.replay.identities
+    if comparison.booked and not compared:
+        why = "; ".join(f"{count:,} identities, {reason}" for reason, count in sorted(comparison.not_compared.items()))
+        raise Refused(f"nothing was compared: {why}. Check BYOK_KAFKA_BOOTSTRAP; `byok verify` needs no topic")
 
 
 def _book(

@@ -19,7 +19,10 @@ class TopicReader:
     """The committed records of some partitions, up to an offset each. Use it with ``async with``."""
 
     def __init__(self, bootstrap: str, topic: str, ends: Mapping[int, int], *, silent_seconds: float) -> None:
-        """``ends`` has the offset before which to stop; a broker that is silent for so long is away."""
+        """``ends`` has the offset before which to stop, of one partition at least.
+
+        A broker that is silent for ``silent_seconds`` is away.
+        """
         self._topic = topic
         self._ends = {TopicPartition(topic, partition): end for partition, end in ends.items()}
         self._silent_seconds = silent_seconds
@@ -39,7 +42,7 @@ class TopicReader:
         )
         try:
             await self._consumer.start()
-            found = await self._consumer.beginning_offsets(list(self._ends)) if self._ends else {}
+            found = await self._consumer.beginning_offsets(list(self._ends))
         except KafkaError as error:
             await self._consumer.stop()
             raise _away(error) from None

@@ -67,8 +67,8 @@ def booked(original: str, postgres: Database) -> Ledger:
     return Ledger(postgres, name)
 
 
-def replayed(ledger: Ledger, broker: str, *, shadow_dsn: str | None = None) -> Replay:
-    log = Log(broker, "cluster-1", TOPIC.name, silent_seconds=20)
+def replayed(ledger: Ledger, broker: str, *, shadow_dsn: str | None = None, cluster_id: str = "cluster-1") -> Replay:
+    log = Log(broker, cluster_id, TOPIC.name, silent_seconds=20)
     return replay(
         ledger.dsn,
         shadow_dsn or ledger.owner_dsn,
@@ -148,6 +148,27 @@ def test_entries_of_another_cluster_are_counted_and_not_compared(
     assert compared.first == []
     # "b" and "é/x"; "a" came once more through partition 1, and so is compared.
     assert compared.not_compared == Counter({GONE: 2})
+
+
+def test_a_cluster_of_which_nothing_is_booked_is_refused(booked: Ledger, broker: str, postgres: Database) -> None:
+    before = databases(postgres)
+    with pytest.raises(Refused, match=r"nothing of .* in the cluster another .* knows cluster-1"):
+        replayed(booked, broker, cluster_id="another")
+    assert databases(postgres) == before
+
+
+def test_a_topic_that_holds_nothing_of_what_is_booked_is_refused(
+    booked: Ledger, broker: str, postgres: Database
+) -> None:
+    tamper(postgres, booked, "UPDATE ledger.source_partition SET cluster_id = 'old'")
+    tamper(
+        postgres,
+        booked,
+        "INSERT INTO ledger.source_partition (cluster_id, topic, partition, origin_offset, next_offset)"
+        f" VALUES ('cluster-1', '{TOPIC.name}', 0, 0, 0)",
+    )
+    with pytest.raises(Refused, match="nothing was compared: 6 identities, only in the ledger"):
+        replayed(booked, broker)
 
 
 def test_changes_that_are_not_worked_off_are_no_differences(
