@@ -32,6 +32,9 @@ from services.runtime.logs import logger
 
 _log = logger(__name__)
 
+# Dead letters hold the bytes of their records, and are written while the fence and the partitions are locked.
+_CHUNK_BYTES_MAX = 4 * 1024 * 1024
+
 
 class Log(Protocol):
     """What the handler needs of the log besides the records that it is given."""
@@ -190,6 +193,11 @@ class BookRecords:
                 self._positions[partition] = position._replace(next_offset=end)
 
     def _covered(self, chunk: Sequence[ReadRecord]) -> list[Covered]:
+        firsts = {read.record.partition: read.record.offset for read in reversed(chunk)}
+        for partition, first in firsts.items():
+            # While the chunk waited, the partition may have been another worker's for a time.
+            if first < self._next_offset(partition):
+                raise PartitionMovedError(f"partition {partition} was booked on from offset {first}")
         ends = {read.record.partition: read.record.offset + 1 for read in chunk}
         return [Covered(partition, self._next_offset(partition), end) for partition, end in ends.items()]
 
@@ -241,14 +249,16 @@ def _is_surroundings(error: Exception) -> bool:
 
 
 def _chunks(read: Iterable[ReadRecord], events_max: int) -> Iterator[list[ReadRecord]]:
-    """The records in order, in parts of at most ``events_max`` events; a record is never split."""
+    """The records in order, in parts of bounded numbers of events and of bytes; a record is never split."""
     chunk: list[ReadRecord] = []
-    events = 0
+    events = size = 0
     for each in read:
-        if chunk and events + len(each.elements) > events_max:
+        its_size = len(each.record.value or b"")
+        if chunk and (events + len(each.elements) > events_max or size + its_size > _CHUNK_BYTES_MAX):
             yield chunk
-            chunk, events = [], 0
+            chunk, events, size = [], 0, 0
         chunk.append(each)
         events += len(each.elements)
+        size += its_size
     if chunk:
         yield chunk

@@ -1,8 +1,9 @@
 """The ledger side of metering: one batch is one transaction (DESIGN decisions 5 and 6), in plain SQL.
 
 Lock order, the same everywhere: fence (shared), source partitions by id, entries by entry id. Once the first lock is
-held, each statement is whole before it is sent: no COPY, no pipeline (which ``executemany`` is). A worker can be
-stopped at any instant, and a server that waits for the rest of something is not idle: no time-out would free its locks.
+held, each statement is sent in one go: no COPY, no pipeline (which ``executemany`` is). A worker can be stopped at any
+instant, and a server that waits for the rest of something is not idle: only the end of the transaction's time, or in a
+COPY nothing at all, would free its locks.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from itertools import groupby
 from operator import attrgetter, itemgetter
@@ -40,6 +40,7 @@ _INTERVAL_SECONDS = 0.2
 _NOT_LEADER_SECONDS = 1.0
 _CHUNK = 1_000
 _SAYING_SECONDS = 5.0
+_SPEAK_SECONDS = 0.5
 _SHARD = -1
 """The re-rater's own shard of the metric totals."""
 
@@ -121,7 +122,7 @@ class Rerater:
         self._catch_up(connection, head)
         rows = connection.execute(_STATES, {"rerated": rerated, "head": head}).fetchall()
         causes = []
-        for _key, states in groupby(rows, key=itemgetter(0)):
+        for _key, states in groupby(_speaking(connection, rows), key=itemgetter(0)):
             *passed, (seq, message) = [(seq, read_change(payload)) for _, seq, payload in states]
             before: list[Change | None] = [to_change(state) for _, state in passed]
             if not passed or passed[0][0] > rerated:
@@ -135,8 +136,8 @@ class Rerater:
         rows = connection.execute(
             "SELECT seq, payload FROM ledger.registry_change WHERE seq > %s AND seq <= %s ORDER BY seq",
             (self._directory.seq, head),
-        )
-        for seq, payload in rows:
+        ).fetchall()
+        for seq, payload in _speaking(connection, rows):
             self._directory.apply(seq, to_change(read_change(payload)))
 
     def _rerate(
@@ -177,10 +178,20 @@ class Rerater:
 
 
 def _session(dsn: str) -> Connection[Any]:
-    # It asks for something several times a second, so one that is silent belongs to a process that was stopped.
+    # It asks for something every second or so, so one that is silent belongs to a process that was stopped.
     session = connect(dsn, "metering-rerater", autocommit=True, idle_seconds=IDLE_SECONDS, silent_seconds=IDLE_SECONDS)
     session.execute(_KEEP_TO_THE_INDEX)
     return session
+
+
+def _speaking(connection: Connection[Any], rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
+    """The rows; while they are worked off for long, the server hears that this process is not stopped."""
+    said_at = time.monotonic()
+    for row in rows:
+        yield row
+        if time.monotonic() - said_at > _SPEAK_SECONDS:
+            connection.execute("SELECT 1")
+            said_at = time.monotonic()
 
 
 def _progress(connection: Connection[Any]) -> tuple[int, int]:

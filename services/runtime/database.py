@@ -9,18 +9,19 @@ from psycopg import Connection
 from psycopg_pool import ConnectionPool
 
 _TIMEOUT_SECONDS = 5
+_TRANSACTION_SECONDS = 30
+# A peer that vanished without a word is noticed within half a minute; either side looks for itself.
+_KEEPALIVE = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3}
+_SERVER_KEEPALIVE = "-c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=3"
 
 
 def _options(service: str) -> dict[str, Any]:
     return {
         "application_name": f"byok-{service}",
         "connect_timeout": _TIMEOUT_SECONDS,
-        "options": "-c timezone=UTC",
-        # A server that vanished without a word is noticed within half a minute.
-        "keepalives_idle": 10,
-        "keepalives_interval": 5,
-        "keepalives_count": 3,
+        "options": f"-c timezone=UTC {_SERVER_KEEPALIVE}",
         "tcp_user_timeout": 30_000,
+        **_KEEPALIVE,
     }
 
 
@@ -34,13 +35,15 @@ def connect(
 ) -> Connection[Any]:
     """One connection. Raises psycopg.OperationalError when the database cannot be reached.
 
-    With ``idle_seconds`` the server ends it when nothing is asked for so long in the middle of a transaction, with
-    ``silent_seconds`` outside of one: neither the locks nor the leadership of a process that is stopped must hold up
-    those that could take over its work.
+    With ``idle_seconds`` the server ends it when nothing is asked for so long in the middle of a transaction, or when
+    one takes more than half a minute, for a server that waits for the rest of a statement is not idle; with
+    ``silent_seconds``, when nothing is asked outside of one. Neither the locks nor the leadership of a process that is
+    stopped must hold up those that could take over its work.
     """
     options = _options(service)
     if idle_seconds is not None:
         options["options"] += f" -c idle_in_transaction_session_timeout={idle_seconds}s"
+        options["options"] += f" -c transaction_timeout={_TRANSACTION_SECONDS}s"
     if silent_seconds is not None:
         options["options"] += f" -c idle_session_timeout={silent_seconds}s"
     return psycopg.connect(dsn, autocommit=autocommit, **options)
@@ -68,5 +71,5 @@ def is_outage(error: Exception) -> bool:
     if state is None:
         return isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError))
     # Connection, resources, operator intervention, system error; serialization failure and deadlock; read-only standby;
-    # idle for too long in a transaction.
-    return state[:2] in {"08", "53", "57", "58", "40", "55"} or state in {"25006", "25P03"}
+    # idle for too long in a transaction, or too long a one.
+    return state[:2] in {"08", "53", "57", "58", "40", "55"} or state in {"25006", "25P03", "25P04"}

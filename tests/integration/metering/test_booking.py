@@ -8,9 +8,12 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+import psycopg
 import pytest
 
 from schemas.registry_changes import RateCardChange
+from services.metering import pause
+from services.metering.dead_letter_share import Excess
 from services.metering.registry_follower import RegistryForkedError
 from services.runtime.registry_log import UnreadableChangeError
 from tests.integration.metering.ledgers import Ledger
@@ -204,3 +207,53 @@ _COPY_OF_AN_ENTRY = """
 INSERT INTO ledger.entry SELECT (jsonb_populate_record(e, '{
   "entry_id": "00000000-0000-8000-8000-000000000000", "event_id": "b", "saved_mc": 1}'::jsonb)).* FROM ledger.entry e
 """
+
+
+@pytest.mark.parametrize("booked_elsewhere", [5, 9], ids=["in part", "in whole"])
+def test_a_chunk_that_waits_while_its_partition_is_away_and_back_books_only_what_is_left(
+    booked_elsewhere: int, ledger: Ledger, broker: str, topic: str
+) -> None:
+    async def test() -> None:
+        records = publish(broker, topic, 0, *(node_call(f"{number}") for number in range(9)), b"junk")
+        waiting, other = Worker(ledger.dsn, broker, topic), Worker(ledger.dsn, broker, topic)
+        for worker in (waiting, other):
+            await worker.learn(*cards())
+        await waiting.book(records[:1])
+        with psycopg.connect(ledger.owner_dsn, autocommit=True) as connection:
+            pause.begin(connection, Excess(10, 9), window_seconds=300)
+            await waiting.pauser.look()
+            held = asyncio.create_task(waiting.book(records[1:]))
+            for _ in range(50):
+                # Nothing else is waited for, so that by then it stands before the pause.
+                await asyncio.sleep(0)
+            waiting.book.forget_positions()
+            pause.end(connection)
+        await other.book(records[1 : 1 + booked_elsewhere])
+        await waiting.book.positions([0])
+        await waiting.pauser.look()
+        await held
+        for worker in (waiting, other):
+            await worker.stop()
+
+    asyncio.run(asyncio.wait_for(test(), 60))
+    (row,) = ledger.rows(
+        """SELECT sum(events) AS events, sum(recorded) AS recorded, sum(duplicates) AS duplicates,
+           sum(to_offset - from_offset) AS offsets FROM ledger.covered_range"""
+    )
+    assert row == {"events": 10, "recorded": 9, "duplicates": 0, "offsets": 10}
+
+
+def test_a_transaction_is_bounded_in_bytes(ledger: Ledger, broker: str, topic: str) -> None:
+    """What is refused is kept with its bytes, and written while others wait."""
+    records, size = 12, 900_000
+
+    async def test() -> None:
+        worker = Worker(ledger.dsn, broker, topic)
+        await worker.learn(*cards())
+        await worker.book(publish(broker, topic, 0, *[b"x" * size] * records))
+        await worker.stop()
+
+    asyncio.run(asyncio.wait_for(test(), 60))
+    ranges = ledger.rows("SELECT dead_letters FROM ledger.covered_range")
+    assert sum(row["dead_letters"] for row in ranges) == records
+    assert max(row["dead_letters"] for row in ranges) * size < 5_000_000

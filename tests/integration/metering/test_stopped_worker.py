@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
+from contextlib import closing
 from typing import Any
 
 import pytest
 
 from services.metering import ledger_writer, rerater
+from services.metering.ledger_writer import FENCE_LOCK, IDLE_SECONDS
 from services.metering.registry_follower import RegistryFollower
 from services.metering.rerater import Rerater
+from services.runtime import database
 from tests.e2e.running import wait_for
 from tests.integration.metering.ledgers import Ledger
 from tests.integration.metering.workers import LONG_AGO, Worker, cards, key, node_call, payloads, plan, publish
@@ -137,3 +141,48 @@ def test_a_rerater_stopped_on_its_way_holds_up_nobody(
             thread.join(20)
     kinds = [(entry["event_id"], entry["kind"]) for entry in ledger.entries()]
     assert kinds == [(event, kind) for event in "abc" for kind in ("charge", "reversal", "correction")]
+
+
+def test_a_worker_stopped_while_it_sends_a_statement_loses_its_locks(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A server that has heard the beginning of a statement is not idle, and waits for its end.
+    monkeypatch.setattr(database, "_TRANSACTION_SECONDS", 3)
+    lock = "SELECT pg_try_advisory_lock(%s) AS free"
+    with closing(database.connect(ledger.dsn, "metering", idle_seconds=IDLE_SECONDS)) as stopped:
+        stopped.execute("SELECT pg_advisory_xact_lock_shared(%s)", (FENCE_LOCK,))
+        stopped.pgconn.nonblocking = 1
+        stopped.pgconn.send_query_params(b"SELECT length($1::bytea)", [b"x" * 64_000_000], param_formats=[1])
+        assert stopped.pgconn.flush() == 1, "all of it was sent"
+        assert not ledger.rows(lock, FENCE_LOCK)[0]["free"]
+        wait_for("the lock to be free", lambda: ledger.rows(lock, FENCE_LOCK)[0]["free"], _TAKEN_OVER_SECONDS)
+
+
+def test_a_rerater_that_thinks_for_long_is_not_taken_for_a_stopped_one(
+    ledger: Ledger, broker: str, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = [key(seq, (LONG_AGO, None), owner=f"owner-{seq}") for seq in range(3, 12)]
+
+    async def test() -> None:
+        worker = Worker(ledger.dsn, broker, topic)
+        await worker.learn(*cards(), *changes)
+        await worker.stop()
+
+    asyncio.run(asyncio.wait_for(test(), 60))
+    original = rerater.to_change
+
+    def slow(message: Any) -> Any:
+        time.sleep(0.3)
+        return original(message)
+
+    monkeypatch.setattr(rerater, "to_change", slow)
+    monkeypatch.setattr(rerater, "IDLE_SECONDS", 2)
+    end = threading.Event()
+    thread = threading.Thread(target=Rerater(ledger.dsn).run, args=(end,))
+    thread.start()
+    worked_off = "SELECT 1 FROM ledger.fence WHERE rerated_seq = 11"
+    try:
+        wait_for("the changes to be worked off", lambda: ledger.rows(worked_off) or None, _TAKEN_OVER_SECONDS)
+    finally:
+        end.set()
+        thread.join(20)
