@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 from tests.e2e.running import Stack, node_call, start_stack, wait_for
 
@@ -75,6 +76,7 @@ def _stays_unbooked(stack: Stack, seconds: float = 2) -> bool:
     return True
 
 
+@pytest.mark.slow
 def test_a_pause_is_seen_holds_everything_and_ends_with_a_command(tmp_path: Path) -> None:
     with start_stack(tmp_path / "data", **SETTINGS) as stack:
         assert _metric(_worker(stack), "byok_metering_paused") == [0]
@@ -107,6 +109,7 @@ def test_a_pause_is_seen_holds_everything_and_ends_with_a_command(tmp_path: Path
         assert said["causes"][0]["reason"] == "malformed_json"
 
 
+@pytest.mark.slow
 def test_a_paused_stack_starts_again_paused_and_says_so(tmp_path: Path) -> None:
     data_dir = tmp_path / "data"
     with start_stack(data_dir, **SETTINGS) as stack:

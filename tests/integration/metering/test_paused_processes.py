@@ -93,6 +93,7 @@ def _assert_every_offset_is_covered(ledger: Ledger) -> None:
         assert ends[-1][1] == row["next_offset"]
 
 
+@pytest.mark.slow
 def test_a_pause_outlives_kills_restarts_and_new_workers_and_nothing_is_lost(
     own_broker: str, ledger: Ledger, new_worker: Callable[[], Worker]
 ) -> None:
