@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterable
 
@@ -16,6 +17,7 @@ from services.runtime.logs import logger
 _log = logger(__name__)
 
 _ADMIN_DEADLINE_SECONDS = 60.0
+_ASK_SECONDS, _ASK_SECONDS_MIN = 30.0, 0.5
 
 
 def create_topics(bootstrap: str, topics: Iterable[Topic] = TOPICS, *, replication_factor: int = 1) -> None:
@@ -46,19 +48,36 @@ def _create_missing(bootstrap: str, topics: Iterable[Topic], replication_factor:
         admin.close()
 
 
-def wait_for_cluster_id(bootstrap: str) -> str:
-    """The id of the cluster: offsets mean something only within one. Waits for a broker that is away."""
+def wait_for_cluster_id(bootstrap: str, *, timeout_seconds: float = math.inf) -> str:
+    """The id of the cluster: offsets mean something only within one. Waits for a broker that is away.
+
+    Raises KafkaError when it stays away for ``timeout_seconds``.
+    """
+    deadline = time.monotonic() + timeout_seconds
     for delay in delays():
+        left = deadline - time.monotonic()
         try:
-            admin = KafkaAdminClient(bootstrap_servers=bootstrap.split(","), client_id="byok-cluster-id")
-            try:
-                return str(admin.describe_cluster()["cluster_id"])
-            finally:
-                admin.close()
+            return _cluster_id(bootstrap, min(max(left, _ASK_SECONDS_MIN), _ASK_SECONDS))
         except KafkaError as error:
+            if time.monotonic() + delay > deadline:
+                raise
             _log.warning("waiting for the broker", error=type(error).__name__)
             time.sleep(delay)
     raise AssertionError("delays have no end")
+
+
+def _cluster_id(bootstrap: str, timeout_seconds: float) -> str:
+    timeout_ms = int(timeout_seconds * 1000)
+    admin = KafkaAdminClient(
+        bootstrap_servers=bootstrap.split(","),
+        client_id="byok-cluster-id",
+        bootstrap_timeout_ms=timeout_ms,
+        request_timeout_ms=timeout_ms,
+    )
+    try:
+        return str(admin.describe_cluster()["cluster_id"])
+    finally:
+        admin.close()
 
 
 def kafka_producer(bootstrap: str, client_id: str, *, timeout_seconds: float) -> KafkaProducer:

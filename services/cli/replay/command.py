@@ -20,14 +20,17 @@ _MICROCREDITS = 1_000_000
 
 
 def run(settings: Settings, report: Report) -> Replay:
-    """The replay that the settings name. Raises SettingsError where one is missing, and what ``replay`` raises."""
+    """The replay that the settings name. Raises SettingsError where one is missing, KafkaError where the broker is
+    away for the time-out of the settings, and what ``replay`` raises.
+    """
     from schemas.topics import USAGE_EVENTS
     from services.cli.replay.run import Log, replay
     from services.runtime.broker import wait_for_cluster_id
 
     ledger_dsn, shadow_dsn = settings.required("ledger_dsn"), settings.required("replay_dsn")
-    cluster_id = wait_for_cluster_id(settings.kafka_bootstrap)
-    log = Log(settings.kafka_bootstrap, cluster_id, USAGE_EVENTS.name, settings.kafka_timeout_seconds)
+    bootstrap, timeout_seconds = settings.kafka_bootstrap, settings.kafka_timeout_seconds
+    cluster_id = wait_for_cluster_id(bootstrap, timeout_seconds=timeout_seconds)
+    log = Log(bootstrap, cluster_id, USAGE_EVENTS.name, timeout_seconds)
     return replay(
         ledger_dsn,
         shadow_dsn,

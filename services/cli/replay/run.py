@@ -17,10 +17,10 @@ from services.cli.operator import AWAY, Refused
 from services.cli.replay.booking import book_topic
 from services.cli.replay.comparison import ATTRIBUTION, SUMS, Account, Comparison, Evidence, Place, accounts, compare
 from services.cli.replay.shadow import shadow_ledger
+from services.cli.replay.shadow_writer import ShadowWriter
 from services.cli.replay.topic import TopicReader
 from services.domain.directory import Directory
 from services.ledger.verify import Report, changes_upto, snapshot
-from services.metering.ledger_writer import LedgerWriter
 from services.runtime.database import connect
 
 _REST_SECONDS = 30.0
@@ -75,8 +75,8 @@ def replay(
 ) -> Replay:
     """Book the topic into an empty shadow ledger and compare. The ledger itself is only read.
 
-    Raises Refused where the ledger does not come to rest, the broker is silent or nothing can be compared, and
-    psycopg.Error where a database is away.
+    Raises Refused where the ledger does not come to rest, the broker is silent, the shadow goes away or nothing can be
+    compared, and psycopg.Error where the ledger is away.
     """
     began = time.monotonic()
     with ExitStack() as stack:
@@ -89,7 +89,7 @@ def replay(
         ends = _booked_upto(ledger, log)
         reader = TopicReader(log.bootstrap, log.topic, ends, silent_seconds=log.silent_seconds)
         events, booking_seconds = _book(
-            reader, LedgerWriter(shadow, log.cluster_id, log.topic), directory, clock, events_max, report
+            reader, ShadowWriter(shadow, log.cluster_id, log.topic), directory, clock, events_max, report
         )
         again = stack.enter_context(connect(shadow, "replay", autocommit=True))
         stack.enter_context(snapshot(again))
@@ -137,7 +137,7 @@ def _require_something_compared(comparison: Comparison) -> None:
 
 def _book(
     reader: TopicReader,
-    writer: LedgerWriter,
+    writer: ShadowWriter,
     directory: Directory,
     clock: Callable[[], datetime],
     events_max: int,

@@ -13,6 +13,9 @@ from psycopg.conninfo import make_conninfo
 from services.cli.operator import Refused
 from services.ledger.migrations import upgrade
 from services.runtime.database import connect
+from services.runtime.logs import logger
+
+_log = logger(__name__)
 
 _MAY_CREATE = "SELECT rolcreatedb OR rolsuper FROM pg_roles WHERE rolname = current_user"
 _IN_USE = "SELECT 1 FROM pg_namespace WHERE nspname = 'ledger'"
@@ -41,7 +44,15 @@ def _created(connection: psycopg.Connection[object], dsn: str) -> Iterator[str]:
         upgrade(shadow)
         yield shadow
     finally:
+        _drop(connection, name)
+
+
+def _drop(connection: psycopg.Connection[object], name: str) -> None:
+    try:
         connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+    except psycopg.OperationalError as error:
+        # What was found, or why the replay ended, matters more than what is left behind.
+        _log.warning("the shadow ledger could not be dropped; drop it", database=name, error=type(error).__name__)
 
 
 @contextmanager

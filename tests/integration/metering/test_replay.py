@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import threading
 from collections import Counter
+from concurrent.futures import Future
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from schemas.topics import USAGE_EVENTS
-from services.cli.operator import Refused
+from services.cli.operator import AWAY, Refused
 from services.cli.replay.comparison import CONFLICT, GONE, REFUSED_THEN
 from services.cli.replay.run import Log, Replay, replay
 from services.cli.replay.shadow import shadow_ledger
 from services.ledger.migrations import upgrade
+from services.ledger.verify import Report
 from services.runtime.broker import create_topics
 from tests.integration.metering.ledgers import Ledger
 from tests.integration.metering.workers import LONG_AGO, NOW, Worker, cards, key, node_call, plan, publish, rerate
@@ -67,7 +70,14 @@ def booked(original: str, postgres: Database) -> Ledger:
     return Ledger(postgres, name)
 
 
-def replayed(ledger: Ledger, broker: str, *, shadow_dsn: str | None = None, cluster_id: str = "cluster-1") -> Replay:
+def replayed(
+    ledger: Ledger,
+    broker: str,
+    *,
+    shadow_dsn: str | None = None,
+    cluster_id: str = "cluster-1",
+    report: Report = lambda _what, _done, _all: None,
+) -> Replay:
     log = Log(broker, cluster_id, TOPIC.name, silent_seconds=20)
     return replay(
         ledger.dsn,
@@ -75,7 +85,7 @@ def replayed(ledger: Ledger, broker: str, *, shadow_dsn: str | None = None, clus
         log,
         clock=lambda: NOW + timedelta(days=2),
         events_max=3,
-        report=lambda _what, _done, _all: None,
+        report=report,
     )
 
 
@@ -194,3 +204,43 @@ def test_a_database_with_a_ledger_is_never_taken_for_the_shadow(booked: Ledger, 
     with pytest.raises(Refused, match="holds a ledger already"), shadow_ledger(booked.dsn):
         pass
     assert booked.entries()
+
+
+def test_a_shadow_that_goes_away_ends_the_replay(booked: Ledger, broker: str, postgres: Database) -> None:
+    before = databases(postgres)
+
+    def take_away(_what: str, _done: int, _all: int | None) -> None:
+        (shadow,) = databases(postgres) - before
+        with postgres.server.connect() as admin:
+            admin.execute(f"ALTER DATABASE {shadow} ALLOW_CONNECTIONS false")
+            admin.execute("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = %s", (shadow,))
+
+    # In a thread, for what must not happen is that it waits.
+    ended: Future[Replay] = Future()
+
+    def run() -> None:
+        try:
+            ended.set_result(replayed(booked, broker, report=take_away))
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the test looks at it
+            ended.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    with pytest.raises(Refused, match="shadow") as refused:
+        ended.result(timeout=30)
+    assert refused.value.status == AWAY
+    assert databases(postgres) == before
+
+
+def test_a_shadow_that_cannot_be_dropped_hides_no_reason(postgres: Database) -> None:
+    before = databases(postgres)
+
+    def refuse_without_a_server() -> None:
+        with shadow_ledger(postgres.dsn("ledger_owner", "ledger")):
+            postgres.disconnect_all("ledger_owner")
+            raise Refused("the reason")
+
+    with pytest.raises(Refused, match="the reason"):
+        refuse_without_a_server()
+    (left,) = databases(postgres) - before
+    with postgres.server.connect() as admin:
+        admin.execute(f"DROP DATABASE {left}")
