@@ -45,45 +45,62 @@ def _slot(credential: Credential) -> _Slot:
 
 
 class Directory:
-    """As-of answers about credentials, plans and rate cards. Changed only by ``apply``, in ``seq`` order."""
+    """As-of answers about credentials, plans and rate cards. Changed only by ``apply``."""
 
     def __init__(self) -> None:
         """An empty directory knows no prefix of the log: ``seq`` 0."""
         self.seq = 0
-        self._credentials: dict[str, Credential] = {}
+        # Each with the number of the change that said so.
+        self._credentials: dict[str, tuple[int, Credential]] = {}
         self._slots: dict[_Slot, tuple[Credential, ...]] = {}
-        self._plans: dict[str, tuple[PlanPeriod, ...]] = {}
+        self._plans: dict[str, tuple[int, tuple[PlanPeriod, ...]]] = {}
+        self._published: dict[str, tuple[int, RateCard]] = {}
         self._cards: tuple[RateCard, ...] = ()
 
     def apply(self, seq: int, change: Change) -> bool:
-        """Take in the change numbered ``seq``; False, and nothing happens, when it is not newer than what is known."""
-        if seq <= self.seq:
+        """Take in the change numbered ``seq``; False, and nothing happens, when as much of its subject is known.
+
+        A change is the whole history of one subject, so those of different subjects amount to the same in any order:
+        a change that was missing from the log may still come when later ones are known. ``seq`` never goes back.
+        """
+        if seq <= self._known_until(change):
             return False
         if isinstance(change, Credential):
-            self._apply_credential(change)
+            self._apply_credential(seq, change)
         elif isinstance(change, PlanHistory):
-            self._plans[change.org_id] = change.plans
+            self._plans[change.org_id] = (seq, change.plans)
         else:
-            self._apply_card(change)
-        self.seq = seq
+            self._apply_card(seq, change)
+        self.seq = max(self.seq, seq)
         return True
 
-    def _apply_credential(self, credential: Credential) -> None:
-        before = self._credentials.get(credential.credential_id)
+    def _known_until(self, change: Change) -> int:
+        known: tuple[int, object] | None
+        if isinstance(change, Credential):
+            known = self._credentials.get(change.credential_id)
+        elif isinstance(change, PlanHistory):
+            known = self._plans.get(change.org_id)
+        else:
+            known = self._published.get(change.card)
+        return 0 if known is None else known[0]
+
+    def _apply_credential(self, seq: int, credential: Credential) -> None:
+        before = self.credential(credential.credential_id)
         if before is not None:
             self._slots[_slot(before)] = tuple(c for c in self._slots[_slot(before)] if c is not before)
-        self._credentials[credential.credential_id] = credential
+        self._credentials[credential.credential_id] = (seq, credential)
         slot = _slot(credential)
         self._slots[slot] = (*self._slots.get(slot, ()), credential)
 
-    def _apply_card(self, card: RateCard) -> None:
-        others = (known for known in self._cards if known.card != card.card)
-        # The sort is stable, so of two cards for one date the one published last is in force.
-        self._cards = tuple(sorted((*others, card), key=lambda c: c.effective_from))
+    def _apply_card(self, seq: int, card: RateCard) -> None:
+        self._published[card.card] = (seq, card)
+        # Of two cards for one date the one published last is in force.
+        in_order = sorted(self._published.values(), key=lambda known: (known[1].effective_from, known[0]))
+        self._cards = tuple(published for _, published in in_order)
 
     def plan_at(self, org_id: str, at: datetime) -> Plan:
         """The organization's plan at ``at``; ``free`` where none is known (CONTRACT section 4)."""
-        for period in reversed(self._plans.get(org_id, ())):
+        for period in reversed(self.plans_of(org_id)):
             if period.interval.covers(at):
                 return period.plan
         return Plan.FREE
@@ -97,11 +114,13 @@ class Directory:
 
     def credential(self, credential_id: str) -> Credential | None:
         """The credential of that id, whatever its state."""
-        return self._credentials.get(credential_id)
+        known = self._credentials.get(credential_id)
+        return None if known is None else known[1]
 
     def plans_of(self, org_id: str) -> tuple[PlanPeriod, ...]:
         """The plan history of one organization; empty where none is known."""
-        return self._plans.get(org_id, ())
+        known = self._plans.get(org_id)
+        return () if known is None else known[1]
 
     def card_at(self, at: datetime) -> RateCard | None:
         """The rate card in force at ``at``: the last one effective by then; None before the first."""

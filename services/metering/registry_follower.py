@@ -2,6 +2,9 @@
 
 A consumer without a group reads the whole log; a restart reads the table first, for the compacted topic forgets
 earlier states. Nothing is priced before both are read to the end and a rate card is known.
+
+A topic that lost a change and is sent again fills the hole when later changes are known and used. What was priced
+without it is then rated again, by setting back how far changes are worked off.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ from aiokafka.errors import KafkaError
 
 from schemas.topics import REGISTRY_CHANGES
 from services.domain.directory import Directory
-from services.metering.ledger_writer import IDLE_SECONDS
+from services.metering.ledger_writer import FENCE_LOCK, IDLE_SECONDS
 from services.runtime.backoff import delays
 from services.runtime.database import connect, is_outage
 from services.runtime.logs import logger
@@ -26,6 +29,15 @@ _log = logger(__name__)
 _PARTITION = TopicPartition(REGISTRY_CHANGES.name, 0)
 _FETCH_MS = 100
 _TOGETHER_MAX = 500
+# The first of the changes that came after later ones and say more of their subject than was known. Where the topic was
+# compacted before it was read, an older state of a subject is missing, too: nobody needs it.
+_FIRST_LATE = """
+SELECT min(n.seq) FROM ledger.registry_change n
+WHERE n.seq = ANY(%(added)s)
+  AND n.seq < (SELECT max(k.seq) FROM ledger.registry_change k WHERE k.seq <> ALL(%(added)s))
+  AND NOT EXISTS (SELECT FROM ledger.registry_change newer WHERE newer.key = n.key AND newer.seq > n.seq)
+"""
+_SET_BACK = "UPDATE ledger.fence SET rerated_seq = least(rerated_seq, %s)"
 
 
 class RegistryForkedError(Exception):
@@ -114,7 +126,11 @@ class RegistryFollower:
         return [record.value for records in fetched.values() for record in records if record.value is not None]
 
     async def take_in(self, payloads: Sequence[bytes]) -> None:
-        """Append the changes to the table, then use them. Raises UnreadableChangeError or RegistryForkedError."""
+        """Append the changes to the table, then use them. Raises UnreadableChangeError or RegistryForkedError.
+
+        A change that fills a hole is worked off by the re-rater again: with the row, should this be the last that is
+        heard of this worker, and once it is used here, for what was priced without it until then.
+        """
         if not payloads:
             return
         changes = [(read_change(payload), payload) for payload in payloads]
@@ -122,13 +138,18 @@ class RegistryFollower:
             to_change(message)  # A card that cannot be used must not even be appended.
         rows = [(message.seq, message.key, payload) for message, payload in changes]
         await self._patiently(lambda: self._append(rows))
-        for message, payload in changes:
-            self._apply(message.seq, payload)
+        known = self.directory.seq
+        late = [
+            message.seq for message, payload in changes if self._apply(message.seq, payload) and message.seq < known
+        ]
         async with self._advanced:
             self._advanced.notify_all()
+        if late:
+            _log.warning("changes that were missing from the registry log have come", seqs=late[:10], changes=len(late))
+            await self._patiently(lambda: self._set_back(min(late)))
 
-    def _apply(self, seq: int, payload: bytes) -> None:
-        self.directory.apply(seq, to_change(read_change(payload)))
+    def _apply(self, seq: int, payload: bytes) -> bool:
+        return self.directory.apply(seq, to_change(read_change(payload)))
 
     async def _patiently(self, work: Any) -> Any:
         """Run ``work`` in a thread; while the database is away, try again."""
@@ -147,6 +168,7 @@ class RegistryFollower:
             return connection.execute("SELECT seq, payload FROM ledger.registry_change ORDER BY seq").fetchall()
 
     def _append(self, rows: Iterable[tuple[int, str, bytes]]) -> None:
+        added = []
         session = connect(self._dsn, "metering-follower", idle_seconds=IDLE_SECONDS)
         with session as connection, connection.cursor() as cursor:
             for seq, key, payload in rows:
@@ -156,6 +178,18 @@ class RegistryFollower:
                 )
                 if cursor.rowcount == 0:
                     _require_same(cursor, seq, payload)
+                else:
+                    added.append(seq)
+            late = cursor.execute(_FIRST_LATE, {"added": added}).fetchone()
+            if late is not None and late[0] is not None:
+                cursor.execute(_SET_BACK, (late[0] - 1,))
+
+    def _set_back(self, late: int) -> None:
+        session = connect(self._dsn, "metering-follower", idle_seconds=IDLE_SECONDS)
+        with session as connection:
+            # After the batches that have passed the fence: what they book is there to be seen by the re-rater.
+            connection.execute("SELECT pg_advisory_xact_lock(%s)", (FENCE_LOCK,))
+            connection.execute(_SET_BACK, (late - 1,))
 
 
 def _require_same(cursor: psycopg.Cursor[Any], seq: int, payload: bytes) -> None:

@@ -284,6 +284,17 @@ def test_reading_any_part_of_the_log_again_changes_nothing(log, data):
     assert (state(known), dict(known._slots)) == (before, slots)
 
 
+@given(histories(), st.data(), st.lists(events(), min_size=1, max_size=4))
+def test_a_log_that_is_read_in_another_order_gives_the_same_answers(log, data, uses):
+    shuffled = Directory()
+    for seq, change in data.draw(st.permutations(list(enumerate([FIRST_CARD, *log], start=1)))):
+        shuffled.apply(seq, change)
+    known = known_after(log)
+    assert state(shuffled) == state(known)
+    for event in uses:
+        assert outcome(event, shuffled) == outcome(event, known)
+
+
 @given(histories(), st.lists(events(), min_size=1, max_size=4))
 def test_a_compacted_log_gives_the_same_answers(log, uses):
     latest = {}

@@ -39,6 +39,24 @@ def test_changes_are_taken_in_once_and_never_go_back():
     assert known.plan_at(ORG, NOW) is Plan.ENTERPRISE
 
 
+def test_a_change_that_was_missing_counts_when_it_comes_after_later_ones():
+    known, mine, other = Directory(), credential(), credential(credential_id="another")
+    cards = (card("one"), card("two"))
+    for seq, change in ((2, cards[1]), (9, mine), (1, cards[0]), (5, plan("pro")), (4, other)):
+        assert known.apply(seq, change)
+    assert known.seq == 9
+    assert known.plan_at(ORG, NOW) is Plan.PRO
+    assert (known.credential(mine.credential_id), known.credential("another")) == (mine, other)
+    assert known.cards == cards
+    # What is newer is not taken back.
+    assert not known.apply(3, plan("free"))
+    assert not known.apply(8, mine._replace(active=()))
+    assert not known.apply(1, card("two", START - MICROSECOND))
+    assert known.plan_at(ORG, NOW) is Plan.PRO
+    assert known.credential(mine.credential_id) == mine
+    assert known.cards == cards
+
+
 def test_a_plan_holds_from_its_start_to_just_before_its_end():
     end = utc("2026-07-01")
     known = directory(PlanHistory(ORG, (PlanPeriod(Plan.PRO, interval(START, end)),)))
