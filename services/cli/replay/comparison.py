@@ -172,11 +172,12 @@ def _why_not_compared(booked: Account | None, again: Account | None, evidence: E
     """Why the two may rightly differ; None where they must be the same."""
     if again is None:
         return None if booked is None else _why_only_booked(booked, evidence)
+    # First, for it is so of nearly all, and the evidence is a question to the database.
+    if booked is not None and (booked.payload_hash == again.payload_hash or booked.place == again.place):
+        return None
     refused = None if again.place is None else evidence.ledger_refused(again.place)
     if booked is None:
         return f"{REFUSED_THEN} ({refused})" if refused in _KNOWN_LATER else None
-    if booked.payload_hash == again.payload_hash or booked.place == again.place:
-        return None
     # The loser's dead letter must be there on both sides, unless the topic has forgotten the ledger's winner.
     if refused not in {Reason.IDENTITY_CONFLICT, *_KNOWN_LATER}:
         return None

@@ -18,6 +18,8 @@ from services.runtime.logs import logger
 _log = logger(__name__)
 
 _MAY_CREATE = "SELECT rolcreatedb OR rolsuper FROM pg_roles WHERE rolname = current_user"
+# Whatever the server's own encoding is. Under the locale C any is allowed; where order matters, queries name it.
+_CREATE = "CREATE DATABASE {} TEMPLATE template0 ENCODING 'UTF8' LOCALE_PROVIDER libc LOCALE 'C'"
 _IN_USE = "SELECT 1 FROM pg_namespace WHERE nspname = 'ledger'"
 
 
@@ -38,7 +40,7 @@ def shadow_ledger(dsn: str) -> Iterator[str]:
 def _created(connection: psycopg.Connection[object], dsn: str) -> Iterator[str]:
     # 64 random bits: CREATE fails where the name is taken, so what is dropped is always what was created here.
     name = f"byok_replay_{secrets.token_hex(8)}"
-    connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name)))
+    connection.execute(sql.SQL(_CREATE).format(sql.Identifier(name)))
     try:
         shadow = make_conninfo(dsn, dbname=name)
         upgrade(shadow)

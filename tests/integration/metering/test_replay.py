@@ -10,6 +10,7 @@ from concurrent.futures import Future
 from datetime import timedelta
 from typing import Any
 
+import psycopg
 import pytest
 
 from schemas.topics import USAGE_EVENTS
@@ -92,6 +93,14 @@ def replayed(
 def databases(postgres: Database) -> set[str]:
     with postgres.server.connect() as admin:
         return {name for (name,) in admin.execute("SELECT datname FROM pg_database")}
+
+
+def encode_template(postgres: Database, encoding: str) -> None:
+    """As if the server had been made with it."""
+    with postgres.server.connect() as admin:
+        admin.execute(
+            "UPDATE pg_database SET encoding = pg_char_to_encoding(%s) WHERE datname = 'template0'", (encoding,)
+        )
 
 
 def tamper(postgres: Database, ledger: Ledger, statement: str) -> None:
@@ -229,6 +238,16 @@ def test_a_shadow_that_goes_away_ends_the_replay(booked: Ledger, broker: str, po
         ended.result(timeout=30)
     assert refused.value.status == AWAY
     assert databases(postgres) == before
+
+
+def test_a_shadow_holds_every_text_whatever_the_server_encodes_in(postgres: Database) -> None:
+    # LATIN1, in which a server of an earlier time may have been made.
+    encode_template(postgres, "LATIN1")
+    try:
+        with shadow_ledger(postgres.dsn("ledger_owner", "ledger")) as shadow, psycopg.connect(shadow) as connection:
+            assert connection.execute("SHOW server_encoding").fetchone() == ("UTF8",)
+    finally:
+        encode_template(postgres, "UTF8")
 
 
 def test_a_shadow_that_cannot_be_dropped_hides_no_reason(postgres: Database) -> None:

@@ -40,6 +40,14 @@ def test_the_same_accounts_have_the_same_digest_wherever_they_were_read():
     assert found.ledger.digest == found.replay.digest
 
 
+def test_nothing_is_asked_of_what_has_the_same_payload():
+    def asked(place):
+        raise AssertionError(place)
+
+    found = compare([account()], [account(amount=2)], Evidence(asked, asked, asked), lambda _done: None)
+    assert found.differences == 1
+
+
 @pytest.mark.parametrize("other", [account(amount=2), account(charges=2), account(event_id="f"), account(payload=b"b")])
 def test_anything_else_is_a_difference_and_another_digest(other):
     found = compared([other], [account()])
