@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncIterator, Mapping
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from services.cli.operator import AWAY, Refused
 from services.metering.gap_reader import to_record
@@ -65,7 +65,10 @@ class TopicReader:
         return []
 
     async def records(self) -> AsyncIterator[list[Record]]:
-        """All records before the ends, in their order within a partition. Raises Refused as ``__aenter__`` does."""
+        """All records before the ends, in their order within a partition.
+
+        Raises Refused where the broker does not answer, and where records are deleted before they are read.
+        """
         left = {tp for tp, end in self._ends.items() if self.begins[tp.partition] < end}
         self._consumer.assign(sorted(left))
         for tp in left:
@@ -76,6 +79,8 @@ class TopicReader:
             try:
                 fetched = await self._consumer.getmany(*left, timeout_ms=_FETCH_MS)
                 positions = {tp: await self._consumer.position(tp) for tp in left}
+            except OffsetOutOfRangeError as error:
+                raise _deleted(error) from None
             except KafkaError as error:
                 raise _away(error) from None
             for tp, records in fetched.items():
@@ -93,3 +98,9 @@ class TopicReader:
 def _away(error: KafkaError | None) -> Refused:
     why = "it delivers nothing more" if error is None else type(error).__name__
     return Refused(f"the broker does not answer ({why}); check BYOK_KAFKA_BOOTSTRAP", AWAY)
+
+
+def _deleted(error: OffsetOutOfRangeError) -> Refused:
+    (offsets,) = error.args
+    where = ", ".join(f"partition {tp.partition} no longer holds offset {offset}" for tp, offset in offsets.items())
+    return Refused(f"the topic's retention deleted records before they were read: {where}; begin again", AWAY)

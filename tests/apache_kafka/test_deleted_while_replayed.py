@@ -1,0 +1,62 @@
+"""Records that the topic's retention deletes while `byok verify --replay` reads them: it says so."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
+
+from schemas.topics import USAGE_EVENTS
+from services.cli.operator import Refused
+from services.cli.replay.topic import TopicReader
+from services.runtime.broker import create_topics
+from tests.kafka.apache_kafka import ApacheKafka
+
+pytestmark = pytest.mark.slow
+
+TOPIC = USAGE_EVENTS.name
+RECORDS, DELETED = 5, 3
+
+
+@pytest.fixture
+def bootstrap(apache_kafka: None, tmp_path: Path) -> Iterator[str]:
+    """A broker with a few records in the first partition."""
+    kafka = ApacheKafka(tmp_path / "kafka")
+    try:
+        kafka.start()
+        create_topics(kafka.bootstrap, [USAGE_EVENTS])
+        producer = KafkaProducer(bootstrap_servers=kafka.bootstrap)
+        for _ in range(RECORDS):
+            producer.send(TOPIC, b"{}", partition=0).get(timeout=30)
+        producer.close()
+        yield kafka.bootstrap
+    finally:
+        kafka.stop()
+
+
+def _delete(bootstrap: str) -> None:
+    admin = KafkaAdminClient(bootstrap_servers=bootstrap)
+    try:
+        admin.delete_records({TopicPartition(TOPIC, 0): DELETED})
+    finally:
+        admin.close()
+
+
+async def _read(bootstrap: str, *, delete: bool) -> int:
+    read = 0
+    async with TopicReader(bootstrap, TOPIC, {0: RECORDS}, silent_seconds=20) as reader:
+        if delete:
+            await asyncio.to_thread(_delete, bootstrap)
+        async for records in reader.records():
+            read += len(records)
+    return read
+
+
+def test_records_deleted_before_they_are_read_are_no_silent_broker(bootstrap: str) -> None:
+    assert asyncio.run(_read(bootstrap, delete=False)) == RECORDS
+    with pytest.raises(Refused, match=r"retention deleted records .* partition 0 no longer holds offset 0"):
+        asyncio.run(_read(bootstrap, delete=True))
+    assert asyncio.run(_read(bootstrap, delete=False)) == RECORDS - DELETED
