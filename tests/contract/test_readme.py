@@ -103,6 +103,7 @@ def _session() -> str:
     return "\n".join(re.findall(r"```sh\n(.*?)```", section, re.DOTALL))
 
 
+@pytest.mark.slow
 def test_the_session_can_be_typed_as_it_stands(tmp_path: Path) -> None:
     skip_unless(shutil.which("curl"), "curl is not installed", "apt install curl", needs="curl")
     data_dir = tmp_path / ".byok"

@@ -66,6 +66,7 @@ def test_a_stack_goes_on_with_everything_that_was_booked_or_registered(data_dir:
         stack.settle()
 
 
+@pytest.mark.slow
 def test_killed_with_9_it_leaves_no_process_and_starts_again(data_dir: Path) -> None:
     with start_stack(data_dir) as stack:
         org_id = stack.new_organization("pro")
