@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
+from typing import NoReturn
 
 import psycopg
 import uvloop
@@ -45,9 +46,7 @@ _BODY_BYTES_MAX = 1_000
 def run(settings: Settings) -> None:
     """Meter until SIGTERM or SIGINT. Exits with 1 where the worker may not go on; what was not booked comes again."""
     configure_logs(settings.log_level, "metering")
-    failed = uvloop.run(_Worker(settings).serve())
-    # Threads and clients may still wait for what is away; nothing that matters is left to do.
-    os._exit(1 if failed else 0)
+    uvloop.run(_Worker(settings).serve())
 
 
 class _Worker:
@@ -66,8 +65,8 @@ class _Worker:
         self._pauser = Pauser(self._ledger_dsn, limit)
         self._metrics = MeteringMetrics(lambda: directory.seq, self._lag, lambda: self._pauser.pause is not None)
 
-    async def serve(self) -> bool:
-        """Work until told to stop, or until something says that nobody may go on; then True."""
+    async def serve(self) -> NoReturn:
+        """Work until told to stop, or until something says that nobody may go on; then end the process."""
         stop = asyncio.Event()
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -79,8 +78,7 @@ class _Worker:
         failed = work.done()
         if failed:
             _log.critical("the worker cannot go on", exc_info=work.exception())
-        await self._shut_down(work)
-        return failed
+        await self._shut_down(work, exit_status=1 if failed else 0)
 
     async def _work(self, fatal: asyncio.Future[None]) -> None:
         cluster_id = await asyncio.to_thread(wait_for_cluster_id, self._settings.kafka_bootstrap)
@@ -195,12 +193,17 @@ class _Worker:
         pause = self._pauser.pause
         return None if pause is None else pause.sentence
 
-    async def _shut_down(self, work: asyncio.Task[None]) -> None:
+    async def _shut_down(self, work: asyncio.Task[None], *, exit_status: int) -> NoReturn:
+        # Never by way of the loop's own end, which waits without limit for threads that wait for what is away. Logs are
+        # written out line by line, and nothing else that matters is left to do.
+        in_time = threading.Timer(_STOP_SECONDS, os._exit, (exit_status,))
+        in_time.daemon = True
+        in_time.start()
         self._stop_threads.set()
         work.cancel()
-        with suppress(TimeoutError, Exception):
-            async with asyncio.timeout(_STOP_SECONDS):
-                if self._app is not None:
-                    await self._app.stop()
-                await self._follower.stop()
-                await self._gaps.stop()
+        with suppress(Exception):
+            if self._app is not None:
+                await self._app.stop()
+            await self._follower.stop()
+            await self._gaps.stop()
+        os._exit(exit_status)

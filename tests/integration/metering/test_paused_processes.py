@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from pathlib import Path
 
-import httpx
 import pytest
-from kafka import KafkaProducer
 
 from schemas.topics import REGISTRY_CHANGES, USAGE_EVENTS
-from services.cli.endpoints import LOOPBACK, Ports
 from services.metering import pause
 from services.runtime.database import connect
 from tests.e2e.running import wait_for
-from tests.faults.rig import Service
 from tests.integration.metering.ledgers import Ledger
+from tests.integration.metering.processes import WorkerProcess, send
 from tests.integration.metering.workers import cards, node_call, payloads
 from tests.integration.real_parts import running_broker
 
@@ -36,48 +31,22 @@ _SETTINGS = {
 def own_broker(tmp_path: Path) -> Iterator[str]:
     """A broker with a registry log, and usage events that nobody else sends."""
     with running_broker(tmp_path) as bootstrap:
-        _send(bootstrap, REGISTRY_CHANGES.name, payloads(cards()))
+        send(bootstrap, REGISTRY_CHANGES.name, payloads(cards()))
         yield bootstrap
 
 
 @pytest.fixture
-def new_worker(own_broker: str, ledger: Ledger, tmp_path: Path) -> Iterator[Callable[[], Worker]]:
+def new_worker(own_broker: str, ledger: Ledger, tmp_path: Path) -> Iterator[Callable[[], WorkerProcess]]:
     """Makes workers of one group; ends what is left of them."""
-    made: list[Worker] = []
-    own = {name: value for name, value in os.environ.items() if not name.startswith("BYOK_")}
-    environment = own | _SETTINGS | {"BYOK_KAFKA_BOOTSTRAP": own_broker, "BYOK_LEDGER_DSN": ledger.dsn}
+    made: list[WorkerProcess] = []
 
-    def make() -> Worker:
-        made.append(Worker(f"worker-{len(made)}", environment, tmp_path))
+    def make() -> WorkerProcess:
+        made.append(WorkerProcess(f"worker-{len(made)}", own_broker, ledger, tmp_path, _SETTINGS))
         return made[-1]
 
     yield make
     for worker in made:
         worker.kill()
-
-
-class Worker(Service):
-    """A metering process."""
-
-    def __init__(self, name: str, environment: dict[str, str], folder: Path) -> None:
-        port = Ports.free_block().metering
-        self._url = f"http://{LOOPBACK}:{port}/readyz"
-        super().__init__(name, "metering", environment | {"BYOK_METERING_PORT": str(port)}, port, folder)
-
-    @property
-    def missing(self) -> set[str] | None:
-        """What it lacks, by its own account; None where it does not answer."""
-        try:
-            return set(httpx.get(self._url, timeout=5).json().get("missing", {}))
-        except httpx.TransportError:
-            return None
-
-
-def _send(bootstrap: str, topic: str, values: list[bytes]) -> None:
-    with closing(KafkaProducer(bootstrap_servers=bootstrap, acks="all")) as producer:
-        sent = [producer.send(topic, value=value, key=str(number).encode()) for number, value in enumerate(values)]
-        for future in sent:
-            future.get(20)
 
 
 def _events(ledger: Ledger) -> int:
@@ -95,14 +64,14 @@ def _assert_every_offset_is_covered(ledger: Ledger) -> None:
 
 @pytest.mark.slow
 def test_a_pause_outlives_kills_restarts_and_new_workers_and_nothing_is_lost(
-    own_broker: str, ledger: Ledger, new_worker: Callable[[], Worker]
+    own_broker: str, ledger: Ledger, new_worker: Callable[[], WorkerProcess]
 ) -> None:
     first = new_worker()
     first.start()
     wait_for("the first worker to be ready", lambda: first.missing == set(), 60)
-    _send(own_broker, USAGE_EVENTS.name, [b"no event"] * BAD)
+    send(own_broker, USAGE_EVENTS.name, [b"no event"] * BAD)
     wait_for("a pause", lambda: first.missing == {"pause"})
-    _send(own_broker, USAGE_EVENTS.name, [json.dumps(node_call(f"{n:03}")).encode() for n in range(GOOD)])
+    send(own_broker, USAGE_EVENTS.name, [json.dumps(node_call(f"{n:03}")).encode() for n in range(GOOD)])
     booked = _events(ledger)
     assert 20 <= booked < BAD
 
