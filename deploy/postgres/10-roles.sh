@@ -1,10 +1,12 @@
 #!/bin/bash
 # Databases and roles, once, when the data directory is made (docker-entrypoint-initdb.d). The same as
-# services/cli/embedded/databases.py makes for `byok up`: owners migrate, services own nothing, one role reads.
+# services/cli/embedded/databases.py makes for `byok up`: owners migrate, services own nothing, one role reads,
+# and one makes the shadow ledgers of `byok verify --replay`.
 set -euo pipefail
 
 psql --no-psqlrc --quiet --set ON_ERROR_STOP=1 --username "$POSTGRES_USER" --dbname postgres \
   --set ledger_owner="$LEDGER_OWNER_PASSWORD" --set ledger_service="$LEDGER_SERVICE_PASSWORD" \
+  --set ledger_replay="$LEDGER_REPLAY_PASSWORD" \
   --set registry_owner="$REGISTRY_OWNER_PASSWORD" --set registry_service="$REGISTRY_SERVICE_PASSWORD" <<'SQL'
 SET password_encryption = 'scram-sha-256';
 -- Passwords must not reach the server's log when a statement fails.
@@ -12,6 +14,8 @@ SET log_min_error_statement = panic;
 
 CREATE ROLE ledger_owner LOGIN PASSWORD :'ledger_owner';
 CREATE ROLE ledger_service LOGIN PASSWORD :'ledger_service';
+-- Makes databases beside the real ones, and cannot enter those.
+CREATE ROLE ledger_replay LOGIN CREATEDB PASSWORD :'ledger_replay';
 CREATE ROLE registry_owner LOGIN PASSWORD :'registry_owner';
 CREATE ROLE registry_service LOGIN PASSWORD :'registry_service';
 -- What billing dashboards read the views as: GRANT ledger_reader TO <a login role>.

@@ -8,7 +8,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from services.cli.dev_tokens import ALL_SCOPES, SigningKey, sign_token, token_claims
-from services.cli.embedded.databases import DATABASES
+from services.cli.embedded.databases import DATABASES, REPLAYER
+from services.cli.embedded.postgres import MAINTENANCE_DATABASE
 from services.cli.endpoints import LOOPBACK, Endpoints, Ports, Tokens
 
 SERVICES = ("registry", "ledger", "metering")
@@ -51,7 +52,7 @@ class Wiring:
 
     def operator_environment(self) -> dict[str, str]:
         """The same for whoever works with this stack from outside, with a role that may make a shadow ledger."""
-        return self.environment() | {"BYOK_REPLAY_DSN": self._dsn("ledger", "owner")}
+        return self.environment() | {"BYOK_REPLAY_DSN": self._login(REPLAYER, MAINTENANCE_DATABASE)}
 
     def endpoints(self, now: datetime) -> Endpoints:
         """What other programs are told, with tokens that are good for 30 days from ``now``."""
@@ -71,7 +72,9 @@ class Wiring:
         )
 
     def _dsn(self, database: str, role: str) -> str:
-        user = f"{database}_{role}"
+        return self._login(f"{database}_{role}", database)
+
+    def _login(self, user: str, database: str) -> str:
         return f"postgresql://{user}:{self.passwords[user]}@{self.ports.address('postgres')}/{database}"
 
     def _url(self, service: str) -> str:

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from schemas.topics import TOPICS
-from services.cli.embedded.databases import LOGIN_ROLES, READER
+from services.cli.embedded.databases import LOGIN_ROLES, READER, REPLAYER
 from services.runtime.settings import Settings
 from tests.enabling import skip_unless
 
@@ -171,7 +171,7 @@ def _environment(service: str) -> dict[str, str]:
 
 
 def test_the_compose_file_has_the_whole_system() -> None:
-    assert set(SERVICES) == {"kafka", "postgres", "migrate", "topics", *OURS, "prometheus", "grafana"}
+    assert set(SERVICES) == {"kafka", "postgres", "migrate", "topics", "verify", *OURS, "prometheus", "grafana"}
     assert SERVICES["kafka"]["image"].startswith("apache/kafka:4.")
     assert SERVICES["postgres"]["image"] == "postgres:18"
     for name in OURS:
@@ -200,6 +200,7 @@ def test_each_service_gets_its_own_secrets_and_no_others() -> None:
     for name in OURS:
         assert not any(setting.endswith("_ADMIN_DSN") for setting in _environment(name))
         assert "_owner:" not in str(_environment(name))
+        assert "BYOK_REPLAY_DSN" not in _environment(name)
 
 
 def test_the_image_does_not_run_as_root() -> None:
@@ -226,6 +227,7 @@ def test_the_roles_of_compose_are_those_of_byok_up() -> None:
     script = (ROOT / "deploy" / "postgres" / "10-roles.sh").read_text()
     assert set(re.findall(r"CREATE ROLE (\w+) LOGIN", script)) == set(LOGIN_ROLES)
     assert re.findall(r"CREATE ROLE (\w+) NOLOGIN", script) == [READER]
+    assert re.findall(r"CREATE ROLE (\w+) LOGIN CREATEDB", script) == [REPLAYER]
 
 
 def test_kafka_makes_no_topic_by_itself() -> None:
@@ -253,7 +255,7 @@ def test_docker_compose_takes_the_file() -> None:
         needs="compose",
     )
     done = subprocess.run(
-        [*(command or ()), "--file", "docker-compose.yml", "config", "--format", "json"],
+        [*(command or ()), "--file", "docker-compose.yml", "--profile", "tools", "config", "--format", "json"],
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -130,8 +130,18 @@ def test_the_owner_makes_tables_and_the_service_only_temporary_ones(server, data
                 service.execute(statement)
 
 
-@pytest.mark.parametrize(("role", "database"), [("ledger_service", "registry"), ("registry_service", "ledger")])
-def test_a_service_cannot_even_connect_to_the_other_database(server, role, database):
+def test_the_replayer_alone_makes_databases_and_is_nobody_else(server):
+    with server.postgres.connect() as admin:
+        makers = admin.execute("SELECT rolname FROM pg_roles WHERE rolcreatedb AND rolname = ANY(%s)", [[*LOGIN_ROLES]])
+        assert makers.fetchall() == [("ledger_replay",)]
+        assert admin.execute("SELECT 1 FROM pg_auth_members WHERE member = 'ledger_replay'::regrole").fetchall() == []
+
+
+_FOREIGN = [("ledger_service", "registry"), ("registry_service", "ledger")]
+
+
+@pytest.mark.parametrize(("role", "database"), [*_FOREIGN, ("ledger_replay", "ledger"), ("ledger_replay", "registry")])
+def test_a_role_cannot_even_connect_to_a_database_that_is_not_its_own(server, role, database):
     with pytest.raises(psycopg.OperationalError, match="permission denied for database"):
         server.login(role, database)
 

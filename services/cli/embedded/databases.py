@@ -1,4 +1,4 @@
-"""The two databases and their roles: owners that migrate, services that own nothing, and a reader."""
+"""The two databases and their roles: owners that migrate, services that own nothing, a reader, and a replayer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ from psycopg import Connection, sql
 
 DATABASES = ("ledger", "registry")
 READER = "ledger_reader"
-LOGIN_ROLES = tuple(f"{database}_{role}" for database in DATABASES for role in ("owner", "service"))
+REPLAYER = "ledger_replay"
+"""Makes the shadow ledger of `byok verify --replay`, beside the real one, which it cannot enter."""
+LOGIN_ROLES = (*(f"{database}_{role}" for database in DATABASES for role in ("owner", "service")), REPLAYER)
 
 
 def prepare_databases(admin: Connection[Any], passwords: Mapping[str, str]) -> None:
@@ -20,8 +22,7 @@ def prepare_databases(admin: Connection[Any], passwords: Mapping[str, str]) -> N
     for role in LOGIN_ROLES:
         _create_role(admin, role)
         _set_password(admin, role, passwords[role])
-    # For the shadow ledger of `byok verify --replay`: a database of its own, beside the real one.
-    _run(admin, "ALTER ROLE {} CREATEDB", "ledger_owner")
+    _run(admin, "ALTER ROLE {} CREATEDB", REPLAYER)
     _create_role(admin, READER)
     for database in DATABASES:
         _create_database(admin, database)

@@ -17,6 +17,8 @@ from services.cli.embedded.account import executables_for, server_account
 from services.cli.processes import Account, Program, Supervisor
 
 SUPERUSER = "byok_admin"
+MAINTENANCE_DATABASE = "postgres"
+"""What every server has: where roles log in that have no database of their own."""
 
 _SETTINGS = {
     "listen_addresses": "127.0.0.1",
@@ -98,7 +100,7 @@ class Postgres:
             os.close(self._data)
             self._data = None
 
-    def connect(self, database: str = "postgres") -> psycopg.Connection[TupleRow]:
+    def connect(self, database: str = MAINTENANCE_DATABASE) -> psycopg.Connection[TupleRow]:
         """A connection of the superuser, in autocommit."""
         return psycopg.connect(
             host="127.0.0.1",

@@ -16,6 +16,7 @@ class Ledger:
     def __init__(self, postgres: Database, name: str) -> None:
         self.dsn = postgres.dsn("ledger_service", name)
         self.owner_dsn = postgres.dsn("ledger_owner", name)
+        self.replayer_dsn = postgres.dsn("ledger_replay", "postgres")
 
     def rows(self, statement: str, *parameters: object) -> list[dict[str, Any]]:
         """What a statement finds."""

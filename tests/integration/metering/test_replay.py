@@ -35,8 +35,6 @@ def original(postgres: Database, broker: str) -> str:
     """A ledger with late changes worked off, duplicates in and across partitions, batches, and refusals."""
     name = "replayed_original"
     postgres.create(name, "ledger_owner")
-    with postgres.server.connect() as admin:
-        admin.execute("ALTER ROLE ledger_owner CREATEDB")
     ledger = Ledger(postgres, name)
     upgrade(ledger.owner_dsn)
     create_topics(broker, [TOPIC])
@@ -82,7 +80,7 @@ def replayed(
     log = Log(broker, cluster_id, TOPIC.name, silent_seconds=20)
     return replay(
         ledger.dsn,
-        shadow_dsn or ledger.owner_dsn,
+        shadow_dsn or ledger.replayer_dsn,
         log,
         clock=lambda: NOW + timedelta(days=2),
         events_max=3,
@@ -244,7 +242,7 @@ def test_a_shadow_holds_every_text_whatever_the_server_encodes_in(postgres: Data
     # LATIN1, in which a server of an earlier time may have been made.
     encode_template(postgres, "LATIN1")
     try:
-        with shadow_ledger(postgres.dsn("ledger_owner", "ledger")) as shadow, psycopg.connect(shadow) as connection:
+        with shadow_ledger(postgres.dsn("ledger_replay", "postgres")) as shadow, psycopg.connect(shadow) as connection:
             assert connection.execute("SHOW server_encoding").fetchone() == ("UTF8",)
     finally:
         encode_template(postgres, "UTF8")
@@ -254,8 +252,8 @@ def test_a_shadow_that_cannot_be_dropped_hides_no_reason(postgres: Database) -> 
     before = databases(postgres)
 
     def refuse_without_a_server() -> None:
-        with shadow_ledger(postgres.dsn("ledger_owner", "ledger")):
-            postgres.disconnect_all("ledger_owner")
+        with shadow_ledger(postgres.dsn("ledger_replay", "postgres")):
+            postgres.disconnect_all("ledger_replay")
             raise Refused("the reason")
 
     with pytest.raises(Refused, match="the reason"):
