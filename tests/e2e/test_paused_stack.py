@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -96,8 +97,9 @@ def test_a_pause_is_seen_holds_everything_and_ends_with_a_command(tmp_path: Path
         wait_for("the worker to be ready", lambda: _ready(stack).status_code == 200)
         wait_for("every dead letter", lambda: _booked(stack) == BAD + GOOD)
         assert _metric(_worker(stack), "byok_metering_paused") == [0]
-        residuals = _metric(stack.told["ledger_url"], "byok_conservation_residual_events")
-        assert set(residuals) == {0}
+        # It is looked at every few seconds, by a thread of its own.
+        residuals = partial(_metric, stack.told["ledger_url"], "byok_conservation_residual_events")
+        assert set(wait_for("the residuals", residuals)) == {0}
         assert _resume_json(stack, "--yes") == {"pause": None, "resumed": False, "dry_run": False}
         (said,) = [
             json.loads(line)
