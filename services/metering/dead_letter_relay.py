@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from datetime import UTC
-from functools import partial
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 import psycopg
 from kafka import KafkaProducer
@@ -28,11 +28,17 @@ _log = logger(__name__)
 _RELAY_LOCK = 4_270_004
 _INTERVAL_SECONDS = 0.2
 _BATCH = 500
+_MARK = "UPDATE ledger.dead_letter SET relayed_at = now() WHERE dead_letter_id = ANY(%s)"
+_BATCH_BYTES = 4 * 1024 * 1024
+# Bounded in bytes, too, but for a single one that is larger: whoever sends holds all of a round in memory.
 _SELECT = f"""
 SELECT dead_letter_id, reason, detail, failed_at, source_offset, source_index, record_key, payload, masked,
   p.topic AS source_topic, p.partition AS source_partition
-FROM ledger.dead_letter JOIN ledger.source_partition p USING (source_partition_id)
-WHERE relayed_at IS NULL ORDER BY dead_letter_id LIMIT {_BATCH}
+FROM (
+  SELECT *, sum(octet_length(payload)) OVER (ORDER BY dead_letter_id) - octet_length(payload) AS bytes_before
+  FROM (SELECT * FROM ledger.dead_letter WHERE relayed_at IS NULL ORDER BY dead_letter_id LIMIT {_BATCH}) next
+) round JOIN ledger.source_partition p USING (source_partition_id)
+WHERE bytes_before < {_BATCH_BYTES} ORDER BY dead_letter_id
 """
 
 
@@ -40,8 +46,34 @@ class Sending(NamedTuple):
     """A dead letter on its way."""
 
     dead_letter_id: int
-    acknowledged: Callable[[], Any]
-    """The future of the send; raises where it was refused at once."""
+    future: Any
+    """What the producer gave for it; None where it refused it at once, for its size."""
+
+
+class Marks:
+    """Marks what is acknowledged, every few seconds: a round may take long, and its session must not be silent."""
+
+    def __init__(self, connection: Connection[Any], seconds: float) -> None:
+        """``seconds`` is how long nothing may be said between two calls."""
+        self._connection = connection
+        self._seconds = seconds
+        self._acknowledged: list[int] = []
+        self._said_at = time.monotonic()
+
+    def add(self, dead_letter_id: int) -> None:
+        """Mark this one, soon."""
+        self._acknowledged.append(dead_letter_id)
+
+    def write_if_due(self) -> None:
+        """Write what there is, be it nothing, when the last time was too long ago."""
+        if time.monotonic() - self._said_at > self._seconds:
+            self.write()
+
+    def write(self) -> None:
+        """Write what there is."""
+        self._connection.execute(_MARK, (self._acknowledged,))
+        self._acknowledged = []
+        self._said_at = time.monotonic()
 
 
 class DeadLetterRelay:
@@ -58,7 +90,8 @@ class DeadLetterRelay:
         waits = delays()
         while not stop.is_set():
             try:
-                # While the broker takes its time nothing is asked here; whoever is silent for longer was stopped.
+                # While the broker takes its time for one dead letter nothing is asked here; whoever is silent for
+                # longer was stopped.
                 silent = 2 * math.ceil(self._timeout_seconds)
                 session = connect(self._dsn, "metering-dead-letters", autocommit=True, silent_seconds=silent)
                 with closing(session) as connection:
@@ -86,31 +119,50 @@ class DeadLetterRelay:
 
     def _relay(self, connection: Connection[Any], producer: KafkaProducer) -> bool:
         rows = connection.cursor(row_factory=namedtuple_row).execute(_SELECT).fetchall()
-        sending = [_send(producer, row) for row in rows]
-        producer.flush()
-        sent = [each.dead_letter_id for each in sending if self._acknowledged(each)]
-        connection.execute("UPDATE ledger.dead_letter SET relayed_at = now() WHERE dead_letter_id = ANY(%s)", (sent,))
+        marks = Marks(connection, self._timeout_seconds / 2)
+        sending: list[Sending] = []
+        try:
+            for row in rows:
+                sending.append(_send(producer, row))
+                marks.write_if_due()
+        finally:
+            self._mark(sending, marks)
         return bool(rows)
 
-    def _acknowledged(self, sending: Sending) -> bool:
+    def _mark(self, sending: Iterable[Sending], marks: Marks) -> None:
+        """Mark all that the broker has, also when it does not take others. Raises KafkaError then."""
+        failure: KafkaError | None = None
+        for each in sending:
+            try:
+                self._wait_for(each)
+                marks.add(each.dead_letter_id)
+            except KafkaError as error:
+                failure = error
+            marks.write_if_due()
+        marks.write()
+        if failure is not None:
+            raise failure
+
+    def _wait_for(self, sending: Sending) -> None:
         try:
-            sending.acknowledged().get(self._timeout_seconds)
+            if sending.future is not None:
+                sending.future.get(self._timeout_seconds)
         except (RecordListTooLargeError, MessageSizeTooLargeError):
-            # The row is the truth and keeps it; a copy that no broker takes must not hold up the others.
-            _log.error("a dead letter is too large for its topic", dead_letter_id=sending.dead_letter_id)
-        return True
+            _say_too_large(sending.dead_letter_id)
 
 
 def _send(producer: KafkaProducer, row: Any) -> Sending:
     try:
         future = producer.send(USAGE_DEAD_LETTERS.name, value=row.payload, key=row.record_key, headers=_headers(row))
-    except MessageSizeTooLargeError as error:
-        return Sending(row.dead_letter_id, partial(_raise, error))
-    return Sending(row.dead_letter_id, lambda: future)
+    except MessageSizeTooLargeError:
+        _say_too_large(row.dead_letter_id)
+        future = None
+    return Sending(row.dead_letter_id, future)
 
 
-def _raise(error: Exception) -> NoReturn:
-    raise error
+def _say_too_large(dead_letter_id: int) -> None:
+    # The row is the truth and keeps it; a copy that no broker takes must not hold up the others.
+    _log.error("a dead letter is too large for its topic", dead_letter_id=dead_letter_id)
 
 
 def _headers(row: Any) -> Sequence[tuple[str, bytes]]:
