@@ -37,7 +37,8 @@ WHERE n.seq = ANY(%(added)s)
   AND n.seq < (SELECT max(k.seq) FROM ledger.registry_change k WHERE k.seq <> ALL(%(added)s))
   AND NOT EXISTS (SELECT FROM ledger.registry_change newer WHERE newer.key = n.key AND newer.seq > n.seq)
 """
-_SET_BACK = "UPDATE ledger.fence SET rerated_seq = least(rerated_seq, %s)"
+# Always to less, so that a re-rater that is at work sees that it has to look again.
+_SET_BACK = "UPDATE ledger.fence SET rerated_seq = least(rerated_seq, %s) - 1"
 
 
 class RegistryForkedError(Exception):
@@ -182,14 +183,14 @@ class RegistryFollower:
                     added.append(seq)
             late = cursor.execute(_FIRST_LATE, {"added": added}).fetchone()
             if late is not None and late[0] is not None:
-                cursor.execute(_SET_BACK, (late[0] - 1,))
+                cursor.execute(_SET_BACK, late)
 
     def _set_back(self, late: int) -> None:
         session = connect(self._dsn, "metering-follower", idle_seconds=IDLE_SECONDS)
         with session as connection:
             # After the batches that have passed the fence: what they book is there to be seen by the re-rater.
             connection.execute("SELECT pg_advisory_xact_lock(%s)", (FENCE_LOCK,))
-            connection.execute(_SET_BACK, (late - 1,))
+            connection.execute(_SET_BACK, (late,))
 
 
 def _require_same(cursor: psycopg.Cursor[Any], seq: int, payload: bytes) -> None:

@@ -93,6 +93,8 @@ class Rerater:
             if row is not None and row[0]:
                 break
             stop.wait(_NOT_LEADER_SECONDS)
+        # Another may have worked off what came late into the log, and nothing would say so here.
+        self._directory = Directory()
         while not stop.is_set():
             self.step(connection, stop)
             stop.wait(_INTERVAL_SECONDS)
@@ -111,7 +113,8 @@ class Rerater:
                     return
                 if corrected:
                     _log.info("late change worked off", seq=cause.seq, kind=cause.kind, corrected=corrected)
-        connection.execute("UPDATE ledger.fence SET rerated_seq = %s WHERE rerated_seq < %s", (head, head))
+        # Not where it was set back meanwhile, for a change that came late into the log: then there is more to do.
+        connection.execute("UPDATE ledger.fence SET rerated_seq = %s WHERE rerated_seq = %s", (head, rerated))
 
     def _causes(self, connection: Connection[Any], rerated: int, head: int) -> list[Cause]:
         """What changed since the last time, each registry key once: from every state since then to its state now.
@@ -119,7 +122,7 @@ class Rerater:
         A state that came and went in between counts too: workers may have priced with it, and once it is taken back,
         nothing differs between then and now.
         """
-        self._catch_up(connection, head)
+        self._catch_up(connection, rerated, head)
         rows = connection.execute(_STATES, {"rerated": rerated, "head": head}).fetchall()
         causes = []
         for _key, states in groupby(_speaking(connection, rows), key=itemgetter(0)):
@@ -132,10 +135,11 @@ class Rerater:
             causes.append(Cause(seq, message.kind, tuple(dict.fromkeys(where))))
         return sorted(causes, key=attrgetter("seq"))
 
-    def _catch_up(self, connection: Connection[Any], head: int) -> None:
+    def _catch_up(self, connection: Connection[Any], rerated: int, head: int) -> None:
+        # From where it was set back, as well: what came late into the log stands below what is known here.
         rows = connection.execute(
             "SELECT seq, payload FROM ledger.registry_change WHERE seq > %s AND seq <= %s ORDER BY seq",
-            (self._directory.seq, head),
+            (min(self._directory.seq, rerated), head),
         ).fetchall()
         for seq, payload in _speaking(connection, rows):
             self._directory.apply(seq, to_change(read_change(payload)))
@@ -209,7 +213,7 @@ def _raise_fence(connection: Connection[Any], head: int) -> None:
 
 
 def _chunks(connection: Connection[Any], where: Touched, head: int) -> Iterator[list[StoredEntry]]:
-    """The current entries that ``where`` speaks of and that were priced with less than ``head``, in bounded parts."""
+    """The current entries that ``where`` speaks of and that were priced with ``head`` or less, in bounded parts."""
     conditions, parameters = _conditions(where, head)
     after = ""
     while True:
@@ -241,7 +245,8 @@ def _reversed(connection: Connection[Any], chunk: list[StoredEntry]) -> set[UUID
 
 
 def _conditions(where: Touched, head: int) -> tuple[str, dict[str, Any]]:
-    conditions = ["e.kind <> 'reversal'", "e.registry_seq < %(seq)s", "e.occurred_at >= %(start)s"]
+    # Not only with less: what came late into the log was missing where later changes were known.
+    conditions = ["e.kind <> 'reversal'", "e.registry_seq <= %(seq)s", "e.occurred_at >= %(start)s"]
     parameters: dict[str, Any] = {"seq": head, "start": where.window.start}
     if where.window.end is not None:
         conditions.append("e.occurred_at < %(end)s")

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
+import psycopg
 import pytest
 from kafka import KafkaProducer
 
@@ -13,11 +16,26 @@ from schemas.registry_changes import RegistryChange
 from schemas.topics import REGISTRY_CHANGES
 from services.domain.directory import Directory
 from services.domain.scope import Plan
+from services.metering import rerater
 from services.metering.registry_follower import RegistryFollower
+from services.metering.rerater import Rerater
+from services.runtime.database import connect
 from tests.integration.metering.ledgers import Ledger
-from tests.integration.metering.workers import LONG_AGO, NOW, Worker, cards, key, payloads, plan, rerate
+from tests.integration.metering.workers import (
+    LONG_AGO,
+    NOW,
+    Worker,
+    cards,
+    key,
+    node_call,
+    payloads,
+    plan,
+    publish,
+    rerate,
+)
 from tests.integration.real_parts import running_broker
 
+_OWN_KEY_MC, _PLATFORM_MC = 1_000_000, 20_000_000
 _EARLY, _LATE, _OTHER = plan(5, "free"), plan(9, "enterprise"), plan(10, "pro", org_id="other")
 
 
@@ -50,25 +68,57 @@ def test_the_newest_change_of_each_key_counts_wherever_it_stands(
         asyncio.run(asyncio.wait_for(test(broker), 60))
 
 
-def test_a_hole_that_is_filled_is_known_and_worked_off_again(ledger: Ledger, broker: str, topic: str) -> None:
-    async def test() -> None:
+def test_what_was_priced_without_a_change_that_came_late_is_put_right(ledger: Ledger, broker: str, topic: str) -> None:
+    log = [*cards(), plan(3, "pro"), key(4, (LONG_AGO, None)), plan(5, "pro", org_id="other")]
+
+    async def test(connection: psycopg.Connection[Any]) -> None:
+        own, stop = Rerater(ledger.dsn), threading.Event()
         filling, other = Worker(ledger.dsn, broker, topic), Worker(ledger.dsn, broker, topic)
-        log = [*cards(), plan(3, "pro"), key(4, (LONG_AGO, None)), plan(5, "pro", org_id="other")]
         for worker in (filling, other):
-            await worker.learn(*cards(), key(4, (LONG_AGO, None)))
-            await worker.learn(plan(5, "pro", org_id="other"))
-        rerate(ledger.dsn)
-        assert _rerated(ledger) == 5
+            await worker.learn(*(change for change in log if change.seq != 3))
+        await filling.book(publish(broker, topic, 0, node_call("a")))
+        own.step(connection, stop)
+        assert _charged(ledger) == {"a": _PLATFORM_MC}
         await filling.learn(*log)
-        assert _rerated(ledger) == 2
-        # A worker that learns of it later may have priced without it after others had worked it off.
-        rerate(ledger.dsn)
-        assert _rerated(ledger) == 5
+        own.step(connection, stop)
+        assert _charged(ledger) == {"a": _OWN_KEY_MC}
+        # Another worker hears of it later, and prices without it until then.
+        await other.book(publish(broker, topic, 1, node_call("b")))
         await other.learn(*log)
-        assert _rerated(ledger) == 2
+        await other.book(publish(broker, topic, 1, node_call("c")))
+        assert _charged(ledger) == {"a": _OWN_KEY_MC, "b": _PLATFORM_MC, "c": _OWN_KEY_MC}
+        own.step(connection, stop)
+        assert _charged(ledger) == dict.fromkeys("abc", _OWN_KEY_MC)
+        assert _rerated(ledger) == 5
         for worker in (filling, other):
             assert (worker.directory.seq, worker.directory.plan_at("acme", NOW)) == (5, Plan.PRO)
             await worker.stop()
+
+    with closing(connect(ledger.dsn, "test-rerater", autocommit=True)) as connection:
+        asyncio.run(asyncio.wait_for(test(connection), 60))
+
+
+def test_a_change_that_comes_late_while_another_is_worked_off_is_worked_off_next(
+    ledger: Ledger, broker: str, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    late, original = plan(3, "pro"), rerater._raise_fence
+
+    async def test() -> None:
+        worker = Worker(ledger.dsn, broker, topic)
+        await worker.learn(*cards(), key(4, (LONG_AGO, None)))
+        await worker.book(publish(broker, topic, 0, node_call("a")))
+
+        def raise_fence(connection: psycopg.Connection[Any], head: int) -> None:
+            original(connection, head)
+            worker.follower._append([(late.seq, late.key, payloads([late])[0])])
+
+        with monkeypatch.context() as patched:
+            patched.setattr(rerater, "_raise_fence", raise_fence)
+            rerate(ledger.dsn)
+        assert _charged(ledger) == {"a": _PLATFORM_MC}
+        rerate(ledger.dsn)
+        assert (_charged(ledger), _rerated(ledger)) == ({"a": _OWN_KEY_MC}, 4)
+        await worker.stop()
 
     asyncio.run(asyncio.wait_for(test(), 60))
 
@@ -103,3 +153,9 @@ def test_an_earlier_state_that_was_compacted_away_moves_nothing(ledger: Ledger, 
 
 def _rerated(ledger: Ledger) -> int:
     return int(ledger.rows("SELECT rerated_seq FROM ledger.fence")[0]["rerated_seq"])
+
+
+def _charged(ledger: Ledger) -> dict[str, int]:
+    """What each event costs."""
+    rows = ledger.rows("SELECT event_id, sum(charged_mc)::bigint AS mc FROM ledger.entry GROUP BY 1")
+    return {row["event_id"]: row["mc"] for row in rows}
