@@ -93,8 +93,6 @@ class Rerater:
             if row is not None and row[0]:
                 break
             stop.wait(_NOT_LEADER_SECONDS)
-        # While another had this place, changes may have come that fill holes below what is known here.
-        self._directory = Directory()
         # Another may have worked off what came late into the log, and nothing would say so here.
         self._directory = Directory()
         while not stop.is_set():
