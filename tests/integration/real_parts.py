@@ -43,10 +43,10 @@ class Database:
         """How ``role`` reaches ``database``."""
         return f"postgresql://{role}:{PASSWORDS[role]}@{LOOPBACK}:{self._port}/{database}"
 
-    def create(self, name: str, owner: str) -> None:
-        """Make an empty database."""
+    def create(self, name: str, owner: str, *, template: str = "template1") -> None:
+        """Make an empty database, or a copy of ``template``."""
         with self.server.connect() as admin:
-            admin.execute(f"CREATE DATABASE {name} OWNER {owner}")
+            admin.execute(f"CREATE DATABASE {name} TEMPLATE {template} OWNER {owner}")
 
     def disconnect_all(self, role: str) -> None:
         """End every session of ``role``, as a restart of the server would."""

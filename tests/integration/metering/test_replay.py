@@ -64,8 +64,7 @@ def original(postgres: Database, broker: str) -> str:
 def booked(original: str, postgres: Database) -> Ledger:
     """A copy of it that a test may spoil."""
     name = f"replayed_{next(_numbers)}"
-    with postgres.server.connect() as admin:
-        admin.execute(f"CREATE DATABASE {name} TEMPLATE {original} OWNER ledger_owner")
+    postgres.create(name, "ledger_owner", template=original)
     return Ledger(postgres, name)
 
 
