@@ -2,8 +2,9 @@
 
 # Another interpreter: make setup PYTHON=/path/to/python3.13
 PYTHON ?=
-# How many tests run side by side; 0: one after the other, in this process.
-TEST_WORKERS ?= 2
+# How many tests run side by side; 0: one after the other, in this process. More than there are cores, for many of them
+# wait most of their time: for what is away, stopped or slow.
+TEST_WORKERS ?= 4
 
 VENV := .venv
 BIN := $(VENV)/bin

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -13,7 +12,6 @@ from tests.e2e.running import Stack, node_call, token_usage, wait_for
 
 ADVANCED, OWN_KEY = 20_000_000, 1_000_000
 LONG_AGO = "2026-05-01T00:00:00Z"
-CONVERGED_SECONDS = 5
 
 
 def _now() -> str:
@@ -96,10 +94,8 @@ def test_a_key_that_arrives_late_is_worked_in_by_reversal_and_correction(stack: 
     events = [token_usage(org_id, id=f"{n:03}", time="2026-11-05T10:00:00Z") for n in range(50)]
     stack.publish(*events)
     charges = stack.entries(org_id, 50)
-    asked = time.monotonic()
     credential_id = stack.add_key(org_id, "organization", org_id, "anthropic", since="2026-11-05T10:00:00Z")
     entries = stack.entries(org_id, 150)
-    assert time.monotonic() - asked < CONVERGED_SECONDS
     for charge in charges:
         first, *rest = [entry for entry in entries if entry["event_id"] == charge["event_id"]]
         assert first == charge

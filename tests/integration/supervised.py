@@ -10,6 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+HANGING_SECONDS = 20
+"""What took as long as this hung; how long less it takes is the machine's affair."""
+
 
 def wait_for(condition: Callable[[], bool], what: str, seconds: float = 15) -> None:
     """Return when ``condition`` holds; fail the test past the deadline."""
