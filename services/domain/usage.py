@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from datetime import datetime
 from enum import StrEnum
+from operator import attrgetter
 from typing import NamedTuple
 
 
@@ -74,12 +75,24 @@ class UsageEvent(NamedTuple):
         return 1 if self.type is EventType.WORKFLOW_RUN else self.calls
 
 
+# By name, and for ever: an event that was booked years ago must hash the same when it is delivered again, whatever
+# fields events have by then.
+_PAYLOAD_V1 = (
+    *("user_id", "team_id", "run_id", "agent_id", "workflow_id", "parent_run_id", "node", "tool", "provider", "model"),
+    *("calls", "succeeded", "input_tokens", "cached_input_tokens", "output_tokens"),
+)
+_payload_v1 = attrgetter(*_PAYLOAD_V1)
+
+
 def payload_hash(event: UsageEvent) -> bytes:
-    """What tells a duplicate from a conflict: SHA-256 over type, instant and known data, after defaults."""
+    """What tells a duplicate from a conflict: SHA-256 over type, instant and known data, after defaults.
+
+    The payload of the v1 types is these fields and no others, now and later.
+    """
     claim = "" if event.claim is None else f"byok:{event.claim.credential_id}"
     if event.claim is not None and event.claim.is_platform:
         claim = "platform"
-    return fingerprint(event.type.value, event.occurred_at.isoformat(), *event[5:-1], claim)
+    return fingerprint(event.type.value, event.occurred_at.isoformat(), *_payload_v1(event), claim)
 
 
 def fingerprint(*values: object) -> bytes:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections import namedtuple
+from datetime import UTC, datetime
+
 import pytest
 from factories import NOON, PLATFORM_CLAIM, node_call, token_usage, tool_call, utc, workflow_run
 
-from services.domain.usage import Claim, Identity, payload_hash
+from services.domain.entries import EntryKind, entry_id
+from services.domain.usage import Claim, Identity, UsageEvent, payload_hash
 
 EVENTS = [node_call(), token_usage(), tool_call(), workflow_run()]
 
@@ -84,3 +88,70 @@ def test_values_never_run_together_with_their_neighbours():
     hashes = {payload_hash(one._replace(user_id=u, team_id=t)) for u, t in (("a", "b"), ("ab", ""), ('a", "b', None))}
     assert len(hashes) == 3
     assert payload_hash(one._replace(team_id=None)) != payload_hash(one._replace(team_id="null"))
+
+
+# --- frozen: what is booked under these must be found again for ever --------------------------------------------------
+
+_COMMON = {
+    "org_id": "Übergröße GmbH",
+    "source": "runner/1",
+    "id": "event-1",
+    "occurred_at": datetime(2026, 5, 1, 12, 0, 0, 250_000, tzinfo=UTC),
+}
+FROZEN = {
+    "node call": (
+        node_call(**_COMMON, model="gpt-5", team_id="team-1", run_id="run-1", calls=3, claim=Claim("key-1")),
+        "eb2c2628828204119872751b64420ec90b35822939f4572a03239f78221aa755",
+    ),
+    "the least node call": (
+        node_call(**_COMMON, model="gpt-5"),
+        "789d15479d09f0f4693cda7c449097927ee401cf1396398ecc8a104312230cfa",
+    ),
+    "token usage": (
+        token_usage(
+            **_COMMON,
+            provider="anthropic",
+            model="claude-sonnet-4-6",
+            input_tokens=10**10,
+            cached_input_tokens=400,
+            output_tokens=30,
+            claim=PLATFORM_CLAIM,
+        ),
+        "970e58a5bb0afee3dc74c8aaf9133899ddcb5ab5af42d3296036a4799b65a71c",
+    ),
+    "tool call": (
+        tool_call(**_COMMON, tool="web_scrape", calls=2, succeeded=False),
+        "7d80d5312e6934b17b964020e3b6a176c5bfc92fa3b4a6a8c0624636929b39a8",
+    ),
+    "workflow run": (
+        workflow_run(**_COMMON, parent_run_id="run-0"),
+        "d6295a03cf0409c2848cc4919759d6da1c0e02e5dccfc1d38ed9bb4c6ac1a283",
+    ),
+}
+FROZEN_IDS = {
+    (0, EntryKind.CHARGE): "498d182e-a555-8f3c-9ba6-7b34e7f4d4f1",
+    (1, EntryKind.REVERSAL): "a96536a7-bb94-853c-b757-f7d7fc90ef75",
+    (1, EntryKind.CORRECTION): "5f13e70d-eb43-8f1b-8e3f-5335517bb927",
+}
+
+
+@pytest.mark.parametrize("name", FROZEN)
+def test_a_payload_hash_of_a_v1_event_never_changes(name):
+    event, digest = FROZEN[name]
+    assert payload_hash(event).hex() == digest
+
+
+@pytest.mark.parametrize("name", FROZEN)
+@pytest.mark.parametrize("place", [0, 5, len(UsageEvent._fields) - 1, len(UsageEvent._fields)])
+def test_one_more_optional_field_moves_no_hash_of_a_v1_event(name, place):
+    """As a later release may add it, at any place among the others; absent, and there."""
+    event, digest = FROZEN[name]
+    later = namedtuple("later", [*UsageEvent._fields[:place], "later_field", *UsageEvent._fields[place:]])
+    for value in (None, "something"):
+        assert payload_hash(later(**event._asdict(), later_field=value)).hex() == digest
+
+
+@pytest.mark.parametrize(("revision", "kind"), FROZEN_IDS)
+def test_an_entry_id_never_changes(revision, kind):
+    identity = Identity(_COMMON["org_id"], _COMMON["source"], _COMMON["id"])
+    assert str(entry_id(identity, revision, kind)) == FROZEN_IDS[revision, kind]
