@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
+from typing import Annotated
 
 import typer
 
@@ -14,13 +16,31 @@ from services.cli.demo.run import demo
 from services.cli.rate_card import commands as rate_card
 from services.cli.usage import publish
 
+
+def _say_version(wanted: bool) -> None:  # noqa: FBT001  # as the option hands it over
+    if wanted:
+        typer.echo(f"byok {importlib.metadata.version('byok-credit-metering')}")
+        raise typer.Exit
+
+
 app = typer.Typer(
     name="byok",
-    help="Credit metering for customers who bring their own LLM API keys.",
     no_args_is_help=True,
     # Local variables hold keys and passwords; a traceback must not show them.
     pretty_exceptions_show_locals=False,
 )
+
+
+@app.callback()
+def byok(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_say_version, help="Print the version, and end.")
+    ] = False,
+) -> None:
+    """Credit metering for customers who bring their own LLM API keys."""
+
+
 app.command()(up.up)
 app.command()(demo)
 app.command()(token.token)

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import typer
 
+from services.cli.operator import explained
+
 
 def upgrade() -> None:
-    """Bring the databases named by BYOK_LEDGER_ADMIN_DSN and BYOK_REGISTRY_ADMIN_DSN to the newest schema."""
-    import psycopg  # imported here, so that `byok --help` answers at once
+    """Bring the databases named by BYOK_LEDGER_ADMIN_DSN and BYOK_REGISTRY_ADMIN_DSN to the newest schema.
 
-    from services.key_registry.migrations import upgrade as upgrade_registry
-    from services.ledger.migrations import upgrade as upgrade_ledger
-    from services.runtime.settings import SettingsError, load_settings
+    Exit status: 2 wrong settings; 3 a database does not answer.
+    """
+    with explained("db upgrade"):
+        # Imported here, so that `byok --help` answers at once.
+        from services.key_registry.migrations import upgrade as upgrade_registry
+        from services.ledger.migrations import upgrade as upgrade_ledger
+        from services.runtime.settings import load_settings
 
-    try:
         settings = load_settings()
         if settings.ledger_admin_dsn is None and settings.registry_admin_dsn is None:
             settings.required("ledger_admin_dsn")
@@ -21,9 +25,3 @@ def upgrade() -> None:
             if getattr(settings, f"{name}_admin_dsn") is not None:
                 run(settings.required(f"{name}_admin_dsn"))
                 typer.echo(f"{name}: at the newest schema", err=True)
-    except SettingsError as error:
-        typer.echo(f"byok: {error}", err=True)
-        raise typer.Exit(2) from None
-    except psycopg.OperationalError as error:
-        typer.echo(f"byok: the database cannot be reached: {error}", err=True)
-        raise typer.Exit(1) from None

@@ -27,8 +27,8 @@ Ready to meter.
 In another terminal:
 
   set -a; . {environment_file}; set +a     # the settings of this stack, with its passwords
-  byok token --help
-  byok verify
+  {byok} token --help
+  {byok} verify
 
 Ctrl-C stops everything; what is booked stays in {data_dir}."""
 
@@ -76,9 +76,12 @@ def _welcome(stack: Stack, data_dir: Path) -> str:
     import shlex
     from urllib.parse import urlsplit
 
+    from services.cli.invocation import byok
+
     endpoints = stack.endpoints
     dsn = urlsplit(endpoints.ledger_dsn)
     return _READY.format(
+        byok=byok(),
         **endpoints.model_dump(include={"console_url", "registry_url", "ledger_url", "kafka"}),
         database=f"postgresql://{dsn.username}@{dsn.hostname}:{dsn.port}{dsn.path}",
         environment_file=shlex.quote(str(stack.environment_file)),

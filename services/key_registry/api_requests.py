@@ -13,14 +13,21 @@ from services.domain.scope import Scope, ScopeType
 from services.key_registry.handlers.changes import UNCHANGED, Edit
 
 _API_KEY = re.compile(r"[\x21-\x7e]{8,4096}")
-_API_KEY_SCHEMA = {"type": "string", "format": "password", "writeOnly": True, "pattern": "^[!-~]{8,4096}$"}
+_AROUND = " \t\r\n"
+_API_KEY_SCHEMA = {
+    "type": "string",
+    "format": "password",
+    "writeOnly": True,
+    "pattern": r"^[ \t\r\n]*[!-~]{8,4096}[ \t\r\n]*$",
+}
 
 
 def _api_key(value: SecretStr) -> SecretStr:
-    # No stripping: a key that was pasted with more than itself is more likely a mistake than meant.
-    if _API_KEY.fullmatch(value.get_secret_value()) is None:
+    # White space around a key comes of copying it. Within, a key that was pasted with more than itself is a mistake.
+    key = value.get_secret_value().strip(_AROUND)
+    if _API_KEY.fullmatch(key) is None:
         raise ValueError("must be 8 to 4096 printable ASCII characters without spaces")
-    return value
+    return SecretStr(key)
 
 
 def _label(value: str) -> str:

@@ -18,6 +18,10 @@ def demo(
         Path | None,
         typer.Option(help="A new directory that is kept, to look at with `byok up`. Default: a passing one."),
     ] = None,
+    port_base: Annotated[
+        int | None,
+        typer.Option(help="The first of five consecutive ports. Default: any free ones.", show_default=False),
+    ] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Leave everything running until Ctrl-C.")] = False,
 ) -> None:
     """Simulate four weeks of a company, meter them for real, and show what own keys save.
@@ -35,7 +39,9 @@ def demo(
     switch = StopSwitch()
     with stop_on_signals(switch):
         try:
-            agrees = run_demo(events=events, seed=seed, data_dir=data_dir, keep=keep, switch=switch)
+            agrees = run_demo(
+                events=events, seed=seed, data_dir=data_dir, port_base=port_base, keep=keep, switch=switch
+            )
         except StopRequested:
             typer.echo("Stopped; nothing is left running.", err=True)
             raise typer.Exit(130) from None

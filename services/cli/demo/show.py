@@ -24,6 +24,7 @@ from services.cli.demo.delivery import Expectation, Message, deliveries
 from services.cli.demo.registration import Api, ApiError, register_keys, set_plans
 from services.cli.demo.workload import simulate
 from services.cli.endpoints import Endpoints
+from services.cli.invocation import byok
 from services.cli.processes import StopRequested, StopSwitch
 from services.cli.receipt import in_credits
 from services.cli.stack import Stack
@@ -54,7 +55,9 @@ class Setting(NamedTuple):
     seed: int
 
 
-def run_demo(*, events: int, seed: int, data_dir: Path | None, keep: bool, switch: StopSwitch) -> bool:
+def run_demo(
+    *, events: int, seed: int, data_dir: Path | None, port_base: int | None, keep: bool, switch: StopSwitch
+) -> bool:
     """Run it; return whether the ledger agrees with the pure core.
 
     Raises StackError, StopRequested, or DemoFailed; nothing is left running in any case.
@@ -62,7 +65,12 @@ def run_demo(*, events: int, seed: int, data_dir: Path | None, keep: bool, switc
     setting = _setting(events, seed)
     with _directory(data_dir) as folder, _progress() as progress:
         stage = progress.add_task("", total=None)
-        stack = Stack(folder, switch=switch, report=lambda what: progress.update(stage, description=f"Starting {what}"))
+        stack = Stack(
+            folder,
+            port_base,
+            switch=switch,
+            report=lambda what: progress.update(stage, description=f"Starting {what}"),
+        )
         with stack:
             demo = _Demo(setting, stack.endpoints, switch, progress, stage)
             try:
@@ -242,6 +250,7 @@ def _savings(console: Console, ledger: Connection[Any], setting: Setting) -> Non
 def _where_to_look_next(stack: Stack, data_dir: Path | None, *, keep: bool) -> None:
     console = report.report_console()
     report.heading(console, "Where to look next")
+    here = byok()
     if keep:
         endpoints = stack.endpoints
         lines = [
@@ -250,21 +259,21 @@ def _where_to_look_next(stack: Stack, data_dir: Path | None, *, keep: bool) -> N
             f"registry   {endpoints.registry_url}/docs",
             f"metrics    {endpoints.metrics[-1]}",
             f"settings   set -a; . {stack.environment_file}; set +a",
-            "then       byok verify; byok explain --help; byok quote --help",
+            f"then       {here} verify; {here} explain --help; {here} quote --help",
             "Ctrl-C stops everything.",
         ]
     elif data_dir is not None:
         lines = [
-            f"byok up --data-dir {data_dir}   the same ledger again, with the console",
-            f"set -a; . {stack.environment_file}; set +a; byok verify   in another terminal",
+            f"{here} up --data-dir {data_dir}   the same ledger again, with the console",
+            f"set -a; . {stack.environment_file}; set +a; {here} verify   in another terminal",
             "README.md, docs/   how it works",
         ]
     else:
         lines = [
-            "byok demo --keep                 leaves all this running, with the console",
-            "byok up                          an empty stack of your own",
-            "byok usage publish FILE --help   your own events, from a file",
-            "README.md, docs/                 how it works",
+            f"{here} demo --keep                 leaves all this running, with the console",
+            f"{here} up                          an empty stack of your own",
+            f"{here} usage publish FILE --help   your own events, from a file",
+            f"{'README.md, docs/':<{len(here) + 29}}how it works",
         ]
     for line in lines:
         console.print(f"  {line}", soft_wrap=True)

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import typer
 from rich.console import Console
@@ -95,27 +96,48 @@ def _run(job: Job, refusals: Refusals, console: Console) -> tuple[Summary, str]:
     return summary, publication.first.value.decode() if publication.first else ""
 
 
+class _LateProducer:
+    """Connects when there is something to send: nobody waits for a broker to hear what is wrong with a file."""
+
+    def __init__(self, broker: str, timeout_seconds: float) -> None:
+        self._broker = broker
+        self._timeout_seconds = timeout_seconds
+        self._producer: Any = None
+
+    def send(self, topic: str, *, key: bytes, value: bytes) -> Any:
+        """Queue one record. Raises SendFailed when the broker cannot be reached."""
+        if self._producer is None:
+            self._producer = self._connect()
+        return self._producer.send(topic, key=key, value=value)
+
+    def close(self) -> None:
+        # After a good run nothing is left to wait for; after a bad one there is no use in waiting.
+        if self._producer is not None:
+            self._producer.close(timeout=1)
+
+    def _connect(self) -> Any:
+        # Only now: a dry run needs no Kafka client.
+        from kafka.errors import KafkaError
+
+        from services.runtime.broker import kafka_producer
+
+        try:
+            return kafka_producer(self._broker, "byok-usage-publish", timeout_seconds=self._timeout_seconds)
+        except KafkaError as error:
+            raise SendFailed(f"it cannot be reached ({type(error).__name__})") from error
+
+
 @contextmanager
 def _sender(job: Job) -> Iterator[BatchSender | DryRun]:
-    """Raises SendFailed when the broker cannot be reached."""
     if job.dry_run:
         yield DryRun()
         return
-    # Only now: a dry run needs no Kafka client.
-    from kafka.errors import KafkaError
-
-    from services.runtime.broker import kafka_producer
-
     timeout = _timeout_seconds()
-    try:
-        producer = kafka_producer(job.broker, "byok-usage-publish", timeout_seconds=timeout)
-    except KafkaError as error:
-        raise SendFailed(f"it cannot be reached ({type(error).__name__})") from error
+    producer = _LateProducer(job.broker, timeout)
     try:
         yield BatchSender(producer, job.batch_events, timeout_seconds=timeout)
     finally:
-        # After a good run nothing is left to wait for; after a bad one there is no use in waiting.
-        producer.close(timeout=1)
+        producer.close()
 
 
 def _timeout_seconds() -> float:

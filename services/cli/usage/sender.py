@@ -110,6 +110,8 @@ class BatchSender:
         value = batch.events[0] if self._batch_events == 1 else b"[" + b",".join(batch.events) + b"]"
         try:
             future = self._producer.send(USAGE_EVENTS.name, key=org_id.encode(), value=value)
+        except SendFailed:
+            raise
         except Exception as error:
             raise SendFailed(_reason(error)) from error
         self._in_flight.append((future, len(batch.events)))

@@ -133,8 +133,9 @@ def test_an_unknown_provider(enterprise: Api) -> None:
     [
         ({"api_key": "seven77"}, "api_key"),
         ({"api_key": "k" * 4097}, "api_key"),
-        ({"api_key": f" {CANARY}"}, "api_key"),
-        ({"api_key": f"{CANARY}\n"}, "api_key"),
+        ({"api_key": f"{CANARY} {CANARY}"}, "api_key"),
+        ({"api_key": f"{CANARY}\nexport MORE=1"}, "api_key"),
+        ({"api_key": " " * 8}, "api_key"),
         ({"api_key": f"{CANARY}\u0000"}, "api_key"),
         ({"api_key": f"{CANARY}é"}, "api_key"),
         ({"api_key": [CANARY]}, "api_key"),
@@ -406,6 +407,14 @@ def test_a_lease_hands_out_the_secret_for_five_minutes(enterprise: Api, tokens: 
     for who in (enterprise.admin, tokens.service("credentials:write")):
         refused(enterprise.client.post("/v1/lease", json=ask, headers=who), 403, "insufficient_scope")
     names_field(enterprise.ask("lease", at="2026-05-01T00:00:00Z"), "at")
+
+
+@pytest.mark.parametrize("pasted", [f"{CANARY}\n", f"\t {CANARY}\r\n"])
+def test_what_a_copied_key_has_around_it_is_no_part_of_it(enterprise: Api, pasted: str) -> None:
+    added = enterprise.add(enterprise.platform, "team", "t", org_id=enterprise.org, api_key=pasted)
+    assert (added.status_code, added.json()["hint"]) == (201, f"…{CANARY[-4:]}")
+    leased = enterprise.ask("lease", team_id="t")
+    assert leased.json()["secret"] == CANARY
 
 
 def test_a_lease_without_a_key_of_ones_own(enterprise: Api) -> None:
