@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
-
 MC_PER_CREDIT = 1_000_000
+_MC_PER_HUNDREDTH = MC_PER_CREDIT // 100
 
 
 def round_half_even(numerator: int, denominator: int) -> int:
@@ -21,8 +20,18 @@ def round_half_even(numerator: int, denominator: int) -> int:
     return quotient
 
 
+def format_credits_roughly(mc: int) -> str:
+    """``mc`` as credits with two decimals, rounded half-even: for a glance, beside the exact amount."""
+    hundredths = round_half_even(mc, _MC_PER_HUNDREDTH)
+    whole, rest = divmod(abs(hundredths), 100)
+    return f"{_sign(hundredths)}{whole:,}.{rest:02}"
+
+
 def format_credits(mc: int) -> str:
     """``mc`` as a decimal number of credits, exact, without trailing zeros: ``1_500_000`` is ``1.5``."""
-    value = Decimal(mc).scaleb(-6)
-    text = f"{value:,f}"
-    return text.rstrip("0").rstrip(".") if "." in text else text
+    whole, rest = divmod(abs(mc), MC_PER_CREDIT)
+    return f"{_sign(mc)}{whole:,}.{rest:06}".rstrip("0").rstrip(".")
+
+
+def _sign(amount: int) -> str:
+    return "-" if amount < 0 else ""

@@ -64,7 +64,8 @@ def build_app(settings: Settings) -> FastAPI:
     app.state.handlers = Handlers(entries, RegistryView(entries), publisher, record_bytes_max=RECORD_BYTES_MAX)
     install_refusal_handlers(app)
     app.include_router(router)
-    app.add_api_route("/console", to_console, include_in_schema=False)
+    for path in ("/", "/console"):
+        app.add_api_route(path, to_console, include_in_schema=False)
     app.mount("/console", console(app.state.handlers, app.state.tokens))
     return app
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import date, timedelta
 from decimal import Decimal
 from typing import NamedTuple
 
@@ -25,6 +26,17 @@ class Amount(NamedTuple):
     list_mc: int
     charged_mc: int
     saved_mc: int
+
+
+def every_day(first: date, last: date) -> list[str]:
+    """The days from ``first`` to ``last``, both included."""
+    return [(first + timedelta(days=number)).isoformat() for number in range((last - first).days + 1)]
+
+
+def every_month(first: str, last: str) -> list[str]:
+    """The months from ``first`` to ``last`` (``2026-11``), both included."""
+    begin, end = (int(month[:4]) * 12 + int(month[5:]) - 1 for month in (first, last))
+    return [f"{number // 12:04}-{number % 12 + 1:02}" for number in range(begin, end + 1)]
 
 
 class Bar(NamedTuple):

@@ -18,7 +18,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from services.domain.credits import format_credits
+from services.domain.credits import format_credits, format_credits_roughly
 from services.ledger.access import EVERY_ORGANIZATION, Viewer
 from services.ledger.console import session
 from services.ledger.console.savings import UnusableFormError, read_form, savings_of
@@ -38,8 +38,8 @@ _HEADERS = {
     "Referrer-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
-_HOME = "/console/"
 _SEE_OTHER = 303
+_ENDED = "Your session has ended, for its token has. Sign in again to go on where you were."
 
 _templates = Environment(
     loader=PackageLoader("services.ledger.console"),
@@ -48,7 +48,7 @@ _templates = Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
-_templates.filters.update(credits=format_credits, utc=utc)
+_templates.filters.update(credits=format_credits, glance=format_credits_roughly, utc=utc)
 
 
 def _page(template: str, *, status: int = 200, **values: Any) -> HTMLResponse:
@@ -67,11 +67,11 @@ class _Console:
         return await run_in_threadpool(self._receipt, request)
 
     async def sign_in(self, request: Request) -> Response:
-        token = await session.posted_token(request)
-        return await run_in_threadpool(self._sign_in, request, token)
+        form = await session.posted(request)
+        return await run_in_threadpool(self._sign_in, request, form)
 
     async def sign_out(self, request: Request) -> Response:
-        response = RedirectResponse(_HOME, _SEE_OTHER, headers=_HEADERS)
+        response = RedirectResponse(session.HOME, _SEE_OTHER, headers=_HEADERS)
         if session.from_this_site(request):
             session.sign_out(response)
         return response
@@ -79,7 +79,7 @@ class _Console:
     def _home(self, request: Request) -> Response:
         viewer = session.signed_in(request, self._tokens)
         if viewer is None:
-            return _page("sign_in.html", viewer=None, problem=None)
+            return _signed_out(request)
         asked = read_form(request.query_params, viewer, datetime.now(UTC).date())
         shown = savings_of(self._handlers, viewer, asked) if asked.org_id else None
         return _page("savings.html", viewer=viewer, asked=asked, shown=shown, choose=_may_choose(viewer))
@@ -87,20 +87,30 @@ class _Console:
     def _receipt(self, request: Request) -> Response:
         viewer = session.signed_in(request, self._tokens)
         if viewer is None:
-            return _page("sign_in.html", viewer=None, problem=None)
+            return _signed_out(request)
         entry_id: UUID = request.path_params["entry_id"]
         return _page("receipt.html", viewer=viewer, receipt=self._handlers.receipt(viewer, entry_id))
 
-    def _sign_in(self, request: Request, token: str) -> Response:
+    def _sign_in(self, request: Request, form: session.SignInForm) -> Response:
         if not session.from_this_site(request):
-            return _page("sign_in.html", status=403, viewer=None, problem="Please sign in on this page.")
-        if len(token) > session.TOKEN_BYTES_MAX:
-            return _page("sign_in.html", status=422, viewer=None, problem="This token is too long for a browser.")
-        if session.check_token(token, self._tokens) is None:
-            return _page("sign_in.html", status=401, viewer=None, problem="This token is not valid.")
-        response = RedirectResponse(_HOME, _SEE_OTHER, headers=_HEADERS)
-        session.sign_in(response, request, token)
+            return _sign_in_page(form.next, "Please sign in on this page.", 403)
+        if len(form.token) > session.TOKEN_BYTES_MAX:
+            return _sign_in_page(form.next, "This token is too long for a browser.", 422)
+        if session.check_token(form.token, self._tokens) is None:
+            return _sign_in_page(form.next, "This token is not valid.", 401)
+        response = RedirectResponse(form.next, _SEE_OTHER, headers=_HEADERS)
+        session.sign_in(response, request, form.token)
         return response
+
+
+def _signed_out(request: Request) -> Response:
+    """The page to sign in on, which leads back to where one was. Says so where a session has ended."""
+    ended = session.COOKIE in request.cookies
+    return _sign_in_page(session.way_back(request.url.path, request.url.query), _ENDED if ended else None)
+
+
+def _sign_in_page(way_back: str, problem: str | None, status: int = 200) -> Response:
+    return _page("sign_in.html", status=status, viewer=None, problem=problem, next=way_back)
 
 
 def _may_choose(viewer: Viewer) -> bool:
@@ -159,4 +169,4 @@ def console(handlers: Handlers, tokens: TokenVerifier) -> Starlette:
 
 def to_console() -> Response:
     """To the console's first page, for whoever leaves out the slash."""
-    return RedirectResponse(_HOME, _SEE_OTHER, headers=_HEADERS)
+    return RedirectResponse(session.HOME, _SEE_OTHER, headers=_HEADERS)

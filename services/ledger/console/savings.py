@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from typing import Any, NamedTuple
 
 from pydantic import TypeAdapter, ValidationError
 
 from schemas.fields import Id
 from services.ledger.access import EVERY_ORGANIZATION, LEDGER_READ, Viewer
-from services.ledger.console.charts import Amount, savings_chart
+from services.ledger.console.charts import Amount, every_day, every_month, savings_chart
 from services.ledger.handlers import Handlers
 from services.ledger.query import EntriesQuery, SummaryQuery
 
@@ -19,6 +19,8 @@ _DAYS_SHOWN = 30
 _DAILY_MAX = timedelta(days=92)
 _ENTRIES_SHOWN = 25
 _TEXT_FILTERS = ("provider", "model", "user_id", "team_id", "event_type")
+FORM_FIELDS = ("org_id", "from", "to", *_TEXT_FILTERS, "all")
+"""What the page's form may hold."""
 
 
 class Asked(NamedTuple):
@@ -29,6 +31,7 @@ class Asked(NamedTuple):
     last: date | None
     filters: dict[str, str]
     everything: bool
+    today: date
 
     def bounds(self) -> dict[str, str]:
         """The dates as the half-open interval that the ledger takes."""
@@ -40,7 +43,7 @@ class Asked(NamedTuple):
     @property
     def daily(self) -> bool:
         """Whether the bars are days, rather than months."""
-        return self.first is not None and (self.last or datetime.now(UTC).date()) - self.first <= _DAILY_MAX
+        return self.first is not None and (self.last or self.today) - self.first <= _DAILY_MAX
 
 
 class UnusableFormError(ValueError):
@@ -51,11 +54,14 @@ def read_form(query: Mapping[str, str], viewer: Viewer, today: date) -> Asked:
     """What was asked for; without dates the last 30 days, with ``all`` everything. Raises UnusableFormError."""
     everything = query.get("all") == "1"
     first, last = _date(query, "from"), _date(query, "to")
-    if first is None and last is None and not everything:
+    if everything:
+        # The form comes with dates filled in; whoever ticks “All time” means all of it.
+        first = last = None
+    elif first is None and last is None:
         first = today - timedelta(days=_DAYS_SHOWN - 1)
     own = "" if viewer.org_id == EVERY_ORGANIZATION else viewer.org_id
     filters = {name: value for name in _TEXT_FILTERS if (value := query.get(name, "").strip())}
-    return Asked(_organization(query) or own, first, last, filters, everything)
+    return Asked(_organization(query) or own, first, last, filters, everything, today)
 
 
 def _organization(query: Mapping[str, str]) -> str:
@@ -91,9 +97,13 @@ def savings_of(handlers: Handlers, viewer: Viewer, asked: Asked) -> dict[str, An
         fields = ", ".join(sorted({str(item["loc"][0]) for item in error.errors()}))
         raise UnusableFormError(f"these fields cannot be used: {fields}") from None
     periods = handlers.summarize(viewer, asked.org_id, by_period)
-    amounts = [
-        Amount(group[period], group["list_mc"], group["charged_mc"], group["saved_mc"]) for group in periods["groups"]
-    ]
+    amounts = without_gaps(
+        [
+            Amount(group[period], group["list_mc"], group["charged_mc"], group["saved_mc"])
+            for group in periods["groups"]
+        ],
+        asked,
+    )
     service = LEDGER_READ in viewer.scopes
     return {
         "total": periods["total"],
@@ -104,3 +114,17 @@ def savings_of(handlers: Handlers, viewer: Viewer, asked: Asked) -> dict[str, An
         "entries": handlers.list_entries(viewer, asked.org_id, latest).entries,
         "dead_letters": handlers.count_dead_letters(viewer, asked.org_id) if service else None,
     }
+
+
+def without_gaps(amounts: list[Amount], asked: Asked) -> list[Amount]:
+    """The amounts with a 0 for each period in which nothing was used: of days all that were asked for, of months all
+    between the first and the last that have anything."""
+    if not amounts:
+        return []
+    known = {amount.period: amount for amount in amounts}
+    if asked.daily and asked.first is not None:
+        last = asked.last or max(asked.today, date.fromisoformat(amounts[-1].period))
+        periods = every_day(min(asked.first, date.fromisoformat(amounts[0].period)), last)
+    else:
+        periods = every_month(amounts[0].period, amounts[-1].period)
+    return [known.get(period, Amount(period, 0, 0, 0)) for period in periods]

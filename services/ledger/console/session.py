@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from urllib.parse import parse_qs
+import re
+from typing import NamedTuple
+from urllib.parse import parse_qs, urlencode
 
 from starlette.requests import Request
 from starlette.responses import Response
 
+from services.domain.masking import mask_text
 from services.ledger.access import Viewer
 from services.ledger.api import viewer_of
+from services.ledger.console.savings import FORM_FIELDS
 from services.runtime.problems import Problem
 from services.runtime.tokens import TokenVerifier
 
 COOKIE = "byok_console"
 # Browsers keep no longer cookies than this, name included.
 TOKEN_BYTES_MAX = 4_000
+HOME = "/console/"
 _PATH = "/console"
+_PAGE = re.compile(r"/console/(?:receipts/[0-9a-f-]{36})?")
+_FIELDS_MAX = 20
 
 
 def signed_in(request: Request, tokens: TokenVerifier) -> Viewer | None:
@@ -35,10 +42,37 @@ def check_token(token: str, tokens: TokenVerifier) -> Viewer | None:
         raise
 
 
-async def posted_token(request: Request) -> str:
-    """The token in the form that was sent; empty where there is none."""
-    form = parse_qs((await request.body()).decode("ascii", "replace"), max_num_fields=10)
-    return form.get("token", [""])[0].strip()
+class SignInForm(NamedTuple):
+    """What was sent to sign in."""
+
+    token: str
+    next: str
+    """The page of ours to go on with."""
+
+
+async def posted(request: Request) -> SignInForm:
+    """The form that was sent; an empty token where there is none."""
+    form = _fields((await request.body()).decode("ascii", "replace"))
+    path, _, query = form.get("next", [""])[0].partition("?")
+    return SignInForm(form.get("token", [""])[0].strip(), way_back(path, query))
+
+
+def way_back(path: str, query: str) -> str:
+    """The page of ours at ``path`` with the filters in ``query``, and nothing else of it; else the first page.
+
+    So nobody is led out of the console, and no key that was put into a URL by mistake is repeated.
+    """
+    if _PAGE.fullmatch(path) is None:
+        return HOME
+    given = _fields(query)
+    kept = {
+        name: given[name][0] for name in FORM_FIELDS if name in given and mask_text(given[name][0]) == given[name][0]
+    }
+    return f"{path}?{urlencode(kept)}" if kept else path
+
+
+def _fields(encoded: str) -> dict[str, list[str]]:
+    return parse_qs(encoded) if encoded.count("&") < _FIELDS_MAX else {}
 
 
 def from_this_site(request: Request) -> bool:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from html import unescape
 
 import pytest
 from ledger_seed import at
 
-from services.domain.credits import format_credits
+from services.domain.credits import format_credits, format_credits_roughly
 
 ALL = "/console/?all=1&org_id=acme"
 
@@ -87,7 +88,8 @@ def test_the_savings_page_shows_the_sums_of_the_table(client, company, sign_in):
         "SELECT sum(list_mc), sum(charged_mc), sum(saved_mc) FROM ledger.entries WHERE org_id = 'acme'"
     ).fetchone()
     for total in sums:
-        assert f'<p class="big">{format_credits(int(total))}</p>' in page
+        shown = f'title="exactly {format_credits(int(total))} credits">{format_credits_roughly(int(total))}</p>'
+        assert f'<p class="big" {shown}' in page
     assert "<svg" in page
     assert page.count("/console/receipts/") == 25
 
@@ -99,6 +101,90 @@ def test_dates_are_whole_days_and_by_day(client, company, sign_in):
     assert "Credits by day" in page
     nothing = client.get("/console/?org_id=acme&from=2027-01-01").text
     assert "Nothing was used in this time" in nothing
+
+
+def test_all_time_is_all_of_it_although_the_form_sends_its_dates_along(client, company, sign_in):
+    sign_in()
+    page = client.get(f"{ALL}&from=2027-01-01&to=2027-01-31").text
+    assert "Nothing was used" not in page
+    assert page.count("/console/receipts/") == 25
+    assert 'name="from" value=""' in page
+
+
+def test_a_day_without_use_is_a_gap_in_the_bars_and_not_a_day_less(client, company, sign_in):
+    sign_in()
+    page = client.get("/console/?org_id=acme&from=2026-04-29&to=2026-05-05").text
+    days = re.findall(r'<th scope="row">(2026-\d\d-\d\d)</th>', page)
+    assert days == [f"2026-{day}" for day in ("04-29", "04-30", "05-01", "05-02", "05-03", "05-04", "05-05")]
+    assert "2026-04-29: list 0, charged 0, saved 0" in page
+
+
+def test_who_is_signed_out_by_time_is_told_and_comes_back_to_the_same_page(client, company, stack, sign_in):
+    where = "/console/?org_id=acme&from=2026-05-02&to=2026-05-03&provider=openai"
+    client.cookies.set("byok_console", stack.token("svc", "ledger:read", exp=1_000_000_000), path="/console")
+    page = client.get(where)
+    assert "Your session has ended" in page.text
+    hidden = re.search(r'name="next" value="([^"]*)"', page.text)
+    token = stack.token("svc", "ledger:read")
+    back = client.post(
+        "/console/sign-in", data={"token": token, "next": unescape(hidden[1])}, follow_redirects=False
+    ).headers["location"]
+    assert back == where
+    client.cookies.clear()
+    assert "Your session has ended" not in client.get(where).text
+
+
+@pytest.mark.parametrize(
+    "elsewhere",
+    [
+        "https://evil.test/console/",
+        "//evil.test/console/",
+        "/console/../v1/audit",
+        "/console//evil.test",
+        "/console/sign-out",
+        "/\\evil.test",
+        "",
+    ],
+)
+def test_signing_in_leads_to_no_page_but_ours(client, stack, elsewhere):
+    sent = {"token": stack.token("svc", "ledger:read"), "next": elsewhere}
+    answer = client.post("/console/sign-in", data=sent, follow_redirects=False)
+    assert (answer.status_code, answer.headers["location"]) == (303, "/console/")
+
+
+def test_the_way_back_repeats_filters_and_nothing_else(client):
+    key = "sk-proj-canary0123456789"
+    page = client.get(f"/console/?api_key={key}&provider={key}&model=gpt-5&org_id=acme").text
+    assert 'name="next" value="/console/?org_id=acme&amp;model=gpt-5"' in page
+    assert key not in page
+
+
+def _luminance(colour):
+    channels = (int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5))
+    red, green, blue = (c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in channels)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def _contrast(one, other):
+    """WCAG 2.2, contrast ratio."""
+    darker, lighter = sorted((_luminance(one), _luminance(other)))
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+def test_charged_and_saved_can_be_told_apart_by_whoever_sees_no_colour(client, company, sign_in):
+    style = client.get("/console/static/console.css").text
+    themes = [dict(re.findall(r"--([a-z-]+): (#[0-9a-f]{6}|#fff)", theme)) for theme in style.split("@media")[:2]]
+    for theme in themes:
+        card = theme["card"] if len(theme["card"]) == 7 else "#ffffff"
+        for pair in ((theme["charged"], theme["saved"]), (theme["charged"], card), (theme["saved"], card)):
+            assert _contrast(*pair) >= 3, pair
+    sign_in()
+    assert 'fill="url(#stripes)"' in client.get(ALL).text
+
+
+def test_the_root_leads_to_the_console(client):
+    moved = client.get("/", follow_redirects=False)
+    assert (moved.status_code, moved.headers["location"]) == (303, "/console/")
 
 
 def test_names_that_customers_choose_are_escaped(client, company, sign_in):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.domain.credits import MC_PER_CREDIT, format_credits, round_half_even
+from services.domain.credits import MC_PER_CREDIT, format_credits, format_credits_roughly, round_half_even
 
 
 def test_a_credit_is_a_million_microcredits():
@@ -54,7 +54,26 @@ def test_a_denominator_that_is_not_positive_is_refused(denominator):
         (-1_250_000, "-1.25"),
         (1_234_567_000_000, "1,234,567"),
         (1_234_567_890_123, "1,234,567.890123"),
+        # More digits than a decimal context has by default.
+        (10**40 + 1, f"{10**34:,}.000001"),
     ],
 )
 def test_credits_are_shown_exactly_without_trailing_zeros(mc, text):
     assert format_credits(mc) == text
+
+
+@pytest.mark.parametrize(
+    ("mc", "text"),
+    [
+        (0, "0.00"),
+        (4_999, "0.00"),
+        (5_000, "0.00"),
+        (5_001, "0.01"),
+        (15_000, "0.02"),
+        (-1_250_000, "-1.25"),
+        (1_234_567_890_123, "1,234,567.89"),
+        (10**33 + 10_000, f"{10**27:,}.01"),
+    ],
+)
+def test_credits_at_a_glance_have_two_decimals_however_large_they_are(mc, text):
+    assert format_credits_roughly(mc) == text

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from services.ledger.access import Viewer
 from services.ledger.console.charts import Amount, savings_chart
-from services.ledger.console.savings import UnusableFormError, read_form
+from services.ledger.console.savings import UnusableFormError, read_form, without_gaps
 from services.ledger.explanation import usd, utc
 from services.ledger.export import csv_lines
 from services.ledger.handlers import saved_percent
@@ -75,9 +75,26 @@ def test_the_form_shows_thirty_days_unless_asked_otherwise():
     today = date(2026, 5, 31)
     assert read_form({}, PERSON, today).bounds() == {"from": "2026-05-02T00:00:00Z"}
     assert read_form({"all": "1"}, PERSON, today).bounds() == {}
+    assert read_form({"all": "1", "from": "2026-05-01", "to": "2026-05-02"}, PERSON, today).bounds() == {}
     asked = read_form({"from": "2026-05-01", "to": "2026-05-01", "provider": " openai "}, PERSON, today)
     assert asked.bounds() == {"from": "2026-05-01T00:00:00Z", "to": "2026-05-02T00:00:00Z"}
     assert (asked.org_id, asked.filters, asked.daily) == ("acme", {"provider": "openai"}, True)
     assert not read_form({"from": "2026-01-01", "to": "2026-05-01"}, PERSON, today).daily
     with pytest.raises(UnusableFormError, match="from"):
         read_form({"from": "31.5.2026"}, PERSON, today)
+
+
+def test_periods_without_use_are_there_with_0():
+    def periods(amounts, query, today=date(2026, 5, 31)):
+        listed = [Amount(period, 5, 5, 0) for period in amounts]
+        filled = without_gaps(listed, read_form(query, PERSON, today))
+        assert [amount for amount in filled if amount.list_mc] == listed
+        return [amount.period for amount in filled]
+
+    assert periods([], {"from": "2026-05-01"}) == []
+    days = periods(["2026-05-02"], {"from": "2026-05-01", "to": "2026-05-03"})
+    assert days == ["2026-05-01", "2026-05-02", "2026-05-03"]
+    # A runner's clock may be ahead.
+    assert periods(["2026-06-01"], {"from": "2026-05-31"}) == ["2026-05-31", "2026-06-01"]
+    assert periods(["2025-11", "2026-02"], {"all": "1"}) == ["2025-11", "2025-12", "2026-01", "2026-02"]
+    assert len(periods(["2026-05-31"], {})) == 30
