@@ -6,11 +6,11 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
-from decimal import ROUND_HALF_EVEN, Decimal
 from itertools import chain, islice
 from typing import Any, NamedTuple, Protocol
 from uuid import UUID
 
+from services.domain.credits import round_half_even
 from services.domain.masking import mask_bytes
 from services.ledger.access import LEDGER_READ, USAGE_WRITE, Viewer, Visible
 from services.ledger.export import csv_lines, json_lines
@@ -174,5 +174,6 @@ def saved_percent(list_mc: int, saved_mc: int) -> str | None:
     """The saving in percent of list with two decimals; None where nothing was listed."""
     if list_mc == 0:
         return None
-    percent = Decimal(saved_mc * 100) / Decimal(list_mc)
-    return str(percent.quantize(Decimal("0.01"), ROUND_HALF_EVEN))
+    sign = 1 if list_mc > 0 else -1
+    hundredths = round_half_even(sign * saved_mc * 10_000, abs(list_mc))
+    return f"{'-' if hundredths < 0 else ''}{abs(hundredths) // 100}.{abs(hundredths) % 100:02}"

@@ -40,7 +40,18 @@ def test_csv_cells(value, cell):
 
 @pytest.mark.parametrize(
     ("list_mc", "saved_mc", "percent"),
-    [(0, 0, None), (3, 1, "33.33"), (3, 2, "66.67"), (800, 1, "0.12"), (10**30, 10**30, "100.00"), (7, 0, "0.00")],
+    [
+        (0, 0, None),
+        (3, 1, "33.33"),
+        (3, 2, "66.67"),
+        (800, 1, "0.12"),
+        (10**30, 10**30, "100.00"),
+        (7, 0, "0.00"),
+        (-300, -100, "33.33"),
+        (200, -1, "-0.50"),
+        (8 * 10**40, 10**40 + 1, "12.50"),
+        (2 * 10**34, 10**30 + 1, "0.01"),
+    ],
 )
 def test_percentages_are_exact_and_rounded_once(list_mc, saved_mc, percent):
     assert saved_percent(list_mc, saved_mc) == percent
