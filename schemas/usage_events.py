@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, RootModel, model_validator
 
-from schemas.fields import Calls, EventId, Flag, Id, Time, Tokens
+from schemas.fields import Calls, EventId, Flag, Id, OrgId, Time, Tokens
 from schemas.topics import BATCH_EVENTS_MAX
 
 
@@ -31,7 +31,7 @@ CredentialClaim = Annotated[ByokClaim | PlatformClaim, Field(discriminator="sour
 
 
 class _Data(_Message):
-    org_id: Id
+    org_id: OrgId
     user_id: Id
     team_id: Id | None = Field(None, description="Absent or null: the user's personal space.")
     run_id: Id | None = None

@@ -6,8 +6,8 @@ import json
 from typing import Any, NamedTuple
 
 from services.domain.masking import mask_bytes, mask_text
+from services.messages.usage_events import Refusal
 from services.metering.pricing import Element
-from services.metering.translate import Refusal
 
 _LABEL_MAX = 256
 

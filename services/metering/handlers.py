@@ -16,6 +16,7 @@ import psycopg
 
 from schemas.dead_letters import Reason
 from services.domain.directory import Directory
+from services.messages.usage_events import Refusal
 from services.metering.ledger_writer import BehindFenceError, Booked, LedgerWriter, PartitionMovedError, Position
 from services.metering.pricing import (
     Covered,
@@ -25,7 +26,6 @@ from services.metering.pricing import (
     price_batch,
     read_elements,
 )
-from services.metering.translate import Refusal
 from services.runtime.backoff import delays
 from services.runtime.database import is_outage
 from services.runtime.logs import logger

@@ -18,12 +18,12 @@ from psycopg import Connection
 
 from schemas.dead_letters import Reason
 from services.domain.entries import Entry
+from services.messages.usage_events import Refusal, RefusedError
 from services.metering import totals as count
 from services.metering.dead_letters import DeadLetter, dead_letter
 from services.metering.entry_rows import COLUMNS, entry_row
 from services.metering.pricing import Covered, Element, PricedBatch, PricedElement
 from services.metering.totals import Totals
-from services.metering.translate import Refusal, RefusedError
 from services.runtime.database import connect
 
 FENCE_LOCK = 4_270_002

@@ -12,8 +12,8 @@ from services.domain.directory import Directory
 from services.domain.entries import Entry, charge
 from services.domain.rating import NoRateCardError, UnpricedModelError, rate
 from services.domain.usage import UsageEvent, payload_hash
-from services.metering.decoding import element_sources
-from services.metering.translate import Accepted, Refusal, RefusedError, read_record
+from services.messages.json_bytes import element_sources
+from services.messages.usage_events import Accepted, Refusal, RefusedError, read_record
 
 
 class Record(NamedTuple):

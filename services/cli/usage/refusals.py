@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from schemas.usage_events import EVENT_MODELS
 from services.domain.masking import mask_text
-from services.metering.translate import describe
+from services.messages.usage_events import faults_of
 
 _SHOWN_MAX = 20
 
@@ -33,8 +33,8 @@ def check_event(event: dict[str, Any]) -> tuple[str, str] | None:
     try:
         model.model_validate(event)
     except ValidationError as error:
-        field, _, problem = describe(error).partition(": ")
-        return (field, problem)
+        first, *more = faults_of(error)
+        return (first.field, "; ".join([first.detail, *map(str, more)]))
     return None
 
 

@@ -8,9 +8,9 @@ import pytest
 from factories import utc, wire
 
 from schemas.dead_letters import Reason
+from services.messages.usage_events import Refusal
 from services.metering.dead_letters import dead_letter
 from services.metering.pricing import Record, read_elements
-from services.metering.translate import Refusal
 
 NOW = utc("2026-12-01T00:00:00")
 KEY = "sk-proj-0123456789abcdefghij"

@@ -20,7 +20,7 @@ from services.domain.resolution import Flag
 from services.domain.scope import Plan, Scope, ScopeType
 from services.domain.usage import EventType, Identity, UsageEvent, payload_hash
 from services.key_registry.rate_cards import packaged_cards
-from services.metering.translate import Refused, read_record, to_event
+from services.messages.usage_events import Refused, read_record, to_event
 
 START = datetime(2026, 10, 20, tzinfo=UTC)
 END = START + timedelta(days=28)

@@ -1,10 +1,14 @@
-"""From a record's bytes to usage events: each element becomes an event or a refusal, and none harms another."""
+"""From bytes to usage events: each element becomes an event or a refusal, and none harms another.
+
+The one reader for Kafka, HTTP and files: what one of them takes, all take, and what is wrong is said in one way.
+"""
 
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, assert_never
 
+import orjson
 from pydantic import ValidationError
 
 from schemas.dead_letters import Reason
@@ -20,10 +24,23 @@ from schemas.usage_events import (
 )
 from services.domain.masking import mask_text
 from services.domain.usage import Claim, EventType, UsageEvent
-from services.metering.decoding import MalformedJsonError, decode
+from services.messages.json_bytes import LEVELS_MAX, MalformedJsonError, TooDeep, decode
 
 FUTURE_MAX = timedelta(minutes=5)
+RECORD_BYTES_MAX = 4 * 1024 * 1024
+"""What is read of one record or request, uncompressed: 4 KB for each event of the largest batch. More is refused by its
+length alone, for a broker's limit is on compressed bytes, and a few of them may stand for any number."""
 _DETAIL_MAX = 300
+
+
+class Fault(NamedTuple):
+    """What is wrong with one field; ``field`` is empty where it is the event as a whole."""
+
+    field: str
+    detail: str
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.detail}" if self.field else self.detail
 
 
 class Refusal(NamedTuple):
@@ -31,15 +48,23 @@ class Refusal(NamedTuple):
 
     reason: Reason
     detail: str
+    faults: tuple[Fault, ...] = ()
+    """The same, field by field."""
 
 
 class RefusedError(Exception):
     """Carries a refusal out of the checks."""
 
-    def __init__(self, reason: Reason, detail: str) -> None:
-        """``detail`` is masked and cut here, once for all."""
+    def __init__(self, reason: Reason, *faults: Fault | str) -> None:
+        """What is said is masked and cut here, once for all. A fault without a field may be a string."""
+        each = tuple(_masked(Fault("", fault) if isinstance(fault, str) else fault) for fault in faults)
+        detail = "; ".join(map(str, each))
         super().__init__(detail)
-        self.refusal = Refusal(reason, mask_text(detail)[:_DETAIL_MAX])
+        self.refusal = Refusal(reason, mask_text(detail)[:_DETAIL_MAX], each)
+
+
+def _masked(fault: Fault) -> Fault:
+    return Fault(*(mask_text(text)[:_DETAIL_MAX] for text in fault))
 
 
 class Refused(NamedTuple):
@@ -61,6 +86,9 @@ Outcome = Accepted | Refused
 
 def read_record(value: bytes | None, now: datetime) -> list[Outcome]:
     """What a record holds; a record that is unreadable, empty or too large counts as one event (CONTRACT section 6)."""
+    if value is not None and len(value) > RECORD_BYTES_MAX:
+        detail = f"the record has {len(value)} bytes, at most {RECORD_BYTES_MAX} are read"
+        return [_refused_record(Reason.BATCH_TOO_LARGE, detail)]
     try:
         held = decode(value)
     except MalformedJsonError as error:
@@ -89,29 +117,33 @@ def _outcome(index: int, element: Any, now: datetime) -> Outcome:
 def _event(raw: Any, now: datetime) -> UsageEvent:
     event = to_event(_message(raw))
     if event.occurred_at - now > FUTURE_MAX:
-        raise RefusedError(Reason.TIME_IN_FUTURE, f"time is more than {FUTURE_MAX.seconds // 60} minutes ahead")
+        raise RefusedError(
+            Reason.TIME_IN_FUTURE, Fault("time", f"is more than {FUTURE_MAX.seconds // 60} minutes ahead")
+        )
     return event
 
 
 def _message(raw: Any) -> UsageMessage:
+    if isinstance(raw, TooDeep):
+        raise RefusedError(Reason.INVALID_EVENT, f"is nested deeper than {LEVELS_MAX} levels")
     if not isinstance(raw, dict):
         raise RefusedError(Reason.INVALID_EVENT, "an event must be a JSON object")
     event_type = raw.get("type")
     if not isinstance(event_type, str):
-        raise RefusedError(Reason.INVALID_EVENT, "type: must be a string")
+        raise RefusedError(Reason.INVALID_EVENT, Fault("type", "must be a string"))
     model = EVENT_MODELS.get(event_type)
     if model is None:
-        raise RefusedError(Reason.UNSUPPORTED_TYPE, "type: is not an event type that is metered")
+        raise RefusedError(Reason.UNSUPPORTED_TYPE, Fault("type", "is not an event type that is metered"))
     try:
         return model.model_validate(raw)
     except ValidationError as error:
-        raise RefusedError(Reason.INVALID_EVENT, describe(error)) from None
+        raise RefusedError(Reason.INVALID_EVENT, *faults_of(error)) from None
 
 
-def describe(error: ValidationError) -> str:
+def faults_of(error: ValidationError) -> list[Fault]:
     """Every field that is wrong and how, without what it held."""
     problems = error.errors(include_input=False, include_url=False, include_context=False)
-    return "; ".join(f"{_place(problem['loc'])}: {_message_of(problem)}" for problem in problems)
+    return [Fault(_place(problem["loc"]), _message_of(problem)) for problem in problems]
 
 
 def _place(loc: tuple[int | str, ...]) -> str:
@@ -166,3 +198,34 @@ def _claim(credential: ByokClaim | PlatformClaim | None) -> Claim | None:
     if credential is None:
         return None
     return Claim(credential.credential_id if isinstance(credential, ByokClaim) else None)
+
+
+def known_fields(event: UsageEvent) -> bytes:
+    """The event as JSON with the fields that are read and no others: read again, it is the same event."""
+    data: dict[str, Any] = {name: value for name in _DATA_FIELDS if (value := getattr(event, name)) is not None}
+    match event.type:
+        case EventType.NODE_CALL:
+            data["calls"] = event.calls
+        case EventType.TOKEN_USAGE:
+            data |= {name: getattr(event, name) for name in ("input_tokens", "cached_input_tokens", "output_tokens")}
+        case EventType.TOOL_CALL:
+            data |= {"calls": event.calls, "succeeded": event.succeeded}
+        case EventType.WORKFLOW_RUN:
+            pass
+        case _:
+            assert_never(event.type)
+    if event.claim is not None:
+        data["credential"] = _CLAIMED_PLATFORM if event.claim.is_platform else _claimed_key(event.claim)
+    envelope = {"specversion": "1.0", "id": event.id, "source": event.source, "type": event.type.value}
+    return orjson.dumps(envelope | {"time": event.occurred_at.isoformat(), "data": data})
+
+
+_DATA_FIELDS = (
+    *("org_id", "user_id", "team_id", "run_id", "agent_id", "workflow_id", "parent_run_id", "node", "tool"),
+    *("provider", "model"),
+)
+_CLAIMED_PLATFORM = {"source": "platform"}
+
+
+def _claimed_key(claim: Claim) -> dict[str, str | None]:
+    return {"source": "byok", "credential_id": claim.credential_id}
