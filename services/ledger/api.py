@@ -94,16 +94,24 @@ _USAGE_BODY = {
 @router.post(
     "/usage-events",
     status_code=202,
-    summary="Hand in usage events, all or nothing",
+    summary="Hand in usage events",
     response_model=responses.Accepted,
-    responses=_problems(responses.UsageProblem),
+    responses={**_problems(responses.UsageProblem), 207: {"model": responses.PartlyAccepted}},
     openapi_extra={"requestBody": _USAGE_BODY},
 )
 def post_usage_events(
     viewer: Sender, body: Annotated[bytes, Depends(_body)], handlers: CurrentHandlers
 ) -> JSONResponse:
-    """202 once the broker has all of it on every in-sync replica. Repeating a request is safe: ids count once."""
-    return JSONResponse({"accepted": handlers.accept_usage(viewer, body)}, 202)
+    """202 once the broker has all of it on every in-sync replica. Repeating a request is safe: ids count once.
+
+    207 where some events are good and were taken, and others are not and were not: `errors` names each of these by its
+    place in the batch. A problem where none was taken.
+    """
+    request = handlers.accept_usage(viewer, body)
+    answer: dict[str, Any] = {"accepted": len(request.accepted)}
+    if not request.refused:
+        return JSONResponse(answer, 202)
+    return JSONResponse(answer | {"refused": len(request.refused), "errors": request.errors}, 207)
 
 
 @router.get(

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple, Protocol
 from uuid import UUID
 
 from services.domain.credits import round_half_even
-from services.domain.masking import mask_bytes
 from services.ledger.access import LEDGER_READ, USAGE_WRITE, Viewer, Visible
 from services.ledger.export import csv_lines, json_lines
 from services.ledger.query import (
@@ -30,7 +29,7 @@ from services.ledger.receipts import build_receipt
 from services.ledger.refusals import Refusal, not_found
 from services.ledger.registry import RegistryView
 from services.ledger.repository import SUMMED, EntryRepository, Row
-from services.ledger.usage_batch import UsageRecord, pack, read_events, without_unknown_fields
+from services.ledger.usage_batch import UsageRecord, UsageRequest, pack, read_events
 
 _EXPORTS_MAX = 4
 
@@ -69,17 +68,18 @@ class Handlers:
         self._now = now
         self._exports = threading.BoundedSemaphore(_EXPORTS_MAX)
 
-    def accept_usage(self, viewer: Viewer, body: bytes) -> int:
-        """Check a request's events, all or nothing, and return how many the broker has acknowledged."""
+    def accept_usage(self, viewer: Viewer, body: bytes) -> UsageRequest:
+        """Hand the good events of a request to the broker, and tell what is wrong with the others.
+
+        Raises where there is no good one, where one is of an organization the token is not good for (then nothing of
+        the request is taken), and where the broker does not acknowledge all that is good.
+        """
         viewer.require_scope(USAGE_WRITE)
-        messages = read_events(body)
-        for org_id in {message.data.org_id for message in messages}:
+        request = read_events(body, self._now(), bytes_max=self._record_bytes_max)
+        for org_id in request.organizations:
             viewer.require_organization(org_id)
-        if mask_bytes(body)[1]:
-            # Somebody's key in a field that nobody reads would lie on the topic for days.
-            body = without_unknown_fields(messages)
-        self._publisher.publish(pack(body, messages, bytes_max=self._record_bytes_max))
-        return len(messages)
+        self._publisher.publish(pack(request, bytes_max=self._record_bytes_max))
+        return request
 
     def list_entries(self, viewer: Viewer, org_id: str, query: EntriesQuery) -> Page:
         """One page of what the caller may see. Pages neither repeat nor miss an entry that was there at the first."""

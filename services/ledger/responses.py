@@ -29,7 +29,7 @@ class EventProblem(BaseModel):
 
 
 class UsageProblem(Problem):
-    """A refusal of usage events; nothing of the request was accepted."""
+    """A refusal of usage events; nothing of the request was accepted. At most the first hundred errors are listed."""
 
     # Written out, because a problem's schema stands within its answer and not among the components.
     errors: Annotated[
@@ -41,6 +41,13 @@ class Accepted(BaseModel):
     """How many events the broker has acknowledged."""
 
     accepted: int
+
+
+class PartlyAccepted(Accepted):
+    """What became of a request of which some events are good, and were taken, and others are not."""
+
+    refused: int = Field(description="How many events were not taken. Sent again as they are, they are refused again.")
+    errors: list[EventProblem] = Field(description="What is wrong with them; the first hundred.")
 
 
 class EntriesPage(BaseModel):

@@ -10,6 +10,9 @@ import pytest
 
 from tests.e2e.running import Stack, node_call, token_usage
 
+USAGE = "/v1/usage-events"
+JSON = {"Content-Type": "application/json"}
+WITHOUT_PRICE = ("no_rate_card", "unpriced_model")
 IN_AN_HOUR = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
 
 WHOLE_RECORDS = {
@@ -23,7 +26,8 @@ WHOLE_RECORDS = {
     "NaN": (b'{"id": NaN}', "malformed_json"),
     "two values": (b"{} {}", "malformed_json"),
     "an array that does not end": (b"[{},", "malformed_json"),
-    "nested without end": (b"[" * 100_000, "malformed_json"),
+    "brackets without end": (b"[" * 100_000, "malformed_json"),
+    "nested too deeply": (b'{"a":' * 100_000 + b"1" + b"}" * 100_000, "invalid_event"),
     "an empty batch": (b"[]", "invalid_event"),
     "a number": (b"42", "invalid_event"),
     "null": (b"null", "invalid_event"),
@@ -57,6 +61,7 @@ BAD_EVENTS: dict[str, tuple[dict[str, Any], str, str]] = {
     "no data": ({"data": None}, "invalid_event", "data"),
 }
 BAD_DATA: dict[str, tuple[dict[str, Any], str, str]] = {
+    "every organization": ({"org_id": "*"}, "invalid_event", "data.org_id"),
     "no org_id": ({"org_id": None}, "invalid_event", "data.org_id"),
     "an empty user_id": ({"user_id": ""}, "invalid_event", "data.user_id"),
     "a user_id over its length": ({"user_id": "x" * 129}, "invalid_event", "data.user_id"),
@@ -113,6 +118,71 @@ def test_a_bad_event_is_a_dead_letter_that_names_the_field_and_its_neighbours_ar
     assert named in letter["detail"]
     assert bytes(letter["payload"]).decode() == elements[1]
     assert {entry["event_id"] for entry in stack.entries(org_id, 2)} == {event["id"] for event in good}
+
+
+@pytest.mark.parametrize("name", WHOLE_RECORDS)
+def test_a_request_that_cannot_be_read_is_refused_as_a_record_is(stack: Stack, name: str) -> None:
+    value, reason = WHOLE_RECORDS[name]
+    answer = stack.ledger.post(USAGE, content=value or b"", headers={"Content-Type": "application/json"})
+    assert answer.json()["code"] == reason
+    assert answer.status_code == {"malformed_json": 400, "batch_too_large": 413}.get(reason, 422)
+
+
+@pytest.mark.parametrize("name", [*BAD_EVENTS, *BAD_DATA])
+def test_a_bad_event_in_a_request_is_named_in_the_words_of_metering_and_its_neighbours_are_taken(
+    stack: Stack, name: str
+) -> None:
+    org_id = stack.new_organization()
+    bad, reason, named = _bad(org_id, name)
+    good = [token_usage(org_id), node_call(org_id)]
+    answer = stack.ledger.post(USAGE, content=json.dumps([good[0], bad, good[1]]), headers=JSON)
+    if reason in WITHOUT_PRICE:
+        assert answer.status_code == 202
+        return
+    assert (answer.status_code, answer.json()["accepted"], answer.json()["refused"]) == (207, 2, 1)
+    error = answer.json()["errors"][0]
+    assert (error["index"], error["code"]) == (1, reason)
+    assert named in f"{error['field']}: {error['detail']}"
+
+
+@pytest.mark.parametrize(
+    "ignored",
+    [
+        *('"\\ud800"', '"\\udfff\\ud800"', '{"\\ud800": "\\ud800"}', "1e999", "-1e999", "1E+400", "9" * 5_000),
+        *(f"-{'9' * 400}", f"0.{'9' * 5_000}", "[" * 900 + "]" * 900),
+    ],
+    ids=lambda text: text[:20],
+)
+def test_what_is_ignored_may_be_any_json_whichever_way_it_comes(stack: Stack, ignored: str) -> None:
+    org_id = stack.new_organization()
+    by_kafka, by_http, batched = (
+        json.dumps(token_usage(org_id)).replace('"data": {', f'"note": {ignored}, "data": {{"more": {ignored}, ')
+        for _ in range(3)
+    )
+    stack.send(by_kafka.encode(), org_id)
+    for body in (by_http, f"[{batched}]"):
+        answer = stack.ledger.post(USAGE, content=body, headers=JSON)
+        assert (answer.status_code, answer.json()) == (202, {"accepted": 1})
+    assert len(stack.entries(org_id, 3)) == 3
+
+
+def test_an_element_that_is_nested_too_deeply_is_refused_alone_whichever_way_it_comes(stack: Stack) -> None:
+    org_id = stack.new_organization()
+    deep = json.dumps(token_usage(org_id)).replace('"data": {', f'"data": {{"x": {"[" * 2_000}{"]" * 2_000}, ')
+    by_kafka, by_http = (f"[{json.dumps(node_call(org_id))}, {deep}, {json.dumps(node_call(org_id))}]" for _ in "kh")
+    (letter,) = stack.dead_letters(stack.send(by_kafka.encode(), org_id))
+    assert (letter["reason"], letter["source_index"], bytes(letter["payload"]).decode()) == ("invalid_event", 1, deep)
+    answer = stack.ledger.post(USAGE, content=by_http, headers=JSON)
+    assert (answer.status_code, answer.json()["accepted"]) == (207, 2)
+    assert [(error["index"], error["code"]) for error in answer.json()["errors"]] == [(1, "invalid_event")]
+    assert len(stack.entries(org_id, 4)) == 4
+
+
+def test_a_leap_second_is_the_second_before(stack: Stack) -> None:
+    org_id = stack.new_organization()
+    stack.publish(node_call(org_id, time="2026-06-30T23:59:60Z"))
+    (entry,) = stack.entries(org_id, 1)
+    assert entry["occurred_at"] == datetime(2026, 6, 30, 23, 59, 59, tzinfo=UTC)
 
 
 def test_a_bad_event_alone_in_its_record_is_kept_byte_for_byte(stack: Stack) -> None:

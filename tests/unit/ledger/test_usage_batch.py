@@ -5,11 +5,20 @@ from __future__ import annotations
 import json
 
 import pytest
+from factories import utc
 from hypothesis import given
 from hypothesis import strategies as st
 
+from schemas.dead_letters import Reason
 from services.ledger.refusals import Refusal
-from services.ledger.usage_batch import pack, read_events, without_unknown_fields
+from services.ledger.usage_batch import pack, read_events
+from services.messages.usage_events import RECORD_BYTES_MAX, Refused, RefusedError
+
+NOW = utc("2026-05-01T12:00:00")
+
+
+def read(body, bytes_max=1_000_000):
+    return read_events(body.encode() if isinstance(body, str) else body, NOW, bytes_max=bytes_max)
 
 
 def _event(number: int, org_id: str, note: object) -> dict:
@@ -40,59 +49,93 @@ JSON_VALUES = st.recursive(
 def test_packing_keeps_every_event_its_order_and_its_bytes(contents, bytes_max, indent, ascii_only):
     events = [_event(number, org_id, note) for number, (org_id, note) in enumerate(contents)]
     elements = [json.dumps(event, indent=indent, ensure_ascii=ascii_only) for event in events]
-    try:
-        body = ("[" + ", ".join(elements) + "]").encode()
-        messages = read_events(body)
-    except (Refusal, UnicodeEncodeError):
-        # A lone surrogate in a note: refused as a whole, as the next test says.
-        assert any(0xD800 <= ord(letter) <= 0xDFFF for letter in json.dumps(events, ensure_ascii=False))
+    body = ("[" + ", ".join(elements) + "]").encode("utf-8", "replace")
+    fits = [len(element.encode("utf-8", "replace")) + 2 <= bytes_max or len(body) <= bytes_max for element in elements]
+    if not any(fits):
+        with pytest.raises(Refusal, match="No event"):
+            read(body, bytes_max)
         return
-    if any(len(element.encode()) + 2 > bytes_max for element in elements):
-        if len({org for org, _ in contents}) == 1 and len(body) <= bytes_max:
-            return
-        with pytest.raises(Refusal, match="too large"):
-            pack(body, messages, bytes_max=bytes_max)
-        return
-    records = pack(body, messages, bytes_max=bytes_max)
+    request = read(body, bytes_max)
+    assert [error["index"] for error in request.errors] == [index for index, fine in enumerate(fits) if not fine]
+    records = pack(request, bytes_max=bytes_max)
     assert all(len(record.value) <= bytes_max for record in records)
-    assert sum(record.events for record in records) == len(events)
+    assert sum(record.events for record in records) == sum(fits)
     for org_id in {org for org, _ in contents}:
         own = [record for record in records if record.org_id == org_id]
-        got = [event for record in own for event in json.loads(record.value)]
-        assert got == [event for event in events if event["data"]["org_id"] == org_id]
         values = b"".join(record.value for record in own)
-        assert all(e.encode() in values for e, (org, _) in zip(elements, contents, strict=True) if org == org_id)
+        good = [
+            element for element, fine, (org, _) in zip(elements, fits, contents, strict=True) if fine and org == org_id
+        ]
+        assert [event["id"] for record in own for event in json.loads(record.value)] == [
+            json.loads(element.encode("utf-8", "replace"))["id"] for element in good
+        ]
+        assert all(element.encode("utf-8", "replace") in values for element in good)
 
 
-def test_a_lone_surrogate_is_malformed():
-    with pytest.raises(Refusal, match="malformed_json"):
-        read_events(json.dumps(_event(1, "a", "\ud800")).encode())
+def test_a_bad_event_is_named_and_its_neighbours_go_on():
+    good, bad = _event(1, "a", None), _event(2, "a", None) | {"time": "yesterday"}
+    request = read(json.dumps([bad, good, {"type": "usage.sleep.v1"}, 1]))
+    assert [(error["index"], error["field"], error["code"]) for error in request.errors] == [
+        (0, "time", "invalid_event"),
+        (2, "type", "unsupported_type"),
+        (3, "", "invalid_event"),
+    ]
+    (record,) = pack(request, bytes_max=10_000)
+    assert (record.events, json.loads(record.value)) == (1, [good])
+
+
+def test_what_is_refused_later_is_left_out_as_well():
+    request = read(json.dumps([_event(number, "a", None) for number in range(3)]))
+    refusal = RefusedError(Reason.UNPRICED_MODEL, "nobody knows it").refusal
+    rest = request.without([Refused(1, refusal)])
+    assert [error["code"] for error in rest.errors] == ["unpriced_model"]
+    assert [event["id"] for event in json.loads(pack(rest, bytes_max=10_000)[0].value)] == ["e0", "e2"]
+    with pytest.raises(Refusal, match="unpriced_model: No event"):
+        rest.without([Refused(0, refusal), Refused(2, refusal)])
 
 
 def test_a_number_of_many_digits_keeps_them_all():
-    body = json.dumps([_event(1, "a", 1), _event(2, "b", 2)]).replace('"note": 1', '"note": 0.' + "9" * 6_000).encode()
-    first, _second = pack(body, read_events(body), bytes_max=10_000)
+    body = json.dumps([_event(1, "a", 1), _event(2, "b", 2)]).replace('"note": 1', '"note": 0.' + "9" * 6_000)
+    first, _second = pack(read(body), bytes_max=10_000)
     assert b"9" * 6_000 in first.value
 
 
 def test_a_single_event_that_is_too_large_is_refused():
-    body = json.dumps(_event(1, "a", "x" * 500)).encode()
-    with pytest.raises(Refusal, match="too large"):
-        pack(body, read_events(body), bytes_max=300)
+    with pytest.raises(Refusal, match="invalid_event") as refused:
+        read(json.dumps(_event(1, "a", "x" * 500)), bytes_max=300)
+    assert refused.value.more["errors"][0]["detail"] == "must be at most 298 bytes"
 
 
 def test_only_the_first_hundred_faults_are_listed():
     with pytest.raises(Refusal) as refused:
-        read_events(json.dumps([1] * 500).encode())
+        read(json.dumps([1] * 500))
     assert len(refused.value.more["errors"]) == 100
 
 
-def test_what_is_left_without_unknown_fields_is_the_same_events():
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        (b"", 400, "malformed_json"),
+        (b"{", 400, "malformed_json"),
+        (b"[]", 422, "invalid_event"),
+        (json.dumps([1] * 1_001).encode(), 413, "batch_too_large"),
+        (b" " * (RECORD_BYTES_MAX + 1), 413, "batch_too_large"),
+        (json.dumps(_event(1, "a", None) | {"time": "2026-05-01T12:05:01Z"}).encode(), 422, "time_in_future"),
+    ],
+)
+def test_a_request_without_a_good_event_is_refused(body, status, code):
+    with pytest.raises(Refusal) as refused:
+        read(body)
+    assert (refused.value.status, refused.value.code) == (status, code)
+
+
+def test_with_a_key_in_a_field_that_nobody_reads_only_what_is_read_goes():
     times = ["2026-05-01T12:00:00.123456Z", "2026-05-01T14:00:00+02:00"]
-    events = [_event(number, "ö", {"key": "x"}) | {"time": time} for number, time in enumerate(times)]
-    events[0]["data"]["api_key"] = "x"
-    body = without_unknown_fields(read_events(json.dumps(events).encode()))
-    assert read_events(body) == read_events(json.dumps(events).encode())
-    for event in json.loads(body):
+    events = [_event(number, "ö", None) | {"time": time} for number, time in enumerate(times)]
+    events[0]["data"]["api_key"] = "sk-proj-0123456789abcdefghij"
+    request = read(json.dumps([1, *events]))
+    (record,) = pack(request, bytes_max=10_000)
+    assert [each.event for each in read(record.value).accepted] == [each.event for each in request.accepted]
+    for event in json.loads(record.value):
         assert set(event) == {"specversion", "id", "source", "type", "time", "data"}
-        assert set(event["data"]) == {"org_id", "user_id", "tool"}
+        assert set(event["data"]) == {"org_id", "user_id", "tool", "calls", "succeeded"}
