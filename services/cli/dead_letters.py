@@ -65,7 +65,8 @@ def list_(
     rows = table("id", "refused at", "reason", "organization", "event", "booked", "detail", right=("id",))
     for each in letters:
         event = each.event_id or f"{each.source_partition}@{each.source_offset}[{each.source_index}]"
-        booked = "yes" if each.booked else "masked" if each.masked else ""
+        altered = "cut" if each.whole_bytes is not None else "masked" if each.masked else ""
+        booked = "yes" if each.booked else altered
         detail = each.detail if len(each.detail) <= 100 else f"{each.detail[:99]}…"
         at = f"{each.failed_at:%Y-%m-%d %H:%M:%S}"
         rows.add_row(str(each.dead_letter_id), at, each.reason, each.org_id or "–", event, booked, detail)
@@ -132,8 +133,8 @@ def replay(
 
     They keep their identity, so this can be repeated safely: what is booked
     is a duplicate, never charged twice. What still cannot be booked becomes
-    a new dead letter. One in which a key was masked cannot be sent: its bytes
-    are gone.
+    a new dead letter. Of a valid event in which something was masked the known
+    fields are sent; what was no valid event and was masked or cut is gone.
 
     Needs BYOK_LEDGER_DSN and BYOK_KAFKA_BOOTSTRAP. Exit status: 0 all that
     can be sent is sent; 1 not confirmed, or an --id was left out; 2 wrong

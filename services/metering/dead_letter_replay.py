@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 
+import orjson
 from psycopg import Connection
 from psycopg.rows import class_row
 
@@ -24,6 +25,8 @@ _USELESS = {
     Reason.BATCH_TOO_LARGE: "is no event: the producer has to send it anew, in smaller batches",
     Reason.IDENTITY_CONFLICT: "would conflict again: what is booked under an identity is never taken back",
 }
+_MASKED = "held a key that was masked: its bytes are gone, the producer has to send it anew"
+_CUT = "was too long to be kept whole: the producer has to send it anew"
 
 
 class Wanted(NamedTuple):
@@ -52,8 +55,17 @@ class DeadLetterSummary(NamedTuple):
     source_offset: int
     source_index: int
     masked: bool
+    whole_bytes: int | None
+    """How many bytes were refused, where only their beginning is kept."""
+    has_event: bool
+    """Whether the event in what is masked or cut is kept beside it, for a replay."""
     booked: bool
     """Whether its identity is booked by now, by a replay or by another message."""
+
+    @property
+    def is_altered(self) -> bool:
+        """Whether the kept bytes are not those that were refused."""
+        return self.masked or self.whole_bytes is not None
 
 
 class KeptLetter(NamedTuple):
@@ -62,6 +74,14 @@ class KeptLetter(NamedTuple):
     summary: DeadLetterSummary
     record_key: bytes | None
     payload: bytes
+    event: bytes | None
+
+    @property
+    def to_send(self) -> tuple[bytes | None, bytes]:
+        """Key and value of the record that a replay sends."""
+        if self.event is None:
+            return self.record_key, self.payload
+        return orjson.loads(self.event)["data"]["org_id"].encode(), self.event
 
 
 class Plan(NamedTuple):
@@ -85,6 +105,7 @@ class Producer(Protocol):
 _SUMMARY = """
 d.dead_letter_id, d.reason, d.detail, d.failed_at, d.org_id, d.event_source, d.event_id, d.event_type,
 p.topic AS source_topic, p.partition AS source_partition, d.source_offset, d.source_index, d.masked,
+d.whole_bytes, d.event IS NOT NULL AS has_event,
 EXISTS (SELECT FROM ledger.entry e WHERE (e.org_id, e.event_source, e.event_id, e.revision)
         = (d.org_id, d.event_source, d.event_id, 0)) AS booked
 """
@@ -111,15 +132,15 @@ def newest(connection: Connection[Any], wanted: Wanted, limit: int) -> tuple[lis
 def kept(connection: Connection[Any], dead_letter_id: int) -> KeptLetter | None:
     """One dead letter with its bytes."""
     row = connection.execute(
-        f"SELECT {_SUMMARY}, d.record_key, d.payload {_FROM}", Wanted(ids=[dead_letter_id])._asdict()
+        f"SELECT {_SUMMARY}, d.record_key, d.payload, d.event {_FROM}", Wanted(ids=[dead_letter_id])._asdict()
     ).fetchone()
     return None if row is None else _kept(row)
 
 
 def why_not(letter: DeadLetterSummary, *, force: bool) -> str | None:
     """Why a dead letter is left where it is; None where it is sent. ``force`` sends also what will be refused again."""
-    if letter.masked:
-        return "held a key that was masked: its bytes are gone, the producer has to send it anew"
+    if letter.is_altered and not letter.has_event:
+        return _CUT if letter.whole_bytes is not None else _MASKED
     if letter.booked and letter.reason != Reason.IDENTITY_CONFLICT:
         return "is booked meanwhile"
     return None if force else _USELESS.get(Reason(letter.reason))
@@ -166,11 +187,12 @@ def replay(
 
     with connection.transaction():
         for letter in _all_kept(connection, wanted):
-            digest = hashlib.sha256(letter.payload).digest()
+            key, value = letter.to_send
+            digest = hashlib.sha256(value).digest()
             if digest in seen or why_not(letter.summary, force=force) is not None:
                 continue
             seen.add(digest)
-            in_flight.append(producer.send(USAGE_EVENTS.name, key=letter.record_key, value=letter.payload))
+            in_flight.append(producer.send(USAGE_EVENTS.name, key=key, value=value))
             while len(in_flight) >= _IN_FLIGHT_MAX:
                 acknowledge()
     while in_flight:
@@ -181,11 +203,15 @@ def replay(
 def _all_kept(connection: Connection[Any], wanted: Wanted) -> Iterator[KeptLetter]:
     with connection.cursor("replay") as cursor:
         cursor.itersize = _FETCHED_ROWS
-        query = f"SELECT {_SUMMARY}, d.record_key, d.payload {_FROM} ORDER BY d.dead_letter_id"
+        query = f"SELECT {_SUMMARY}, d.record_key, d.payload, d.event {_FROM} ORDER BY d.dead_letter_id"
         for row in cursor.execute(query, wanted._asdict()):
             yield _kept(row)
 
 
 def _kept(row: Sequence[Any]) -> KeptLetter:
-    key = row[-2]
-    return KeptLetter(DeadLetterSummary(*row[:-2]), None if key is None else bytes(key), bytes(row[-1]))
+    *summary, key, payload, event = row
+    return KeptLetter(DeadLetterSummary(*summary), _bytes(key), bytes(payload), _bytes(event))
+
+
+def _bytes(value: memoryview | bytes | None) -> bytes | None:
+    return None if value is None else bytes(value)

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any, NamedTuple
 
 from services.domain.masking import mask_bytes, mask_text
-from services.messages.usage_events import Refusal
+from services.domain.usage import UsageEvent
+from services.messages.json_bytes import MalformedJsonError, decode
+from services.messages.usage_events import RECORD_BYTES_MAX, Refusal, known_fields
 from services.metering.pricing import Element
 
+PAYLOAD_BYTES_MAX = 1_000_000
+"""How much of a refused event is kept: all that fits into a record of the topic that the letter is copied to."""
+
+_RECORD_KEY_BYTES_MAX = 1_024
 _LABEL_MAX = 256
+# A key that is cut in two has no shape any more: so much is taken off, that none of it is left.
+_SHAPELESS_BYTES = 512
 
 
 class DeadLetter(NamedTuple):
@@ -27,13 +34,19 @@ class DeadLetter(NamedTuple):
     record_key: bytes | None
     payload: bytes
     masked: bool
+    whole_bytes: int | None
+    """How many bytes were refused, where ``payload`` is only their beginning."""
+    event: bytes | None
+    """The known fields of a valid event whose ``payload`` is not what was sent: what a replay sends. Never shown, for
+    its ids are as opaque as a key."""
 
 
 def dead_letter(element: Element, refusal: Refusal) -> DeadLetter:
     """The row for an element that was refused."""
     source = element.source
-    payload, masked = mask_bytes(source)
-    key, key_masked = (None, False) if element.record.key is None else mask_bytes(element.record.key)
+    payload, payload_masked, whole_bytes = _kept(source, PAYLOAD_BYTES_MAX)
+    key, key_masked, _ = _kept(element.record.key or b"", _RECORD_KEY_BYTES_MAX)
+    masked = payload_masked or key_masked
     known = _known(source)
     return DeadLetter(
         partition=element.record.partition,
@@ -45,17 +58,36 @@ def dead_letter(element: Element, refusal: Refusal) -> DeadLetter:
         event_source=known.get("source"),
         event_id=known.get("id"),
         event_type=known.get("type"),
-        record_key=key,
+        record_key=None if element.record.key is None else key,
         payload=payload,
-        masked=masked or key_masked,
+        masked=masked,
+        whole_bytes=whole_bytes,
+        event=_for_replay(element.event) if masked or whole_bytes is not None else None,
     )
+
+
+def _kept(source: bytes, bytes_max: int) -> tuple[bytes, bool, int | None]:
+    """What is kept, whether something in it was masked, and how long the whole was where this is not all of it."""
+    if len(source) <= bytes_max:
+        return *mask_bytes(source), None
+    beginning, masked = mask_bytes(source[:bytes_max])
+    return beginning[:-_SHAPELESS_BYTES], masked, len(source)
+
+
+def _for_replay(event: UsageEvent | None) -> bytes | None:
+    """The event, where it is one; a key in the place of a model is no model that a card will ever know."""
+    if event is None or mask_text(f"{event.provider} {event.model}") != f"{event.provider} {event.model}":
+        return None
+    return known_fields(event)
 
 
 def _known(source: bytes) -> dict[str, str]:
     """What can be read of a refused event, so that it can be found again; nothing where nothing can."""
+    if len(source) > RECORD_BYTES_MAX:
+        return {}
     try:
-        raw = json.loads(source)
-    except (ValueError, RecursionError):
+        raw = decode(source)
+    except MalformedJsonError:
         return {}
     if not isinstance(raw, dict):
         return {}

@@ -18,11 +18,11 @@ from psycopg import Connection
 
 from schemas.dead_letters import Reason
 from services.domain.entries import Entry
-from services.messages.usage_events import Refusal, RefusedError
+from services.messages.usage_events import RefusedError
 from services.metering import totals as count
 from services.metering.dead_letters import DeadLetter, dead_letter
 from services.metering.entry_rows import COLUMNS, entry_row
-from services.metering.pricing import Covered, Element, PricedBatch, PricedElement
+from services.metering.pricing import Covered, PricedBatch, PricedElement
 from services.metering.totals import Totals
 from services.runtime.database import connect
 
@@ -46,9 +46,9 @@ ORDER BY entry_id ON CONFLICT DO NOTHING RETURNING entry_id
 """
 _INSERT_DEAD_LETTERS = """
 INSERT INTO ledger.dead_letter (source_partition_id, source_offset, source_index, reason, detail, org_id, event_source,
-  event_id, event_type, record_key, payload, masked)
+  event_id, event_type, record_key, payload, masked, whole_bytes, event)
 SELECT * FROM unnest(%s::int[], %s::bigint[], %s::int[], %s::text[], %s::text[], %s::text[], %s::text[],
-  %s::text[], %s::text[], %s::bytea[], %s::bytea[], %s::boolean[])
+  %s::text[], %s::text[], %s::bytea[], %s::bytea[], %s::boolean[], %s::bigint[], %s::bytea[])
 """
 _INSERT_COVERED = """
 INSERT INTO ledger.covered_range
@@ -147,13 +147,15 @@ class LedgerWriter:
         """
         connection = self._open()
         firsts = _first_of_each_identity(batch.elements)
+        # Made before anything is locked: masking takes its time, and a session that is silent for long is ended.
+        letters = [_letter(priced) for priced in batch.elements if priced.entry is None]
         with connection.transaction():
             # The rows come first, for a server that waits for rows gives up neither for time nor when it is asked to: a
             # worker that is stopped here must not hold a lock yet.
             self._stage(connection, firsts)
             _pass_fence(connection, batch.registry_seq)
             self._advance(connection, batch.covered)
-            return self._book(connection, batch, firsts)
+            return self._book(connection, batch, firsts, letters)
 
     def _advance(self, connection: Connection[Any], covered: Sequence[Covered]) -> None:
         for start in sorted(covered, key=lambda each: self._ids[each.partition]):
@@ -165,10 +167,16 @@ class LedgerWriter:
             if moved.rowcount != 1:
                 raise PartitionMovedError(f"partition {start.partition} is not at offset {start.start}")
 
-    def _book(self, connection: Connection[Any], batch: PricedBatch, firsts: Mapping[UUID, PricedElement]) -> Booked:
+    def _book(
+        self,
+        connection: Connection[Any],
+        batch: PricedBatch,
+        firsts: Mapping[UUID, PricedElement],
+        letters: Sequence[DeadLetter],
+    ) -> Booked:
         new = {row[0] for row in connection.execute(_INSERT)} if firsts else set()
         hashes = _hashes(connection, batch.elements, firsts, new)
-        tally = _Tally(batch, firsts, new, hashes)
+        tally = _Tally(batch, firsts, new, hashes, letters)
         rows = [(self._ids[letter.partition], *letter[1:]) for letter in tally.dead_letters]
         if rows:
             connection.execute(_INSERT_DEAD_LETTERS, _columns(rows))
@@ -260,24 +268,27 @@ class _Tally:
         firsts: Mapping[UUID, PricedElement],
         new: set[UUID],
         hashes: Mapping[UUID, bytes],
+        letters: Sequence[DeadLetter],
     ) -> None:
         self.totals: Totals = Totals()
         self.dead_letters: list[DeadLetter] = []
         self.duplicates = 0
         self._outcomes: Counter[tuple[object, str]] = Counter()
         self._by_partition = {covered.partition: [0, 0, 0] for covered in batch.covered}
+        for letter in letters:
+            self._dead_letter(letter)
         for priced in batch.elements:
             entry = priced.entry
             if entry is None:
-                self._dead_letter(priced.element, priced.refusal)
-            elif entry.entry_id in new and firsts[entry.entry_id] is priced:
-                self._count(priced.element, entry.event.type.value, 0)
+                continue
+            if entry.entry_id in new and firsts[entry.entry_id] is priced:
+                self._count(priced.element.record.partition, entry.event.type.value, 0)
             elif hashes[entry.entry_id] == priced.element.payload_hash:
                 self.duplicates += 1
-                self._count(priced.element, entry.event.type.value, 1)
+                self._count(priced.element.record.partition, entry.event.type.value, 1)
             else:
                 detail = f"id: is already booked with another payload, as entry {entry.entry_id}"
-                self._dead_letter(priced.element, RefusedError(Reason.IDENTITY_CONFLICT, detail).refusal)
+                self._dead_letter(dead_letter(priced.element, RefusedError(Reason.IDENTITY_CONFLICT, detail).refusal))
         count.events(self.totals, self._outcomes)
         count.charges(self.totals, (_entry(firsts[entry_id]) for entry_id in new))
 
@@ -285,14 +296,17 @@ class _Tally:
         """How many events of the partition were recorded, duplicates and dead letters."""
         return self._by_partition[partition]
 
-    def _count(self, element: Element, event_type: object, outcome: int) -> None:
-        self._by_partition[element.record.partition][outcome] += 1
+    def _count(self, partition: int, event_type: object, outcome: int) -> None:
+        self._by_partition[partition][outcome] += 1
         self._outcomes[event_type, ("recorded", "duplicate", "dead_letter")[outcome]] += 1
 
-    def _dead_letter(self, element: Element, refusal: Refusal | None) -> None:
-        if refusal is None:
-            raise TypeError("an element without an entry has a refusal")
-        letter = dead_letter(element, refusal)
+    def _dead_letter(self, letter: DeadLetter) -> None:
         self.dead_letters.append(letter)
         count.dead_letter(self.totals, letter.reason)
-        self._count(element, letter.event_type, 2)
+        self._count(letter.partition, letter.event_type, 2)
+
+
+def _letter(priced: PricedElement) -> DeadLetter:
+    if priced.refusal is None:
+        raise TypeError("an element without an entry has a refusal")
+    return dead_letter(priced.element, priced.refusal)

@@ -49,7 +49,7 @@ class Element(NamedTuple):
 _OF_THE_WHOLE_RECORD = {Reason.MALFORMED_JSON, Reason.BATCH_TOO_LARGE}
 
 # A batch may be refused element by element; it is taken apart once.
-_sources = lru_cache(maxsize=4)(element_sources)
+_sources = lru_cache(maxsize=1)(element_sources)
 
 
 class ReadRecord(NamedTuple):

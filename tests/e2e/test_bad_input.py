@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from kafka import KafkaProducer
 
 from tests.e2e.running import Stack, node_call, token_usage
 
 USAGE = "/v1/usage-events"
 JSON = {"Content-Type": "application/json"}
 WITHOUT_PRICE = ("no_rate_card", "unpriced_model")
+USAGE_TOPIC = "byok.usage-events"
+SQUEEZED = {"compression_type": "gzip", "max_request_size": 100_000_000, "delivery_timeout_ms": 120_000}
 IN_AN_HOUR = (datetime.now(UTC) + timedelta(hours=1)).isoformat()
 
 WHOLE_RECORDS = {
@@ -176,6 +180,24 @@ def test_an_element_that_is_nested_too_deeply_is_refused_alone_whichever_way_it_
     assert (answer.status_code, answer.json()["accepted"]) == (207, 2)
     assert [(error["index"], error["code"]) for error in answer.json()["errors"]] == [(1, "invalid_event")]
     assert len(stack.entries(org_id, 4)) == 4
+
+
+@pytest.mark.parametrize(
+    ("junk", "megabytes"),
+    [(b"\\u0041", 12), (b"\\u0041", 60), (b"\x00", 12), (b"\\\\", 12), (b"sk- ", 12), (b"[", 12)],
+    ids=lambda value: repr(value),
+)
+def test_a_few_compressed_bytes_that_stand_for_many_stop_nobody(stack: Stack, junk: bytes, megabytes: int) -> None:
+    org_id = stack.new_organization()
+    value = b'{"junk": "' + junk * (megabytes * 1_000_000 // len(junk)) + b'"}'
+    with closing(KafkaProducer(bootstrap_servers=stack.told["kafka"], **SQUEEZED)) as producer:
+        sent = producer.send(USAGE_TOPIC, value=value, key=org_id.encode()).get(60)
+    stack.publish(node_call(org_id))
+    (letter,) = stack.dead_letters((sent.partition, sent.offset))
+    assert (letter["reason"], letter["masked"]) == ("batch_too_large", False)
+    assert value.startswith(bytes(letter["payload"]))
+    assert 990_000 < len(letter["payload"]) <= 1_000_000
+    assert len(stack.entries(org_id, 1)) == 1
 
 
 def test_a_leap_second_is_the_second_before(stack: Stack) -> None:

@@ -103,19 +103,28 @@ def test_a_dead_letter_is_booked_once_a_card_knows_its_model(tmp_path: Path) -> 
         place = stack.publish(unknown, node_call(org_id, id="b-neighbour"), unknown)
         pasted = stack.publish(node_call(org_id, id="pasted", data={"model": "sk-ant-made-up-made-up-made-up"}))
         broken = stack.send(b"{", org_id)
+        # Ids are opaque, and this one has the shape of a key.
+        ids = {"user_id": "sk-bratislava-office-7", "model": "brand-new-1"}
+        opaque = node_call(org_id, id="opaque", data=ids)
+        hidden = stack.publish(opaque)
         (first, _again) = stack.dead_letters(place, 2)
         (masked,), (malformed,) = stack.dead_letters(pasted), stack.dead_letters(broken)
+        (kept_aside,) = stack.dead_letters(hidden)
 
         listed = byok(stack, "dead-letters", "list", "--json", "--reason", "unpriced_model", "--org", org_id).stdout
-        assert [json.loads(line)["event_id"] for line in listed.splitlines()] == ["pasted", "unknown", "unknown"]
+        assert [json.loads(line)["event_id"] for line in listed.splitlines()] == [
+            *("opaque", "pasted", "unknown", "unknown")
+        ]
         shown = said(stack, "dead-letters", "show", str(first["dead_letter_id"]))
         assert (json.loads(shown["payload"]), shown["replay"]) == (unknown, True)
         assert "malformed_json" in byok(stack, "dead-letters", "list").stdout
+        shown = said(stack, "dead-letters", "show", str(kept_aside["dead_letter_id"]))
+        assert (shown["masked"], shown["replay"], "bratislava" in json.dumps(shown)) == (True, True, False)
         byok(stack, "dead-letters", "show", "999999", status=1)
 
         replay = ("dead-letters", "replay")
         assert said(stack, *replay, "--dry-run") == {
-            "to_send": {"unpriced_model": 2},
+            "to_send": {"unpriced_model": 3},
             "left": {
                 "unpriced_model: held a key that was masked: its bytes are gone, the producer has to send it anew": 1,
                 "malformed_json: is no event: the producer has to send it anew": 1,
@@ -152,15 +161,17 @@ def test_a_dead_letter_is_booked_once_a_card_knows_its_model(tmp_path: Path) -> 
         assert sum(entry["charged_mc"] for entry in stack.entries(org_id) if entry["event_id"] == "known") == 1_800_000
 
         # Two letters say the same; they are sent once, and booked once.
-        assert said(stack, *replay, "--reason", "unpriced_model", "--yes")["sent"] == 1
+        assert said(stack, *replay, "--reason", "unpriced_model", "--yes")["sent"] == 2
         booked = wait_for(
             "the replayed event", lambda: [e for e in stack.entries(org_id) if e["event_id"] == "unknown"]
         )
+        (named,) = wait_for("the other", lambda: [e for e in stack.entries(org_id) if e["event_id"] == "opaque"])
+        assert (named["user_id"], named["charged_mc"]) == ("sk-bratislava-office-7", 30_000_000)
         assert [(entry["kind"], entry["charged_mc"], entry["rate_card"]) for entry in booked] == [
             ("charge", 30_000_000, "after-the-fact")
         ]
         again = said(stack, *replay, "--reason", "unpriced_model", "--yes")
-        assert (again["sent"], again["left"]["unpriced_model: is booked meanwhile"]) == (0, 2)
+        assert (again["sent"], again["left"]["unpriced_model: is booked meanwhile"]) == (0, 3)
         # And even what is sent again in spite of that counts once.
         stack.wait_covered(stack.publish(unknown))
         assert [entry["event_id"] for entry in stack.entries(org_id)].count("unknown") == 1

@@ -8,8 +8,8 @@ import pytest
 from factories import utc, wire
 
 from schemas.dead_letters import Reason
-from services.messages.usage_events import Refusal
-from services.metering.dead_letters import dead_letter
+from services.messages.usage_events import RECORD_BYTES_MAX, Refusal
+from services.metering.dead_letters import PAYLOAD_BYTES_MAX, dead_letter
 from services.metering.pricing import Record, read_elements
 
 NOW = utc("2026-12-01T00:00:00")
@@ -64,7 +64,7 @@ def test_an_organization_that_cannot_be_read_is_not_known(data):
 
 def test_labels_are_text_that_the_database_can_hold():
     found = letter(wire() | {"id": "a\x00b\ud800c", "source": "x" * 1_000, "type": 7})
-    assert found.event_id == "a�b?c"
+    assert found.event_id == "a�b�c"
     assert found.event_source == "x" * 256
     assert found.event_type is None
 
@@ -94,6 +94,62 @@ def test_the_reason_is_the_one_that_is_given():
     element = read_elements(Record(0, 0, None, json.dumps(wire()).encode(), 0.0), NOW).elements[0]
     found = dead_letter(element, Refusal(Reason.IDENTITY_CONFLICT, "another payload"))
     assert (found.reason, found.detail, found.event_id) == ("identity_conflict", "another payload", "event-1")
+
+
+def test_of_what_is_too_long_the_beginning_is_kept_and_how_long_it_was():
+    found = letter(b"x" * (PAYLOAD_BYTES_MAX + 1))
+    assert found.whole_bytes == PAYLOAD_BYTES_MAX + 1
+    assert PAYLOAD_BYTES_MAX - 1_024 < len(found.payload) < PAYLOAD_BYTES_MAX
+    whole = letter(b"x" * PAYLOAD_BYTES_MAX)
+    assert (len(whole.payload), whole.whole_bytes) == (PAYLOAD_BYTES_MAX, None)
+
+
+@pytest.mark.parametrize("place", range(1, 180, 7))
+@pytest.mark.parametrize("disguise", [str, lambda text: "".join(f"\\u{ord(letter):04x}" for letter in text)])
+def test_no_part_of_a_key_is_left_where_a_payload_is_cut(place, disguise):
+    text = disguise(KEY)
+    found = letter(b"x " * ((PAYLOAD_BYTES_MAX - place) // 2) + text.encode() + b" x" * 100_000)
+    assert found.whole_bytes is not None
+    assert text[: len(disguise("sk-"))].encode() not in found.payload
+
+
+def test_a_record_that_is_too_large_is_not_read_at_all():
+    found = letter(json.dumps(wire() | {"note": "x" * RECORD_BYTES_MAX}).encode())
+    assert (found.reason, found.org_id, found.event_id) == ("batch_too_large", None, None)
+
+
+def valid_letter(event, key=b"org-1"):
+    element = read_elements(Record(0, 0, key, json.dumps(event).encode(), 0.0), NOW).elements[0]
+    assert element.event is not None
+    return element.event, dead_letter(element, Refusal(Reason.UNPRICED_MODEL, "no card knows it"))
+
+
+@pytest.mark.parametrize(
+    ("event", "key"),
+    [
+        (wire(user_id="sk-bratislava-office-7"), b"org-1"),
+        (wire() | {"id": KEY}, b"org-1"),
+        (wire(api_key=KEY), b"org-1"),
+        (wire(), KEY.encode()),
+        (wire() | {"note": "x" * PAYLOAD_BYTES_MAX}, b"org-1"),
+    ],
+)
+def test_a_valid_event_that_is_not_kept_as_it_was_sent_is_kept_for_the_replay(event, key):
+    sent, found = valid_letter(event, key)
+    assert found.masked or found.whole_bytes is not None
+    (again,) = read_elements(Record(0, 0, None, found.event, 0.0), NOW).elements
+    assert again.event == sent
+    assert b"api_key" not in found.event
+
+
+def test_what_is_kept_as_it_was_sent_is_kept_once():
+    assert valid_letter(wire())[1].event is None
+
+
+@pytest.mark.parametrize("field", ["provider", "model"])
+def test_a_key_in_the_place_of_a_model_is_not_kept(field):
+    found = valid_letter(wire(**{field: KEY}))[1]
+    assert (found.masked, found.event) == (True, None)
 
 
 def test_no_part_of_a_key_is_left_where_a_label_is_cut():
