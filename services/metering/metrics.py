@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
 
 from prometheus_client import CollectorRegistry, Gauge, Histogram, disable_created_metrics
 from prometheus_client.core import GaugeMetricFamily
@@ -12,6 +13,9 @@ from prometheus_client.registry import Collector
 from schemas.topics import USAGE_EVENTS
 from services.metering.pricing import ReadRecord
 
+# A producer that sets no time sends 0 or -1; what is further off than clocks are is no time either.
+_EARLIEST = datetime(2000, 1, 1, tzinfo=UTC).timestamp()
+_AHEAD_MAX_SECONDS = 86_400
 _SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200)
 
 
@@ -45,8 +49,13 @@ class MeteringMetrics:
         self.registry.register(_Lag(lag))
 
     def observe(self, records: Sequence[ReadRecord], now: float) -> None:
-        """Note how long the events of booked records took; ``now`` in seconds since 1970."""
+        """Note how long the events of booked records took; ``now`` in seconds since 1970.
+
+        Records whose timestamp cannot be, before the year 2000 or more than a day ahead, are left out.
+        """
         for read in records:
+            if not _EARLIEST <= read.record.timestamp <= now + _AHEAD_MAX_SECONDS:
+                continue
             seconds = max(0.0, now - read.record.timestamp)
             for element in read.elements:
                 if element.event is not None:
