@@ -1,8 +1,8 @@
-"""Errors over HTTP: RFC 9457 problem details with a stable ``code``. No value a caller sent is ever echoed."""
+"""Errors over HTTP: RFC 9457 problem details with a stable ``code``. No value or name a caller sent is echoed."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -55,15 +55,22 @@ def _invalid_request(request: Request, error: RequestValidationError) -> Problem
     if any(item["loc"] == ("body",) and item["type"] != "missing" for item in found) and not _says_json(request):
         return Problem(415, "unsupported_media_type", "Content-Type must be application/json.")
     # Of each error only place and message: pydantic's ``input`` and ``ctx`` may hold what the caller sent.
-    errors = [
-        {
-            "field": ".".join(str(part) for part in item["loc"][1:]) or str(item["loc"][0]),
-            "detail": item["msg"].removeprefix("Value error, "),
-        }
-        for item in found
-    ]
+    errors = [_field_error(item["type"], item["loc"], item["msg"]) for item in found]
     fields = ", ".join(sorted({item["field"] for item in errors}))
     return Problem(422, "invalid_request", f"The request is not valid: {fields}", errors=errors)
+
+
+def _field_error(kind: str, place: Sequence[int | str], message: str) -> dict[str, str]:
+    if kind == "extra_forbidden":
+        # Its name is the caller's own, and may be a key that was pasted in the wrong place.
+        place, message = place[:-1], _UNKNOWN_FIELD
+    return {
+        "field": ".".join(str(part) for part in place[1:]) or str(place[0]),
+        "detail": message.removeprefix("Value error, "),
+    }
+
+
+_UNKNOWN_FIELD = "holds an unknown field, whose name is not repeated; /openapi.json names those that are known"
 
 
 def _malformed_json() -> Problem:

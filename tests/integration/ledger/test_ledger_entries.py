@@ -113,6 +113,17 @@ def test_a_query_that_cannot_be_used_is_422(client, reader, query, code):
     assert response.headers["content-type"] == "application/problem+json"
 
 
+@pytest.mark.parametrize("name", ["user", "my-own-secret-of-no-known-shape", "sk-ant-api03-canary-canary-canary-1234"])
+@pytest.mark.parametrize("path", ["entries", "summary", "export"])
+def test_a_filter_that_is_unknown_is_refused_and_not_repeated(client, reader, path, name):
+    query = {"format": "csv"} if path == "export" else {}
+    response = client.get(f"/v1/organizations/acme/{path}", params=query | {name: "ann"}, headers=reader)
+    assert (response.status_code, response.json()["code"]) == (422, "invalid_request")
+    assert [error["field"] for error in response.json()["errors"]] == ["query"]
+    assert "unknown field" in response.json()["errors"][0]["detail"]
+    assert name not in response.text
+
+
 def test_a_cursor_is_good_for_its_own_order_only(client, company, reader):
     cursor = client.get(ENTRIES, params={"limit": 3}, headers=reader).json()["next_cursor"]
     response = client.get(ENTRIES, params={"cursor": cursor, "order": "asc"}, headers=reader)

@@ -182,6 +182,12 @@ def test_a_quote_that_cannot_be_given_is_422(client, company, reader, more, code
     assert (response.status_code, response.json()["code"]) == (422, code)
 
 
+def test_a_quote_with_an_unknown_field_is_refused_without_its_name(client, reader):
+    response = ask(client, reader, my_own_secret_of_no_known_shape=1)
+    assert [error["field"] for error in response.json()["errors"]] == ["body"]
+    assert "my_own_secret" not in response.text
+
+
 def test_who_may_ask_for_whom(client, company, bearer):
     def answer(headers, **more):
         response = ask(client, headers, **more)
