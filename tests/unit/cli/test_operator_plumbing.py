@@ -153,9 +153,10 @@ def test_changes_name_the_place_and_both_values():
 # --- dead letters -----------------------------------------------------------------------------------------------------
 
 
-def letter(reason, *, masked=False, booked=False):
+def letter(reason, *, masked=False, booked=False, whole_bytes=None, has_event=False):
     at = datetime(2026, 11, 1, tzinfo=UTC)
-    return DeadLetterSummary(1, reason, "", at, "acme", "s", "a", None, "t", 0, 0, 0, masked, booked)
+    place = ("t", 0, 0, 0)
+    return DeadLetterSummary(1, reason, "", at, "acme", "s", "a", None, *place, masked, whole_bytes, has_event, booked)
 
 
 @pytest.mark.parametrize(
@@ -173,6 +174,10 @@ def letter(reason, *, masked=False, booked=False):
         (letter("unpriced_model", booked=True), False, "booked meanwhile"),
         (letter("unpriced_model", booked=True), True, "booked meanwhile"),
         (letter("unpriced_model", masked=True), True, "masked"),
+        (letter("unpriced_model", masked=True, has_event=True), False, None),
+        (letter("unpriced_model", whole_bytes=2_000_000), True, "too long"),
+        (letter("unpriced_model", whole_bytes=2_000_000, has_event=True), False, None),
+        (letter("invalid_event", masked=True, whole_bytes=2_000_000), False, "too long"),
     ],
 )
 def test_what_is_sent_once_more_and_why_the_rest_is_not(dead, force, part):
