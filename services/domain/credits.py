@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 MC_PER_CREDIT = 1_000_000
+AMOUNT_MC_MAX = 2**63 - 1
+"""The largest amount that one entry of the ledger holds (``bigint``), in mc."""
 _MC_PER_HUNDREDTH = MC_PER_CREDIT // 100
 
 

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from operator import itemgetter
 from typing import NamedTuple
 
-from services.domain.rate_card import RateCard
+from services.domain.rate_card import RateCard, in_force, in_order
 from services.domain.scope import Interval, Plan, PlanPeriod, Scope, ScopeType
 
 
@@ -94,9 +95,7 @@ class Directory:
 
     def _apply_card(self, seq: int, card: RateCard) -> None:
         self._published[card.card] = (seq, card)
-        # Of two cards for one date the one published last is in force.
-        in_order = sorted(self._published.values(), key=lambda known: (known[1].effective_from, known[0]))
-        self._cards = tuple(published for _, published in in_order)
+        self._cards = in_order(published for _, published in sorted(self._published.values(), key=itemgetter(0)))
 
     def plan_at(self, org_id: str, at: datetime) -> Plan:
         """The organization's plan at ``at``; ``free`` where none is known (CONTRACT section 4)."""
@@ -123,11 +122,8 @@ class Directory:
         return () if known is None else known[1]
 
     def card_at(self, at: datetime) -> RateCard | None:
-        """The rate card in force at ``at``: the last one effective by then; None before the first."""
-        for card in reversed(self._cards):
-            if card.effective_from <= at:
-                return card
-        return None
+        """The rate card in force at ``at``; None before the first."""
+        return in_force(self._cards, at)
 
     @property
     def cards(self) -> tuple[RateCard, ...]:

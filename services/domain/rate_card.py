@@ -7,13 +7,15 @@ integers or decimal strings; here they become integers, so that no float is ever
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, NamedTuple
+from operator import attrgetter
+from typing import Any, NamedTuple, Protocol, TypeVar
 
-from services.domain.credits import MC_PER_CREDIT
+from services.domain.credits import AMOUNT_MC_MAX, MC_PER_CREDIT, round_half_even
 from services.domain.scope import ScopeType
+from services.domain.usage import CALLS_MAX, TOKENS_MAX
 
 _MICRO = 1_000_000
 _MAX_PRICE = Decimal(1_000_000)
@@ -63,6 +65,62 @@ class RateCard(NamedTuple):
     def tool_price(self, tool: str) -> int:
         """What one succeeded call of ``tool`` costs, in mc: its own line, else the card's default."""
         return self.tool_mc.get(tool, self.tool_call_mc)
+
+
+class Dated(Protocol):
+    """A rate card, read or not, as far as it matters when it is in force."""
+
+    @property
+    def effective_from(self) -> datetime:
+        """From when on it is in force."""
+
+
+D = TypeVar("D", bound=Dated)
+
+
+def in_order(published: Iterable[D]) -> tuple[D, ...]:
+    """Cards in the order in which they come into force; of those with one date, the last published comes last.
+
+    ``published`` are given in the order in which they were published.
+    """
+    return tuple(sorted(published, key=attrgetter("effective_from")))
+
+
+def in_force(cards: Sequence[D], at: datetime) -> D | None:
+    """The card in force at ``at``, of cards ``in_order``; None before the first."""
+    return next((card for card in reversed(cards) if card.effective_from <= at), None)
+
+
+def end_of_force(card: Dated, cards: Iterable[Dated]) -> datetime | None:
+    """When the next date begins after that of ``card``; None where it is the last."""
+    later = (other.effective_from for other in cards if other.effective_from > card.effective_from)
+    return min(later, default=None)
+
+
+def require_amounts_fit(card: RateCard) -> None:
+    """Refuse a card under which the largest event that may be sent costs more than the ledger can hold.
+
+    Only list prices are looked at, for an own key never raises a charge. Raises InvalidRateCard naming the place.
+    """
+    per_call = {f"models.{provider}.{model}.tier": line.tier_mc for (provider, model), line in card.models.items()}
+    per_call |= {f"tool_call.tools.{tool}": mc for tool, mc in card.tool_mc.items()}
+    per_call |= {"tool_call.credits": card.tool_call_mc}
+    for place, mc in per_call.items():
+        _require_fits(place, mc * CALLS_MAX, f"{CALLS_MAX:,} calls")
+    for (provider, model), line in card.models.items():
+        # All of the input is either cached or not.
+        usd_picos = (max(line.input_price, line.cached_input_price) + line.output_price) * TOKENS_MAX
+        largest = round_half_even(usd_picos, card.usd_micros_per_credit)
+        _require_fits(f"models.{provider}.{model}", largest, f"{TOKENS_MAX:,} tokens in and as many out")
+
+
+def _require_fits(place: str, mc: int, of: str) -> None:
+    if mc > AMOUNT_MC_MAX:
+        most = AMOUNT_MC_MAX // MC_PER_CREDIT
+        raise InvalidRateCard(
+            f"{place}: {of}, which one event may report, cost {mc // MC_PER_CREDIT:,} credits;"
+            f" an entry of the ledger holds at most {most:,}"
+        )
 
 
 def parse_rate_card(card: str, effective_from: datetime, body: Mapping[str, Any]) -> RateCard:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from services.domain.credits import round_half_even
+from services.domain.credits import AMOUNT_MC_MAX, format_credits, round_half_even
 from services.domain.directory import Directory
 from services.domain.rate_card import ModelPrice, RateCard, Ratio
 from services.domain.resolution import NOT_MODEL_USAGE, KeySource, Resolution, Use, resolve
@@ -23,6 +23,10 @@ class NoRateCardError(UnpricedError):
 
 class UnpricedModelError(UnpricedError):
     """The card in force does not list the event's model."""
+
+
+class AmountTooLargeError(UnpricedError):
+    """The event would cost more than the ledger can hold: the card's prices cannot be meant."""
 
 
 class Amounts(NamedTuple):
@@ -49,11 +53,21 @@ class Rating(NamedTuple):
 def rate(event: UsageEvent, directory: Directory) -> Rating:
     """The price of ``event`` with what ``directory`` knows, as of the event's own time.
 
-    Raises NoRateCardError or UnpricedModelError; never guesses.
+    Raises NoRateCardError, UnpricedModelError or AmountTooLargeError; never guesses.
     """
     card = directory.card_at(event.occurred_at)
     if card is None:
         raise NoRateCardError(f"no rate card is in force at {event.occurred_at.isoformat()}")
+    rating = _rate(event, directory, card)
+    if rating.amounts.list_mc > AMOUNT_MC_MAX:
+        raise AmountTooLargeError(
+            f"by rate card {card.card} it comes to {format_credits(rating.amounts.list_mc)} credits,"
+            f" and an entry holds at most {format_credits(AMOUNT_MC_MAX)}"
+        )
+    return rating
+
+
+def _rate(event: UsageEvent, directory: Directory, card: RateCard) -> Rating:
     if event.provider is None or event.model is None:
         return Rating(NOT_MODEL_USAGE, _unaffected(event, card), card, None)
     price = card.models.get((event.provider, event.model))

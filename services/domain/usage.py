@@ -8,6 +8,11 @@ from enum import StrEnum
 from operator import attrgetter
 from typing import NamedTuple
 
+CALLS_MAX = 10**6
+"""How many calls one event may report."""
+TOKENS_MAX = 10**10
+"""How many tokens one event may report in each direction."""
+
 
 class EventType(StrEnum):
     """The four acts that cost credits (CONTRACT section 3)."""

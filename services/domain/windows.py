@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from services.domain.directory import Change, Credential, PlanHistory
-from services.domain.rate_card import RateCard
+from services.domain.rate_card import RateCard, end_of_force
 from services.domain.resolution import LEASE_LIFE
 from services.domain.scope import Interval, Plan, PlanPeriod, Scope
 
@@ -33,7 +33,7 @@ def touched(before: Change | None, after: Change, cards: Iterable[RateCard] = ()
         return _by_credential(before if isinstance(before, Credential) else None, after)
     if isinstance(after, PlanHistory):
         return _by_plan(before.plans if isinstance(before, PlanHistory) else (), after)
-    return [] if before == after else [Touched(_in_force(after, cards))]
+    return [] if before == after else [Touched(Interval(after.effective_from, end_of_force(after, cards)))]
 
 
 def _by_credential(before: Credential | None, after: Credential) -> list[Touched]:
@@ -57,11 +57,6 @@ def _by_plan(before: tuple[PlanPeriod, ...], after: PlanHistory) -> list[Touched
 
 def _times_of(plan: Plan, periods: Iterable[PlanPeriod]) -> list[Interval]:
     return [period.interval for period in periods if period.plan is plan]
-
-
-def _in_force(card: RateCard, cards: Iterable[RateCard]) -> Interval:
-    later = [other.effective_from for other in cards if other.effective_from > card.effective_from]
-    return Interval(card.effective_from, min(later, default=None))
 
 
 def _with_grace(interval: Interval) -> Interval:

@@ -12,7 +12,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import Session, col, select, update
 
 from services.domain.directory import Credential, PlanHistory
-from services.domain.rate_card import RateCard, parse_rate_card
+from services.domain.rate_card import RateCard, in_order, parse_rate_card
 from services.domain.scope import Interval, PlanPeriod, Scope, ScopeType
 from services.key_registry.changes import periods_from_json, periods_to_json
 from services.key_registry.encryption import Binding, SealedSecret
@@ -210,9 +210,9 @@ class CardShelf:
 
     def cards(self, session: Session) -> tuple[RateCard, ...]:
         """All of them, in the order in which they come into force."""
-        names = session.exec(select(RateCardRow.card)).all()
+        names = session.exec(select(RateCardRow.card).order_by(col(RateCardRow.seq))).all()
         for name in names:
             if name not in self._parsed:
                 row = session.get_one(RateCardRow, name)
                 self._parsed[name] = parse_rate_card(row.card, row.effective_from, row.body)
-        return tuple(sorted((self._parsed[name] for name in names), key=lambda card: card.effective_from))
+        return in_order(self._parsed[name] for name in names)

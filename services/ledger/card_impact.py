@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 from psycopg import Connection, IsolationLevel
@@ -12,7 +11,7 @@ from psycopg.rows import dict_row
 
 from services.domain.directory import Directory
 from services.domain.entries import attribution
-from services.domain.rate_card import RateCard
+from services.domain.rate_card import RateCard, end_of_force
 from services.domain.rating import UnpricedError, rate
 from services.ledger.receipts import event_of
 from services.ledger.verification import COLUMNS, Row
@@ -63,7 +62,7 @@ def card_impact(
         directory.apply(directory.seq + 1, card)
         with connection.cursor("card_impact", row_factory=dict_row) as cursor:
             cursor.itersize = _FETCHED_ROWS
-            window = {"start": card.effective_from, "end": _end(card, directory)}
+            window = {"start": card.effective_from, "end": end_of_force(card, directory.cards)}
             return rerated(cursor.execute(_IN_WINDOW, window, binary=True), directory, report)
 
 
@@ -91,8 +90,3 @@ def rerated(rows: Iterable[Row], directory: Directory, report: Callable[[int], N
             organizations.add(row["org_id"])
     impact.organizations = len(organizations)
     return impact
-
-
-def _end(card: RateCard, directory: Directory) -> datetime | None:
-    later = [other.effective_from for other in directory.cards if other.effective_from > card.effective_from]
-    return min(later, default=None)

@@ -47,11 +47,15 @@ _TOTALS = {
     ),
 }
 
-_SUMS = text("SELECT metric, labels, sum(value)::bigint AS value FROM ledger.metric_total GROUP BY metric, labels")
+_SUMS = text("SELECT metric, labels, sum(value) AS value FROM ledger.metric_total GROUP BY metric, labels")
 _REGISTRY_SEQ = text("SELECT coalesce(max(seq), 0) FROM ledger.registry_change")
 _RERATING = text(
     "SELECT coalesce(extract(epoch FROM now() - min(received_at)), 0)::float8"
     " FROM ledger.registry_change, ledger.fence WHERE registry_change.seq > fence.rerated_seq"
+)
+_UNRATED = text(
+    "SELECT reason, count(entry_id) FROM (VALUES ('no_price'), ('refused')) AS known (reason)"
+    " LEFT JOIN ledger.unrated_entry USING (reason) GROUP BY reason ORDER BY reason"
 )
 _OUTBOX = text(
     "SELECT count(*), coalesce(extract(epoch FROM now() - min(failed_at)), 0)::float8"
@@ -90,12 +94,13 @@ class LedgerCollector(Collector):
                 rows = connection.execute(_SUMS).all()
                 seq = connection.execute(_REGISTRY_SEQ).scalar_one()
                 behind = connection.execute(_RERATING).scalar_one()
+                unrated = [tuple(row) for row in connection.execute(_UNRATED)]
                 pending, oldest = connection.execute(_OUTBOX).one()
         except SQLAlchemyError as error:
             _log.warning("metrics cannot be read", error=type(error).__name__)
             return []
-        totals = _families((row.metric, row.labels, row.value) for row in rows)
-        return [*totals, *_gauges(seq, behind, pending, oldest)]
+        totals = _families((row.metric, row.labels, int(row.value)) for row in rows)
+        return [*totals, *_gauges(seq, behind, pending, oldest), _unrated(unrated)]
 
 
 def _families(rows: Iterable[tuple[str, dict[str, str], int]]) -> list[Metric]:
@@ -122,6 +127,17 @@ def _gauges(seq: int, behind: float, pending: int, oldest: float) -> list[Metric
     age = GaugeMetricFamily("byok_outbox_oldest_seconds", "Age of the oldest of them; 0: none.", labels=["outbox"])
     age.add_metric(["dead-letters"], oldest)
     return [known, late, count, age]
+
+
+def _unrated(counts: Iterable[tuple[str, int]]) -> Metric:
+    family = GaugeMetricFamily(
+        "byok_unrated_entries",
+        "Entries that stand as they are because they could not be rated anew after a change.",
+        labels=["reason"],
+    )
+    for reason, count in counts:
+        family.add_metric([reason], count)
+    return family
 
 
 def _residuals(conservation: ConservationWatch) -> Iterator[Metric]:

@@ -6,21 +6,28 @@ Never skips and never raises for its surroundings: what is away is waited for, w
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from functools import partial
-from typing import Any, Protocol
-
-import psycopg
+from typing import Any, NamedTuple, Protocol
 
 from schemas.dead_letters import Reason
 from services.domain.directory import Directory
 from services.messages.usage_events import Refusal
-from services.metering.ledger_writer import BehindFenceError, Booked, LedgerWriter, PartitionMovedError, Position
+from services.metering.ledger_writer import (
+    REFUSED_DATA,
+    BehindFenceError,
+    Booked,
+    LedgerWriter,
+    PartitionMovedError,
+    Position,
+)
 from services.metering.pricing import (
     Covered,
+    Element,
     PricedBatch,
+    PricedElement,
     ReadRecord,
     Record,
     price_batch,
@@ -171,15 +178,15 @@ class BookRecords:
             await self._gate.wait_free()
             batch = price_batch(self._covered(chunk), chunk, self._knowledge.directory)
             try:
-                booked: Booked = await self._in_thread(self._writer.book, batch)
+                booked = await self._book_batch(batch)
             except BehindFenceError as behind:
                 await self._knowledge.reaches(behind.seq)
                 continue
             except PartitionMovedError:
                 self._positions.clear()
                 raise
-            except (psycopg.DataError, psycopg.IntegrityError) as error:
-                chunk = await self._without_poison(chunk, batch, error)
+            if isinstance(booked, _Poison):
+                chunk = booked.taken_out_of(chunk)
                 continue
             self._advance(batch.covered)
             self._on_booked(chunk, booked)
@@ -201,21 +208,21 @@ class BookRecords:
         ends = {read.record.partition: read.record.offset + 1 for read in chunk}
         return [Covered(partition, self._next_offset(partition), end) for partition, end in ends.items()]
 
-    async def _without_poison(
-        self, chunk: Sequence[ReadRecord], batch: PricedBatch, error: psycopg.Error
-    ) -> list[ReadRecord]:
-        """The chunk with the events that the database refuses as dead letters. Raises ``error`` where it is none."""
-        poison = {id(priced.element) async for priced in self._poison(batch)}
-        if not poison:
-            raise error
-        _log.error("the database refuses events for their data", events=len(poison), sqlstate=error.sqlstate)
-        refusal = Refusal(Reason.INVALID_EVENT, f"the event cannot be stored (SQLSTATE {error.sqlstate})")
-        return [
-            read._replace(elements=tuple(e._replace(refusal=refusal) if id(e) in poison else e for e in read.elements))
-            for read in chunk
-        ]
+    async def _book_batch(self, batch: PricedBatch) -> Booked | _Poison:
+        """What became of the batch, or the events for which the database refuses it. Raises its error where none is."""
+        try:
+            booked: Booked = await self._in_thread(self._writer.book, batch)
+        except REFUSED_DATA as error:
+            poison = _Poison([priced.element async for priced in self._refused(batch)], error.sqlstate)
+            if not poison.can_be_taken_out:
+                raise
+            _log.error(
+                "the database refuses events for their data", events=len(poison.elements), sqlstate=error.sqlstate
+            )
+            return poison
+        return booked
 
-    async def _poison(self, batch: PricedBatch) -> Any:
+    async def _refused(self, batch: PricedBatch) -> AsyncIterator[PricedElement]:
         if await self._in_thread(self._writer.refuses, batch) is None:
             return
         if len(batch.elements) == 1:
@@ -223,7 +230,7 @@ class BookRecords:
             return
         half = len(batch.elements) // 2
         for part in (batch.elements[:half], batch.elements[half:]):
-            async for priced in self._poison(batch._replace(elements=part)):
+            async for priced in self._refused(batch._replace(elements=part)):
                 yield priced
 
     async def _patiently(self, work: Callable[[], Any]) -> Any:
@@ -242,6 +249,32 @@ class BookRecords:
 
     async def _in_thread(self, function: Callable[..., Any], *arguments: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
+
+
+class _Poison(NamedTuple):
+    """Events that the database refuses for their data."""
+
+    elements: Sequence[Element]
+    sqlstate: str | None
+
+    @property
+    def can_be_taken_out(self) -> bool:
+        """Whether anything is left to be taken away from any of them."""
+        return any(element.record.value is not None for element in self.elements)
+
+    def taken_out_of(self, chunk: Sequence[ReadRecord]) -> list[ReadRecord]:
+        """The chunk with these events as dead letters."""
+        poison = {id(element) for element in self.elements}
+        return [
+            read._replace(elements=tuple(self._dead(each) if id(each) in poison else each for each in read.elements))
+            for read in chunk
+        ]
+
+    def _dead(self, element: Element) -> Element:
+        refusal = Refusal(Reason.INVALID_EVENT, f"the event cannot be stored (SQLSTATE {self.sqlstate})")
+        # Where it was refused before, not even the dead letter can be stored: then its place alone.
+        record = element.record if element.refusal is None else element.record._replace(key=None, value=None)
+        return element._replace(record=record, refusal=refusal)
 
 
 def _is_surroundings(error: Exception) -> bool:

@@ -32,6 +32,9 @@ FENCE_LOCK = 4_270_002
 IDLE_SECONDS = 5
 """How long a worker may be silent in the middle of a transaction before its locks are taken from it."""
 
+REFUSED_DATA = (psycopg.DataError, psycopg.IntegrityError)
+"""What is raised where the database refuses rows for what is in them."""
+
 _STAGED = (*COLUMNS, "source_partition_id", "source_offset", "source_index")
 _STAGED_SQL = ", ".join(_STAGED)
 
@@ -57,7 +60,7 @@ SELECT * FROM unnest(%s::int[], %s::bigint[], %s::bigint[], %s::bigint[], %s::bi
 """
 _ADD_TOTALS = """
 INSERT INTO ledger.metric_total (metric, labels, shard, value)
-SELECT metric, labels, %s, value FROM unnest(%s::text[], %s::jsonb[], %s::bigint[])
+SELECT metric, labels, %s, value FROM unnest(%s::text[], %s::jsonb[], %s::numeric[])
   WITH ORDINALITY AS new (metric, labels, value, place) ORDER BY place
 ON CONFLICT (metric, labels, shard) DO UPDATE SET value = metric_total.value + excluded.value
 """
@@ -145,11 +148,25 @@ class LedgerWriter:
         Raises BehindFenceError or PartitionMovedError where it may not be booked as it is, and psycopg.Error where the
         database is away or refuses the data. Nothing is booked then.
         """
+        return self._transact(batch)
+
+    def refuses(self, batch: PricedBatch) -> psycopg.Error | None:
+        """Whether the database refuses the batch for its data: booked as ``book`` does it, and rolled back.
+
+        The batch may hold a part of what is covered. Raises as ``book`` does, but not for the data.
+        """
+        try:
+            self._transact(batch, force_rollback=True)
+        except REFUSED_DATA as error:
+            return error
+        return None
+
+    def _transact(self, batch: PricedBatch, *, force_rollback: bool = False) -> Booked:
         connection = self._open()
         firsts = _first_of_each_identity(batch.elements)
         # Made before anything is locked: masking takes its time, and a session that is silent for long is ended.
         letters = [_letter(priced) for priced in batch.elements if priced.entry is None]
-        with connection.transaction():
+        with connection.transaction(force_rollback=force_rollback):
             # The rows come first, for a server that waits for rows gives up neither for time nor when it is asked to: a
             # worker that is stopped here must not hold a lock yet.
             self._stage(connection, firsts)
@@ -196,17 +213,6 @@ class LedgerWriter:
                 element, record = priced.element, priced.element.record
                 place = (self._ids[record.partition], record.offset, element.source_index)
                 copy.write_row((*entry_row(_entry(priced), element.payload_hash), *place))
-
-    def refuses(self, batch: PricedBatch) -> psycopg.Error | None:
-        """Whether the database refuses the charges of the batch for their data; tried, and rolled back."""
-        connection = self._open()
-        try:
-            with connection.transaction(force_rollback=True):
-                self._stage(connection, _first_of_each_identity(batch.elements))
-                connection.execute(_INSERT)
-        except (psycopg.DataError, psycopg.IntegrityError) as error:
-            return error
-        return None
 
 
 def _pass_fence(connection: Connection[Any], registry_seq: int) -> None:

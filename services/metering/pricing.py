@@ -10,7 +10,7 @@ from typing import NamedTuple
 from schemas.dead_letters import Reason
 from services.domain.directory import Directory
 from services.domain.entries import Entry, charge
-from services.domain.rating import NoRateCardError, UnpricedModelError, rate
+from services.domain.rating import AmountTooLargeError, NoRateCardError, UnpricedModelError, rate
 from services.domain.usage import UsageEvent, payload_hash
 from services.messages.json_bytes import element_sources
 from services.messages.usage_events import Accepted, Refusal, RefusedError, read_record
@@ -42,7 +42,7 @@ class Element(NamedTuple):
         value = self.record.value or b""
         if self.refusal is not None and self.refusal.reason in _OF_THE_WHOLE_RECORD:
             return value
-        sources = _sources(value)
+        sources = _sources(value) if value else []
         return sources[self.source_index] if sources else value
 
 
@@ -109,5 +109,5 @@ def _price(element: Element, directory: Directory, seq: int) -> PricedElement:
         return PricedElement(element, charge(element.event, rate(element.event, directory), seq), None)
     except NoRateCardError as error:
         return PricedElement(element, None, RefusedError(Reason.NO_RATE_CARD, str(error)).refusal)
-    except UnpricedModelError as error:
+    except (UnpricedModelError, AmountTooLargeError) as error:
         return PricedElement(element, None, RefusedError(Reason.UNPRICED_MODEL, str(error)).refusal)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from itertools import groupby
 from operator import attrgetter, itemgetter
@@ -20,7 +20,7 @@ import psycopg
 from psycopg import Connection
 
 from services.domain.directory import Change, Directory
-from services.domain.entries import Entry, reprice
+from services.domain.entries import reprice
 from services.domain.rating import UnpricedError, rate
 from services.domain.windows import Touched, touched
 from services.metering import totals as count
@@ -28,6 +28,7 @@ from services.metering.entry_rows import COLUMNS, StoredEntry, stored_entry
 from services.metering.ledger_writer import FENCE_LOCK, IDLE_SECONDS, add_totals
 from services.metering.revisions import Revision, write_revisions
 from services.metering.totals import Totals
+from services.metering.unrated import Unrated, Why, set_aside, settle
 from services.runtime.backoff import delays
 from services.runtime.database import connect, is_outage
 from services.runtime.logs import logger
@@ -43,6 +44,9 @@ _SAYING_SECONDS = 5.0
 _SPEAK_SECONDS = 0.5
 _SHARD = -1
 """The re-rater's own shard of the metric totals."""
+
+# Another re-rater's revision is no fault of the data, and means that everything has to be looked at again.
+_REFUSED_DATA = (psycopg.DataError, psycopg.errors.CheckViolation)
 
 _SELECTED = ", ".join(f"e.{column}" for column in COLUMNS)
 # The chunks are read in the order of an index. On a table that grows fast the planner's statistics are old, and what it
@@ -158,27 +162,51 @@ class Rerater:
         return corrected
 
     def _correct(self, connection: Connection[Any], cause: Cause, chunk: list[StoredEntry], head: int) -> int:
-        totals = Totals()
-        revisions = []
+        revisions: list[Revision] = []
+        unrated: list[Unrated] = []
         for stored in chunk:
-            revision = self._revision(stored.entry, head)
-            if revision is not None:
-                revisions.append(revision)
-                count.correction(totals, cause.kind, revision.old, revision.correction)
-        if revisions:
-            with connection.transaction():
-                write_revisions(connection, revisions, cause.seq)
-                add_totals(connection, totals, shard=_SHARD)
-        return len(revisions)
+            try:
+                pair = reprice(stored.entry, rate(stored.entry.event, self._directory), head)
+            except UnpricedError as error:
+                # No price is guessed: the entry stands, and we say so.
+                unrated.append(Unrated(stored.entry.entry_id, Why.NO_PRICE, str(error)))
+                continue
+            if pair is not None:
+                revisions.append(Revision(stored.entry, *pair))
+        refused = _write(connection, cause, revisions)
+        unrated += refused
+        if unrated:
+            first = unrated[0]._asdict() | {"entry_id": str(unrated[0].entry_id)}
+            _log.error(
+                "entries cannot be rated anew, and stand as they are",
+                entries=len(unrated),
+                first=first,
+                seq=cause.seq,
+                kind=cause.kind,
+            )
+        set_aside(connection, unrated, cause.seq)
+        settle(connection, {stored.entry.entry_id for stored in chunk} - {each.entry_id for each in unrated})
+        return len(revisions) - len(refused)
 
-    def _revision(self, current: Entry, head: int) -> Revision | None:
-        try:
-            pair = reprice(current, rate(current.event, self._directory), head)
-        except UnpricedError as error:
-            # A card that came later does not know the model. No price is guessed: the entry stands, and we say so.
-            _log.error("an entry cannot be priced again", entry_id=str(current.entry_id), detail=str(error))
-            return None
-        return None if pair is None else Revision(current, *pair)
+
+def _write(connection: Connection[Any], cause: Cause, revisions: Sequence[Revision]) -> list[Unrated]:
+    """Write the revisions with their totals; those that the database refuses for their data are given back."""
+    if not revisions:
+        return []
+    totals = Totals()
+    for revision in revisions:
+        count.correction(totals, cause.kind, revision.old, revision.correction)
+    try:
+        with connection.transaction():
+            write_revisions(connection, revisions, cause.seq)
+            add_totals(connection, totals, shard=_SHARD)
+    except _REFUSED_DATA as error:
+        if len(revisions) == 1:
+            detail = f"the correction cannot be stored (SQLSTATE {error.sqlstate})"
+            return [Unrated(revisions[0].old.entry_id, Why.REFUSED, detail)]
+        half = len(revisions) // 2
+        return [*_write(connection, cause, revisions[:half]), *_write(connection, cause, revisions[half:])]
+    return []
 
 
 def _session(dsn: str) -> Connection[Any]:

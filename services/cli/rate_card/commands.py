@@ -108,7 +108,7 @@ def publish(
 
 
 def _cards(settings: Settings) -> tuple[list[CardDocument], str]:
-    """The cards there are, and which ones these are: ``published``, or ``packaged`` where no registry is known."""
+    """The cards in the order of publication, and which these are: ``published``, or ``packaged`` without a registry."""
     from services.key_registry.rate_cards import CardDocument, packaged_cards
 
     if settings.registry_dsn is None:
@@ -116,7 +116,7 @@ def _cards(settings: Settings) -> tuple[list[CardDocument], str]:
     from services.runtime.database import connect
 
     with connect(settings.required("registry_dsn"), "rate-card", autocommit=True) as connection:
-        rows = connection.execute("SELECT card, effective_from, body FROM registry.rate_card").fetchall()
+        rows = connection.execute("SELECT card, effective_from, body FROM registry.rate_card ORDER BY seq").fetchall()
     return [CardDocument(*row) for row in rows], "published"
 
 

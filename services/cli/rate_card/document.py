@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from services.cli.operator import Refused
-from services.domain.rate_card import InvalidRateCard
+from services.domain.rate_card import InvalidRateCard, in_order, require_amounts_fit
 from services.key_registry.changes import rate_card_change
 from services.key_registry.outbox import CHANGE_BYTES_MAX
 from services.key_registry.rate_cards import CardDocument, read_card
@@ -44,7 +44,7 @@ def _checked(file: Path, document: CardDocument) -> CardDocument:
         raise Refused(f"{file}: effective_from: must have an offset, such as 2027-01-01T00:00:00Z", 1)
     document = document._replace(effective_from=document.effective_from.astimezone(UTC))
     try:
-        document.parse()
+        require_amounts_fit(document.parse())
         message = rate_card_change(1, document.effective_from, document)
     except InvalidRateCard as error:
         raise Refused(f"{file}: body.{error}", 1) from None
@@ -57,10 +57,15 @@ def _checked(file: Path, document: CardDocument) -> CardDocument:
     return document
 
 
-def in_force_before(document: CardDocument, cards: Iterable[CardDocument]) -> CardDocument | None:
-    """The card whose place ``document`` takes at its date; None where it is the first."""
-    earlier = [card for card in cards if card.card != document.card and card.effective_from <= document.effective_from]
-    return max(earlier, key=lambda card: card.effective_from, default=None)
+def in_force_before(document: CardDocument, published: Iterable[CardDocument]) -> CardDocument | None:
+    """The card whose place ``document`` takes at its date; None where it is the first.
+
+    ``published`` are given in their order. Where ``document`` is none of them, it would be the last.
+    """
+    by_name = {card.card: card for card in published}
+    cards = in_order((by_name | {document.card: document}).values())
+    place = cards.index(document)
+    return cards[place - 1] if place else None
 
 
 def changes(before: dict[str, Any], after: dict[str, Any]) -> list[Change]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from services.domain.rate_card import require_amounts_fit
 from services.key_registry.changes import rate_card_change
 from services.key_registry.handlers.registry import Registry, card_for
 from services.key_registry.models import RateCardRow
@@ -31,9 +32,10 @@ class Providers(NamedTuple):
 def publish_rate_card(sessions: Sessions, document: CardDocument) -> bool:
     """Publish a card; False where it is published already.
 
-    Raises InvalidRateCard, or RateCardConflict when the published card of that name says something else.
+    Raises InvalidRateCard, also for prices under which an event may come to more than the ledger holds; or
+    RateCardConflict when the published card of that name says something else.
     """
-    document.parse()
+    card = document.parse()
     with sessions.begin() as session:
         log = LogWriter(session)
         known = session.get(RateCardRow, document.card, populate_existing=True)
@@ -43,6 +45,7 @@ def publish_rate_card(sessions: Sessions, document: CardDocument) -> bool:
                     f"the rate card {document.card} is published with another content; publish a new card instead"
                 )
             return False
+        require_amounts_fit(card)
         seq = log.next_seq
         log.append(rate_card_change(seq, log.now, document))
         session.add(RateCardRow(**document._asdict(), seq=seq))

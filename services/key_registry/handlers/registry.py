@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from services.domain.rate_card import RateCard
+from services.domain.rate_card import RateCard, in_force
 from services.key_registry import policy
 from services.key_registry.audit import AuditTrail
 from services.key_registry.encryption import Keyring
@@ -33,8 +33,7 @@ def card_for(cards: tuple[RateCard, ...], at: datetime) -> RateCard:
     """The card in force at ``at``; before the first one, the first: keys may be brought in ahead of it."""
     if not cards:
         raise LookupError("no rate card is published")
-    in_force = [card for card in cards if card.effective_from <= at]
-    return in_force[-1] if in_force else cards[0]
+    return in_force(cards, at) or cards[0]
 
 
 def check_backdating(actor: Actor, effective_from: datetime | None) -> None:

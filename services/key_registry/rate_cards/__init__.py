@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from datetime import datetime
 from importlib import resources
+from operator import attrgetter
 from typing import Any, NamedTuple
 
-from services.domain.rate_card import RateCard, parse_rate_card
+from services.domain.rate_card import RateCard, in_order, parse_rate_card
 
 
 class CardDocument(NamedTuple):
@@ -31,4 +32,4 @@ def read_card(text: str) -> CardDocument:
 def packaged_cards() -> tuple[CardDocument, ...]:
     """The cards that ship with us, the earliest first."""
     files = (entry for entry in resources.files(__name__).iterdir() if entry.name.endswith(".json"))
-    return tuple(sorted((read_card(file.read_text()) for file in files), key=lambda card: card.effective_from))
+    return in_order(sorted((read_card(file.read_text()) for file in files), key=attrgetter("card")))

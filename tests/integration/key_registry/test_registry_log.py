@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -13,14 +14,17 @@ import pytest
 from pydantic import SecretStr
 
 from schemas.registry_changes import REGISTRY_CHANGE, CredentialChange
+from services.domain.rate_card import InvalidRateCard
 from services.domain.scope import Plan, Scope, ScopeType
+from services.key_registry.encryption import load_keyring
 from services.key_registry.errors import Code, Refusal
-from services.key_registry.handlers.cards import RateCardConflict, publish_rate_card
+from services.key_registry.handlers.cards import RateCardConflict, list_providers, publish_rate_card
 from services.key_registry.handlers.credentials import NewCredential, add_credential, revoke_credential
 from services.key_registry.handlers.plans import set_plan
 from services.key_registry.handlers.registry import Registry
 from services.key_registry.policy import Actor
 from services.key_registry.rate_cards import packaged_cards
+from services.key_registry.sessions import open_engine, sessions_on
 
 SERVICE = Actor(
     "service", "*", None, {}, frozenset({"credentials:write", "plans:write", "registry:backdate", "credentials:lease"})
@@ -170,6 +174,34 @@ def test_a_published_card_is_left_alone_and_never_changed(registry: Registry, da
     with pytest.raises(RateCardConflict, match=card.card):
         publish_rate_card(registry.sessions, card._replace(body=card.body | {"usd_per_credit": "0.01"}))
     assert database.rows("SELECT last_seq FROM registry.log_head") == head
+
+
+def test_a_card_under_which_an_event_would_not_fit_into_the_ledger_is_not_published(
+    registry: Registry, database: Any
+) -> None:
+    head = database.rows("SELECT last_seq FROM registry.log_head")
+    card = packaged_cards()[1]
+    line = card.body["models"]["openai"]["gpt-5"] | {"output_usd_per_mtok": "1000000"}
+    dear = card._replace(
+        card="dear", body=card.body | {"usd_per_credit": "0.001", "models": {"openai": {"gpt-5": line}}}
+    )
+    with pytest.raises(InvalidRateCard, match=r"^models\.openai\.gpt-5: 10,000,000,000 tokens in and as many out"):
+        publish_rate_card(registry.sessions, dear)
+    assert database.rows("SELECT last_seq FROM registry.log_head") == head
+
+
+def test_of_published_cards_with_one_date_the_last_is_in_force(new_database: Callable[[], Any], kek_file: Path) -> None:
+    engine = open_engine(new_database().dsn)
+    registry = Registry(sessions_on(engine), load_keyring(kek_file))
+    for document in packaged_cards():
+        publish_rate_card(registry.sessions, document)
+    last = packaged_cards()[1]
+    # By name it comes first; in force is what was published last.
+    again = last._replace(card="0", body=last.body | {"own_key": last.body["own_key"] | {"providers": ["xai"]}})
+    assert publish_rate_card(registry.sessions, again) is True
+    found = list_providers(registry)
+    assert (found.rate_card, found.providers) == ("0", ("xai",))
+    engine.dispose()
 
 
 def test_messages_say_what_the_contract_says(registry: Registry, database: Any, org: str) -> None:

@@ -23,6 +23,11 @@ class Ledger:
         with psycopg.connect(self.owner_dsn, autocommit=True, row_factory=dict_row) as connection:
             return connection.execute(statement, parameters).fetchall()
 
+    def execute(self, statements: str) -> None:
+        """What only its owner may do."""
+        with psycopg.connect(self.owner_dsn, autocommit=True) as connection:
+            connection.execute(statements)
+
     def entries(self) -> list[dict[str, Any]]:
         """Every entry, by event, revision and kind; a reversal before its correction."""
         return self.rows("SELECT * FROM ledger.entry ORDER BY event_id, revision, kind DESC")

@@ -111,12 +111,13 @@ def test_a_batch_priced_with_less_than_the_fence_asks_for_is_priced_again(
     run(test)
 
 
-def test_an_event_that_the_database_refuses_is_a_dead_letter_and_its_neighbours_are_booked(
+def test_an_event_whose_price_no_entry_holds_is_a_dead_letter_and_its_neighbours_are_booked(
     ledger: Ledger, broker: str, topic: str
 ) -> None:
     async def test() -> None:
         body = {**cards()[1].body, "usd_per_credit": "0.000001"}  # type: ignore[union-attr]
         body["models"] = {"dear": {"model": _line("1000000")}, "anthropic": {"claude-sonnet-4-6": _line("1")}}
+        # No registry publishes such a card now; one that is in the log already must not stop anything.
         dear = RateCardChange(seq=3, changed_at=NOW, card="dear", effective_from=LONG_AGO, body=body)
         tokens = {"agent_id": "a", "provider": "dear", "model": "model", "input_tokens": 10**10, "output_tokens": 0}
         too_much = node_call("b", type="usage.token_usage.v1", time="2026-05-02T00:00:00Z", data=tokens)
@@ -127,7 +128,50 @@ def test_an_event_that_the_database_refuses_is_a_dead_letter_and_its_neighbours_
             assert [tuple(booked) for booked in one.booked] == [(3, 0, 1)]
         assert [entry["event_id"] for entry in ledger.entries()] == ["a", "c", "d"]
         (letter,) = ledger.rows("SELECT * FROM ledger.dead_letter")
-        assert (letter["reason"], letter["event_id"], letter["source_index"]) == ("invalid_event", "b", 1)
+        assert (letter["reason"], letter["event_id"], letter["source_index"]) == ("unpriced_model", "b", 1)
+
+    run(test)
+
+
+_REFUSING = """
+CREATE FUNCTION ledger.refuse_row() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN RAISE EXCEPTION 'out of range' USING ERRCODE = 'numeric_value_out_of_range'; END $$;
+CREATE TRIGGER refuse_row BEFORE INSERT ON ledger.{table} FOR EACH ROW WHEN ({condition})
+  EXECUTE FUNCTION ledger.refuse_row()
+"""
+
+
+@pytest.mark.parametrize(
+    ("table", "condition", "poison", "kept"),
+    [
+        ("entry", "NEW.event_id = 'b'", {}, "b"),
+        # What is shared breaks only in the sum, and by whoever adds to it.
+        (
+            "metric_total",
+            "NEW.labels ->> 'provider' = 'google'",
+            {"provider": "google", "model": "gemini-2.5-pro"},
+            "b",
+        ),
+        # Not even its dead letter can be stored: what is left is its place.
+        ("dead_letter", "NEW.event_id = 'b'", {"model": "unheard-of"}, None),
+    ],
+)
+def test_an_event_that_breaks_any_statement_is_a_dead_letter_and_its_neighbours_are_booked(
+    table: str, condition: str, poison: dict[str, str], kept: str | None, ledger: Ledger, broker: str, topic: str
+) -> None:
+    async def test() -> None:
+        ledger.execute(_REFUSING.format(table=table, condition=condition))
+        events = [node_call("a"), node_call("b", data=poison), node_call("c")]
+        records = publish(broker, topic, 0, events, node_call("d"), b"junk")
+        async with worker(ledger, broker, topic) as one:
+            await one.book(records)
+            assert [tuple(booked) for booked in one.booked] == [(3, 0, 2)]
+        assert [entry["event_id"] for entry in ledger.entries()] == ["a", "c", "d"]
+        letters = ledger.rows("SELECT * FROM ledger.dead_letter ORDER BY source_offset")
+        assert [letter["reason"] for letter in letters] == ["invalid_event", "malformed_json"]
+        assert letters[0]["detail"] == "the event cannot be stored (SQLSTATE 22003)"
+        assert (letters[0]["event_id"], letters[0]["source_index"]) == (kept, 1)
+        assert bool(letters[0]["payload"]) == (kept is not None)
 
     run(test)
 

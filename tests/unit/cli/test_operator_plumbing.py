@@ -18,6 +18,12 @@ from services.metering.dead_letter_replay import DeadLetterSummary, why_not
 NEWEST = packaged_cards()[-1]
 
 
+def _dear():
+    """A body under which the largest event would not fit into the ledger."""
+    line = NEWEST.body["models"]["openai"]["gpt-5"] | {"output_usd_per_mtok": "1000000"}
+    return NEWEST.body | {"usd_per_credit": "0.001", "models": {"openai": {"gpt-5": line}}}
+
+
 # --- settings ---------------------------------------------------------------------------------------------------------
 
 
@@ -106,6 +112,7 @@ def test_a_card_is_read_with_its_start_in_utc(tmp_path):
         ({"effective_from": 2027}, "is not a card"),
         ({"body": {}}, "body.tiers: is missing"),
         ({"body": NEWEST.body | {"usd_per_credit": 0.005}}, "body.usd_per_credit"),
+        ({"body": _dear()}, r"body\.models\.openai\.gpt-5: 10,000,000,000 tokens in and as many out, .* cost"),
         ({"card": ""}, "card: "),
         ({"body": NEWEST.body | {"note": "x" * 1_000_000}}, "at most 900,000"),
     ],
@@ -133,8 +140,19 @@ def test_a_card_is_held_against_the_one_in_force_at_its_date():
     assert in_force_before(new, packaged_cards()) == first
     assert in_force_before(new._replace(effective_from=second.effective_from), packaged_cards()) == second
     assert in_force_before(new._replace(effective_from=datetime(2026, 1, 1, tzinfo=UTC)), packaged_cards()) is None
-    # A card is not held against itself.
+    # A card is not held against itself, however it was edited.
     assert in_force_before(second, packaged_cards()) == first
+    assert in_force_before(second._replace(body={}), packaged_cards()) == first
+
+
+def test_of_cards_with_one_date_a_new_card_is_held_against_the_last_published():
+    day, later = datetime(2027, 1, 1, tzinfo=UTC), datetime(2027, 2, 1, tzinfo=UTC)
+    one, other, last = (CardDocument(name, day, {}) for name in ("z", "y", "x"))
+    published = [*packaged_cards(), one, CardDocument("later", later, {}), other]
+    assert in_force_before(CardDocument("new", day, {}), published) == other
+    # What is published already keeps its place: it followed the one before it, whatever came after it.
+    assert in_force_before(other, published) == one
+    assert in_force_before(one, [*published, last]) == packaged_cards()[-1]
 
 
 def test_changes_name_the_place_and_both_values():

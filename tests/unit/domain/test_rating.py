@@ -22,7 +22,7 @@ from factories import (
     workflow_run,
 )
 
-from services.domain.rating import Amounts, NoRateCardError, UnpricedModelError, rate
+from services.domain.rating import Amounts, AmountTooLargeError, NoRateCardError, UnpricedModelError, rate
 from services.domain.resolution import Flag, KeySource, Reason
 from services.domain.usage import Claim
 from services.key_registry.rate_cards import packaged_cards
@@ -213,6 +213,16 @@ def test_a_model_that_only_the_second_card_lists_has_no_price_before_it():
 def test_no_price_is_guessed_for_an_unknown_model(provider, model):
     with pytest.raises(UnpricedModelError):
         rate(token_usage(provider=provider, model=model), shipped(own_key_for="openai"))
+
+
+def test_an_amount_that_no_entry_holds_is_no_price():
+    models = {"openai": {"small": model_line("standard", "1000000", "0", "0")}}
+    known = directory(cards=(card("dear", usd_per_credit="0.001", models=models),))
+    fits = token_usage(input_tokens=9_223_372_036)
+    assert rate(fits, known).amounts == Amounts(9_223_372_036 * 10**9, 9_223_372_036 * 10**9)
+    told = r"by rate card dear it comes to 9,223,372,037,000 credits, and an entry holds at most 9,223,372,036,854\.775807"
+    with pytest.raises(AmountTooLargeError, match=told):
+        rate(fits._replace(input_tokens=9_223_372_037), known)
 
 
 # --- claims move the price --------------------------------------------------------------------------------------------
