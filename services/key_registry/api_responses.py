@@ -13,6 +13,7 @@ from fastapi.responses import JSONResponse
 
 from services.key_registry.api_models import ProblemDocument
 from services.key_registry.errors import Code, Refusal
+from services.runtime.database import cannot_write
 from services.runtime.logs import logger
 from services.runtime.problems import Problem, problem_response
 
@@ -66,6 +67,7 @@ def install_refusals(app: FastAPI) -> None:
     for outage in (sqlalchemy.exc.OperationalError, sqlalchemy.exc.InterfaceError, sqlalchemy.exc.TimeoutError):
         app.add_exception_handler(outage, _database_away)
     app.add_exception_handler(psycopg.InterfaceError, _database_away)
+    app.add_exception_handler(sqlalchemy.exc.InternalError, _read_only)
 
 
 def _refused(_request: Request, error: Exception) -> JSONResponse:
@@ -78,6 +80,13 @@ def _problem(refusal: Refusal) -> Problem:
     more: dict[str, Any] = {"errors": [{"field": refusal.field, "detail": refusal.detail}]} if refusal.field else {}
     detail = f"The request is not valid: {refusal.field}" if refusal.code is Code.INVALID_REQUEST else refusal.detail
     return Problem(_STATUS[refusal.code], refusal.code.value, detail, **more)
+
+
+def _read_only(request: Request, error: Exception) -> JSONResponse:
+    # To a database that is read-only for a time a write is an error of the transaction, not of the connection.
+    if isinstance(error, sqlalchemy.exc.DBAPIError) and cannot_write(error.orig):
+        return _database_away(request, error)
+    raise error
 
 
 def _database_away(_request: Request, error: Exception) -> JSONResponse:

@@ -23,9 +23,10 @@ from services.key_registry.migrations import newest_revision
 from services.key_registry.outbox_relay import OutboxRelay
 from services.key_registry.provider_checks import provider_checks
 from services.key_registry.rate_cards import packaged_cards
-from services.key_registry.sessions import Sessions, open_engine, sessions_on
+from services.key_registry.sessions import Sessions, open_engine, sessions_on, watch_writes
 from services.key_registry.sweeper import Sweeper
 from services.runtime.backoff import delays
+from services.runtime.last_failure import LastFailure
 from services.runtime.logs import configure_logs, logger
 from services.runtime.settings import Settings, SettingsError
 from services.runtime.tokens import TokenVerifier
@@ -55,7 +56,7 @@ def run(settings: Settings) -> None:
         publish_packaged_cards(registry.sessions, stop)
         if stop.is_set():
             return
-        metrics, checks = registry_metrics(registry.sessions), readiness(registry, relay)
+        metrics, checks = registry_metrics(registry.sessions), readiness(registry, relay, watch_writes(engine))
         app = registry_app(registry, tokens, metrics, checks, CallLimits.of(settings))
         relay.start()
         sweeper.start()
@@ -89,10 +90,15 @@ def publish_packaged_cards(sessions: Sessions, stop: threading.Event) -> None:
             return
 
 
-def readiness(registry: Registry, relay: OutboxRelay) -> Mapping[str, ReadinessCheck]:
-    """What must hold before the service can do its work. An outage of the broker later on does not end that."""
+def readiness(registry: Registry, relay: OutboxRelay, writes: LastFailure) -> Mapping[str, ReadinessCheck]:
+    """What must hold before the service can do its work. An outage of the broker later on does not end that: keys are
+    resolved and leased without it, and who waits for a change is told by its age."""
     needed = newest_revision()
-    return {"database": lambda: _database_problem(registry.sessions, needed), "outbox": relay.unready}
+    return {
+        "database": lambda: _database_problem(registry.sessions, needed),
+        "writes": writes.unready,
+        "outbox": relay.unready,
+    }
 
 
 def _database_problem(sessions: Sessions, needed: str) -> str | None:

@@ -17,7 +17,8 @@ from psycopg import Connection
 
 from services.key_registry.change_sender import SEND_BYTES_MAX, ChangeSender, SendInterrupted, UnsentChange
 from services.runtime.backoff import delays
-from services.runtime.database import connect
+from services.runtime.database import cannot_write, connect
+from services.runtime.last_failure import LastFailure
 from services.runtime.logs import logger
 from services.runtime.settings import Settings
 
@@ -51,6 +52,7 @@ class OutboxRelay:
         self._caught_up = threading.Event()
         self._leading = threading.Event()
         self._trouble: str | None = None
+        self._unwritable = LastFailure("keeping how far the log is sent")
         # A daemon, so that a broker that never answers cannot keep the process from ending.
         self._thread = threading.Thread(target=self._run, name="outbox-relay", daemon=True)
 
@@ -69,9 +71,9 @@ class OutboxRelay:
         return self._leading.is_set()
 
     def unready(self) -> str | None:
-        """Why the broker may not have the log yet; None once it had all of it since the start."""
+        """Why the broker may not have the log yet; once it had all of it since the start, whether a write fails."""
         if self._caught_up.is_set():
-            return None
+            return self._unwritable.unready()
         return f"the registry log is not on the broker yet ({self._trouble or 'still sending'})"
 
     def _run(self) -> None:
@@ -86,6 +88,8 @@ class OutboxRelay:
             except Exception as error:  # noqa: BLE001
                 expected = isinstance(error, (KafkaError, psycopg.Error, OSError))
                 self._trouble = type(error).__name__
+                if cannot_write(error):
+                    self._unwritable.happened(error)
                 _log.warning(
                     "relay interrupted",
                     error=self._trouble,
@@ -114,6 +118,8 @@ class OutboxRelay:
             if _one(database, "SELECT pg_try_advisory_lock(%s)", _LOCK)[0]:
                 self._leading.set()
                 return
+            # What there is to write is another's business now.
+            self._unwritable.over()
             cursor = _cursor(database)
             if cursor.cluster_id == sender.cluster_id() and not _unsent(database, cursor.sent_seq):
                 self._caught_up.set()
@@ -137,6 +143,7 @@ class OutboxRelay:
                 sender.send(unsent, self._stop)
                 # Asked again: the cluster may have been another one by the time it acknowledged.
                 _advance(database, cursor, sender.cluster_id(), unsent[-1].seq)
+                self._unwritable.over()
             else:
                 self._caught_up.set()
                 self._stop.wait(self._interval_seconds)

@@ -5,17 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 import psycopg
-from sqlalchemy import Engine, create_engine
+from sqlalchemy import Engine, ExceptionContext, create_engine, event
 from sqlalchemy.orm import sessionmaker
 from sqlmodel import Session
 
-from services.runtime.database import connect
+from services.runtime.database import cannot_write, connect
+from services.runtime.last_failure import LastFailure
 
 SERVICE = "key-registry"
 Sessions = sessionmaker[Session]
 
 _CONNECTIONS_MAX = 10
 _WAIT_SECONDS = 5
+_FORGOTTEN_SECONDS = 15.0
+_WRITES = ("INSERT", "UPDATE", "DELETE")
 # Whoever holds the log's head holds up every other change, so nobody may sit on it.
 _LIMITS = "SET lock_timeout = '5s'; SET statement_timeout = '10s'; SET idle_in_transaction_session_timeout = '10s'"
 
@@ -39,6 +42,25 @@ def open_engine(dsn: str) -> Engine:
         # Parameters may be ciphertexts or a label that somebody should not have typed.
         hide_parameters=True,
     )
+
+
+def watch_writes(engine: Engine) -> LastFailure:
+    """Whether the database takes no writes, as whoever tried one has found out: reading says nothing of it."""
+    failure = LastFailure("writing to the database", forgotten_after=_FORGOTTEN_SECONDS)
+
+    @event.listens_for(engine, "handle_error")
+    def note(context: ExceptionContext) -> None:
+        error = context.original_exception
+        if isinstance(error, Exception) and cannot_write(error):
+            failure.happened(error)
+
+    @event.listens_for(engine, "after_cursor_execute")
+    def wrote(_connection: Any, cursor: Any, statement: str, *_rest: Any) -> None:
+        # A transaction that fails later on in its writes says so at its end.
+        if cursor.rowcount > 0 and statement.lstrip().upper().startswith(_WRITES):
+            failure.over()
+
+    return failure
 
 
 def sessions_on(engine: Engine) -> Sessions:

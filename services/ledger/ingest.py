@@ -15,6 +15,7 @@ from services.ledger.refusals import Refusal
 from services.ledger.usage_batch import UsageRecord
 from services.runtime.backoff import delays
 from services.runtime.broker import MESSAGE_BYTES_MAX, kafka_producer
+from services.runtime.last_failure import LastFailure
 from services.runtime.logs import logger
 
 _log = logger(__name__)
@@ -29,6 +30,7 @@ _SEND_SECONDS_MAX = 4.0
 _WAITING_MAX = 24
 _CHECK_SECONDS = 2.0
 _CLOSE_SECONDS = 1.0
+_FORGOTTEN_SECONDS = 15.0
 
 
 def broker_unavailable() -> Refusal:
@@ -58,6 +60,8 @@ class UsagePublisher:
         self._check_lock = threading.Lock()
         self._checked_at = float("-inf")
         self._check: str | None = None
+        # That a broker listens does not say that it can write.
+        self._failure = LastFailure("publishing usage events", forgotten_after=_FORGOTTEN_SECONDS)
 
     def start(self) -> None:
         """Begin to connect, and to connect anew whenever a producer has failed."""
@@ -83,18 +87,20 @@ class UsagePublisher:
                 self._send(producer, records, deadline)
             except (KafkaError, OSError, ValueError) as error:
                 _log.warning("usage events were not acknowledged", error=type(error).__name__)
+                self._failure.happened(error)
                 self._replace(producer)
                 raise broker_unavailable() from None
+            self._failure.over()
         finally:
             self._slots.release()
 
     def unready(self) -> str | None:
-        """Why nothing can be published now, for /readyz; looked up at most every two seconds."""
+        """Why nothing can be published now, for /readyz; the broker is asked at most every two seconds."""
         with self._check_lock:
             if time.monotonic() - self._checked_at > _CHECK_SECONDS:
                 self._check = self._look()
                 self._checked_at = time.monotonic()
-            return self._check
+            return self._check or self._failure.unready()
 
     def _look(self) -> str | None:
         if self._producer is None:

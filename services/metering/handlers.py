@@ -35,6 +35,7 @@ from services.metering.pricing import (
 )
 from services.runtime.backoff import delays
 from services.runtime.database import is_outage
+from services.runtime.last_failure import LastFailure
 from services.runtime.logs import logger
 
 _log = logger(__name__)
@@ -95,6 +96,8 @@ class BookRecords:
         self._events_max = events_max
         self._on_booked = on_booked
         self._positions: dict[int, Position] = {}
+        self.failure = LastFailure("booking")
+        """Whether the last transaction failed, and is tried again."""
         self._one_at_a_time = asyncio.Lock()
         # One thread, so that transactions of one connection never run side by side.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="ledger-writer")
@@ -236,14 +239,18 @@ class BookRecords:
     async def _patiently(self, work: Callable[[], Any]) -> Any:
         for delay in delays():
             try:
-                return await work()
+                done = await work()
             except PartitionMovedError as moved:
                 _log.warning("a partition moved on without this worker", detail=str(moved))
             except Exception as error:
                 if not _is_surroundings(error):
                     raise
                 self._writer.close()
+                self.failure.happened(error)
                 _log.warning("waiting for what is away", error=type(error).__name__, detail=str(error)[:200])
+            else:
+                self.failure.over()
+                return done
             await asyncio.sleep(delay)
         raise AssertionError("delays have no end")
 

@@ -58,6 +58,7 @@ class _Worker:
         self._book: BookRecords | None = None
         directory = Directory()
         self._follower = RegistryFollower(self._ledger_dsn, settings.kafka_bootstrap, directory)
+        self._rerater = Rerater(self._ledger_dsn)
         self._gaps = GapReader(settings.kafka_bootstrap, USAGE_EVENTS.name)
         limit = Limit(
             settings.metering_pause_share, settings.metering_pause_window_seconds, settings.metering_pause_min_events
@@ -83,7 +84,7 @@ class _Worker:
     async def _work(self, fatal: asyncio.Future[None]) -> None:
         cluster_id = await asyncio.to_thread(wait_for_cluster_id, self._settings.kafka_bootstrap)
         await self._follower.catch_up()
-        self._start_thread("rerater", Rerater(self._ledger_dsn).run, fatal)
+        self._start_thread("rerater", self._rerater.run, fatal)
         relay = DeadLetterRelay(self._ledger_dsn, self._settings.kafka_bootstrap, self._settings.kafka_timeout_seconds)
         self._start_thread("dead-letter-relay", relay.run, fatal)
         writer = LedgerWriter(self._ledger_dsn, cluster_id, USAGE_EVENTS.name)
@@ -169,6 +170,9 @@ class _Worker:
                 "registry_log": self._no_registry,
                 "partitions": self._no_partitions,
                 "ledger": self._no_ledger,
+                "registry_changes": self._follower.failure.unready,
+                "booking": self._not_booking,
+                "rerating": self._rerater.failure.unready,
                 "pause": self._paused,
             },
             body_bytes_max=_BODY_BYTES_MAX,
@@ -188,6 +192,9 @@ class _Worker:
         except psycopg.OperationalError:
             return "the ledger database is away"
         return None
+
+    def _not_booking(self) -> str | None:
+        return None if self._book is None else self._book.failure.unready()
 
     def _paused(self) -> str | None:
         pause = self._pauser.pause

@@ -22,6 +22,7 @@ from services.domain.directory import Directory
 from services.metering.ledger_writer import FENCE_LOCK, IDLE_SECONDS
 from services.runtime.backoff import delays
 from services.runtime.database import connect, is_outage
+from services.runtime.last_failure import LastFailure
 from services.runtime.logs import logger
 from services.runtime.registry_log import UnreadableChangeError, read_change, to_change
 
@@ -51,6 +52,8 @@ class RegistryFollower:
     def __init__(self, ledger_dsn: str, bootstrap: str, directory: Directory) -> None:
         """``directory`` is only ever changed here, on the event loop."""
         self.directory = directory
+        self.failure = LastFailure("taking in registry changes")
+        """Whether the ledger database did not take what was read last, which is tried again."""
         self._dsn = ledger_dsn
         self._bootstrap = bootstrap
         self._advanced = asyncio.Condition()
@@ -156,12 +159,16 @@ class RegistryFollower:
         """Run ``work`` in a thread; while the database is away, try again."""
         for delay in delays():
             try:
-                return await asyncio.to_thread(work)
+                done = await asyncio.to_thread(work)
             except psycopg.Error as error:
                 if not is_outage(error):
                     raise
+                self.failure.happened(error)
                 _log.warning("waiting for the ledger database", error=type(error).__name__)
                 await asyncio.sleep(delay)
+            else:
+                self.failure.over()
+                return done
         raise AssertionError("delays have no end")
 
     def _read_table(self) -> list[tuple[int, bytes]]:

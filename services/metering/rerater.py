@@ -31,6 +31,7 @@ from services.metering.totals import Totals
 from services.metering.unrated import Unrated, Why, set_aside, settle
 from services.runtime.backoff import delays
 from services.runtime.database import connect, is_outage
+from services.runtime.last_failure import LastFailure
 from services.runtime.logs import logger
 from services.runtime.registry_log import read_change, to_change
 
@@ -76,6 +77,8 @@ class Rerater:
         """Keeps a directory of its own, built from the ledger's copy of the registry log."""
         self._dsn = ledger_dsn
         self._directory = Directory()
+        self.failure = LastFailure("re-rating")
+        """Whether the last step failed, and is tried again."""
 
     def run(self, stop: threading.Event) -> None:
         """Work until ``stop`` is set; waits for a database that is away, and for its turn."""
@@ -87,6 +90,7 @@ class Rerater:
                     waits = delays()
             except psycopg.Error as error:
                 # Another re-rater's revision is no error either: it means that this one has to look again.
+                self.failure.happened(error)
                 level = "warning" if is_outage(error) or isinstance(error, psycopg.IntegrityError) else "error"
                 getattr(_log, level)("re-rating starts again", error=type(error).__name__, sqlstate=error.sqlstate)
                 stop.wait(next(waits))
@@ -96,11 +100,14 @@ class Rerater:
             row = connection.execute("SELECT pg_try_advisory_lock(%s)", (_RERATER_LOCK,)).fetchone()
             if row is not None and row[0]:
                 break
+            # The work is another's now, and so is what fails in it.
+            self.failure.over()
             stop.wait(_NOT_LEADER_SECONDS)
         # Another may have worked off what came late into the log, and nothing would say so here.
         self._directory = Directory()
         while not stop.is_set():
             self.step(connection, stop)
+            self.failure.over()
             stop.wait(_INTERVAL_SECONDS)
 
     def step(self, connection: Connection[Any], stop: threading.Event) -> None:

@@ -63,6 +63,12 @@ def connection_pool(dsn: str, service: str, *, most: int = 10) -> ConnectionPool
     )
 
 
+def cannot_write(error: BaseException | None) -> bool:
+    """Whether the database takes no writes: its disk is full or broken, or it is a standby. Reads may well succeed."""
+    state = getattr(error, "sqlstate", None) or ""
+    return state[:2] == "58" or state in {"53100", "25006"}
+
+
 def is_outage(error: Exception) -> bool:
     """Whether the surroundings failed (so that trying again can help), and not the statement or its data."""
     if not isinstance(error, psycopg.Error):

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import threading
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 from fastapi.testclient import TestClient
 from kafka import KafkaConsumer, TopicPartition
 
+from services.cli.children import listens
+from services.cli.embedded.broker import broker_program
+from services.cli.endpoints import Ports
+from services.cli.processes import StopSwitch, Supervisor
 from services.ledger.ingest import RECORD_BYTES_MAX
 from services.ledger.main import build_app
 from services.messages.usage_events import read_record
+from services.runtime.broker import create_topics
 
 URL = "/v1/usage-events"
 JSON = {"Content-Type": "application/json"}
@@ -246,6 +253,7 @@ class Proxy:
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = self.listener.getsockname()[1]
         self.open = True
+        self.writable = True
         self.pairs = []
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -260,13 +268,15 @@ class Proxy:
                 continue
             far = socket.create_connection(("127.0.0.1", self.target))
             self.pairs += [near, far]
-            for source, sink in ((near, far), (far, near)):
-                threading.Thread(target=self._pump, args=(source, sink), daemon=True).start()
+            for source, sink, asks in ((near, far, True), (far, near, False)):
+                threading.Thread(target=self._pump, args=(source, sink, asks), daemon=True).start()
 
-    def _pump(self, source, sink):
+    def _pump(self, source, sink, asks):
         try:
             while data := source.recv(65_536):
-                sink.sendall(data)
+                # After its length, a request begins with the number of what it asks for: 0 is to store records.
+                if self.writable or not asks or data[4:6] != b"\0\0":
+                    sink.sendall(data)
         except OSError:
             pass
         for end in (source, sink):
@@ -288,14 +298,6 @@ class Proxy:
 @pytest.fixture
 def fragile(stack, tmp_path):
     """A broker of its own behind a proxy, because the broker tells its clients the address to come back to."""
-    import os
-
-    from services.cli.children import listens
-    from services.cli.embedded.broker import broker_program
-    from services.cli.endpoints import Ports
-    from services.cli.processes import StopSwitch, Supervisor
-    from services.runtime.broker import create_topics
-
     port = Ports.free_block().kafka
     proxy = Proxy(port)
     program = broker_program(port, tmp_path, dict(os.environ))
@@ -303,8 +305,6 @@ def fragile(stack, tmp_path):
     command = list(program.command)
     place = command.index("--kafka-advertised-listener-url") + 1
     command[place] = f"tcp://127.0.0.1:{proxy.port}"
-    from dataclasses import replace
-
     supervisor = Supervisor(tmp_path, StopSwitch())
     broker = supervisor.start(replace(program, command=tuple(command)))
     supervisor.wait_until(lambda: listens(port), time.monotonic() + 20, lambda: broker.report("does not answer"))
@@ -347,6 +347,30 @@ def test_without_any_broker_the_service_starts_says_so_and_goes_on_answering(sta
         assert time.monotonic() - began < 10
         headers = bearer(scope="ledger:read")
         assert client.get("/v1/organizations/acme/entries", headers=headers).status_code == 200
+
+
+def test_a_broker_that_answers_and_stores_nothing_makes_the_service_unready(stack, database, fragile, bearer):
+    headers = bearer(scope="usage:write") | JSON
+    app = build_app(stack.settings(database, kafka_bootstrap=f"127.0.0.1:{fragile.port}"))
+    with TestClient(app) as client:
+        assert client.post(URL, json=event("before"), headers=headers).status_code == 202
+        fragile.writable = False
+        response = client.post(URL, json=event("during"), headers=headers)
+        assert (response.status_code, response.json()["code"]) == (503, "broker_unavailable")
+        # Connected anew it answers what it is asked, and is not ready all the same.
+        told = _wait_for(lambda: client.get("/readyz").json()["missing"]["broker"], "publishing usage events failed")
+        assert "KafkaTimeoutError" in told
+        fragile.writable = True
+        _wait_for(lambda: str(client.post(URL, json=event("during"), headers=headers).status_code), "202")
+        assert client.get("/readyz").status_code == 200
+
+
+def _wait_for(look, part):
+    deadline = time.monotonic() + 30
+    while part not in (found := look()):
+        assert time.monotonic() < deadline, found
+        time.sleep(0.02)
+    return found
 
 
 def test_who_hands_in_too_often_is_told_when_to_come_again(stack, database, bearer):

@@ -33,10 +33,17 @@ class WorkerProcess(Service):
     @property
     def missing(self) -> set[str] | None:
         """What it lacks, by its own account; None where it does not answer."""
+        said = self.said
+        return None if said is None else set(said)
+
+    @property
+    def said(self) -> dict[str, str] | None:
+        """The same in its words."""
         try:
-            return set(httpx.get(self._url, timeout=5).json().get("missing", {}))
+            missing: dict[str, str] = httpx.get(self._url, timeout=5).json().get("missing", {})
         except httpx.TransportError:
             return None
+        return missing
 
     def ask_to_end(self) -> None:
         """SIGTERM, and nothing else after it."""

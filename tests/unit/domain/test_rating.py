@@ -220,7 +220,9 @@ def test_an_amount_that_no_entry_holds_is_no_price():
     known = directory(cards=(card("dear", usd_per_credit="0.001", models=models),))
     fits = token_usage(input_tokens=9_223_372_036)
     assert rate(fits, known).amounts == Amounts(9_223_372_036 * 10**9, 9_223_372_036 * 10**9)
-    told = r"by rate card dear it comes to 9,223,372,037,000 credits, and an entry holds at most 9,223,372,036,854\.775807"
+    told = (
+        r"by rate card dear it comes to 9,223,372,037,000 credits, and an entry holds at most 9,223,372,036,854\.775807"
+    )
     with pytest.raises(AmountTooLargeError, match=told):
         rate(fits._replace(input_tokens=9_223_372_037), known)
 
