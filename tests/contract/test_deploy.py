@@ -44,6 +44,7 @@ METRICS: dict[str, set[str]] = {
     "byok_credential_flags_total": {"flag"},
     "byok_conservation_residual_events": {"partition"},
     "byok_metering_paused": set(),
+    "byok_unrated_entries": {"reason"},
     "up": set(),
 }
 _SCRAPED = {"job", "instance"}

@@ -160,7 +160,7 @@ def _conservation(rig: Rig, sent: Sent) -> Iterable[Finding]:
 
 def _totals(rig: Rig, entries: list[dict[str, Any]]) -> Iterable[Finding]:
     """The metrics' totals are the sums of the rows that they were committed with."""
-    rows = rig.rows("SELECT metric, sum(value)::bigint AS total FROM ledger.metric_total GROUP BY 1")
+    rows = rig.rows("SELECT metric, sum(value) AS total FROM ledger.metric_total GROUP BY 1")
     totals = defaultdict(int, {row["metric"]: row["total"] for row in rows})
     charges = [entry for entry in entries if entry["kind"] == "charge"]
     should = {name: sum(entry[name] for entry in charges) for name in ("list_mc", "charged_mc", "saved_mc")}

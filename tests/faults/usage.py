@@ -14,7 +14,7 @@ from typing import Any
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.errors import KafkaError
 
-from schemas.topics import USAGE_EVENTS
+from schemas.topics import BATCH_EVENTS_MAX, USAGE_EVENTS
 from tests.faults.rig import wait_for
 from tests.faults.sent import Sent, identity
 
@@ -32,6 +32,13 @@ FIRST_CARD = datetime(2026, 4, 27, tzinfo=UTC)
 _WEEKS = timedelta(days=35)
 _EDGES = [timedelta(seconds=s, microseconds=us) for s in (0, 0, 300) for us in (-1, 0, 1)]
 _PAUSE_SECONDS = 0.015
+_CALLS_MAX, _TOKENS_MAX = 10**6, 10**10
+_LARGEST_SHARE = 0.1
+# 1.5 * 10^15 mc each, of somebody without keys and on one partition: so they are added to one total, with the events of
+# others, and it does not fit into 64 bits.
+_DEAREST = {"org_id": "whale", "agent_id": "helper", "provider": "openai", "model": "o1-pro"}
+_DEAREST |= {"input_tokens": _TOKENS_MAX, "output_tokens": _TOKENS_MAX}
+_DEAREST_BATCHES, _DEAREST_PARTITION = 7, 0
 # The broker may be away for a while, but what was sent must arrive: the tests count on it.
 _DELIVERY_MS = 180_000
 
@@ -55,11 +62,13 @@ class EventMaker:
 
     def __call__(self) -> dict[str, Any]:
         """One well-formed event."""
-        self._number += 1
         make = self._rng.choices(
             [self._node_call, self._token_usage, self._tool_call, self._workflow_run], [5, 3, 1, 1]
         )
-        event_type, data = make[0]()
+        return self._event(*make[0]())
+
+    def _event(self, event_type: str, data: dict[str, Any]) -> dict[str, Any]:
+        self._number += 1
         return {
             "specversion": "1.0",
             "id": f"{self._prefix}-{self._number:06}",
@@ -68,6 +77,10 @@ class EventMaker:
             "time": self._time().isoformat(),
             "data": self._common() | data,
         }
+
+    def dearest(self) -> dict[str, Any]:
+        """The event that costs most of all that may be sent."""
+        return self._event("usage.token_usage.v1", _DEAREST)
 
     def _common(self) -> dict[str, Any]:
         team = self._rng.choice([None, *TEAMS])
@@ -99,16 +112,21 @@ class EventMaker:
         return {}
 
     def _node_call(self) -> tuple[str, dict[str, Any]]:
-        return "usage.node_call.v1", {"node": "ask_ai", "calls": self._rng.randint(1, 3)} | self._model()
+        return "usage.node_call.v1", {"node": "ask_ai", "calls": self._calls()} | self._model()
+
+    def _calls(self) -> int:
+        return _CALLS_MAX if self._rng.random() < _LARGEST_SHARE else self._rng.randint(1, 3)
 
     def _token_usage(self) -> tuple[str, dict[str, Any]]:
         fresh = self._rng.randrange(10_000)
         tokens = {"input_tokens": fresh, "cached_input_tokens": self._rng.randint(0, fresh)}
         tokens["output_tokens"] = self._rng.randrange(2_000)
+        if self._rng.random() < _LARGEST_SHARE:
+            tokens |= {"input_tokens": _TOKENS_MAX, "output_tokens": _TOKENS_MAX}
         return "usage.token_usage.v1", {"agent_id": "helper"} | tokens | self._model()
 
     def _tool_call(self) -> tuple[str, dict[str, Any]]:
-        tool = {"tool": "send_mail", "calls": self._rng.randint(1, 3), "succeeded": self._rng.random() < 0.8}
+        tool = {"tool": "send_mail", "calls": self._calls(), "succeeded": self._rng.random() < 0.8}
         return "usage.tool_call.v1", tool
 
     def _workflow_run(self) -> tuple[str, dict[str, Any]]:
@@ -184,6 +202,10 @@ class Usage:
     def _run(self) -> None:
         kinds: list[Callable[[], None]] = [self._single, self._batch, self._again, self._conflict, self._bad]
         try:
+            for _ in range(_DEAREST_BATCHES):
+                self._valid([self._make.dearest() for _ in range(BATCH_EVENTS_MAX)], _DEAREST_PARTITION)
+            # What is sent again and again is smaller.
+            self._past.clear()
             while not self._stop.is_set():
                 self._rng.choices(kinds, [50, 35, 8, 3, 4])[0]()
                 self._stop.wait(_PAUSE_SECONDS)

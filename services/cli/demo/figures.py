@@ -6,7 +6,7 @@ from datetime import date
 from typing import Any, LiteralString, NamedTuple
 
 from psycopg import Connection
-from psycopg.rows import class_row, dict_row
+from psycopg.rows import dict_row
 
 from services.domain.usage import Identity
 
@@ -38,7 +38,7 @@ class Day(NamedTuple):
     charged_mc: int
 
 
-_SUMS = "count(*) FILTER (WHERE kind = 'charge'), sum(list_mc)::bigint, sum(charged_mc)::bigint, sum(saved_mc)::bigint"
+_SUMS = "count(*) FILTER (WHERE kind = 'charge'), sum(list_mc), sum(charged_mc), sum(saved_mc)"
 # An entry that no reversal names is the truth about its event.
 _CURRENT = """
 SELECT * FROM ledger.entries AS entry
@@ -83,20 +83,19 @@ def by_key(ledger: Connection[Any]) -> list[Money]:
     """One line for each provider and level of key; model use alone. Entries are those that are current."""
     return _money(
         ledger,
-        "SELECT ARRAY[provider, coalesce(byok_scope, key_source)], count(*), sum(list_mc)::bigint,"
-        f" sum(charged_mc)::bigint, sum(saved_mc)::bigint FROM ({_CURRENT}) AS truth WHERE provider IS NOT NULL"
+        "SELECT ARRAY[provider, coalesce(byok_scope, key_source)], count(*), sum(list_mc),"
+        f" sum(charged_mc), sum(saved_mc) FROM ({_CURRENT}) AS truth WHERE provider IS NOT NULL"
         " GROUP BY provider, coalesce(byok_scope, key_source) ORDER BY 1",
     )
 
 
 def by_day(ledger: Connection[Any]) -> list[Day]:
     """One line for each UTC day."""
-    with ledger.cursor(row_factory=class_row(Day)) as cursor:
-        cursor.execute(
-            "SELECT (occurred_at AT TIME ZONE 'UTC')::date AS day, sum(list_mc)::bigint AS list_mc,"
-            " sum(charged_mc)::bigint AS charged_mc FROM ledger.entries GROUP BY 1 ORDER BY 1"
-        )
-        return cursor.fetchall()
+    rows = ledger.execute(
+        "SELECT (occurred_at AT TIME ZONE 'UTC')::date AS day, sum(list_mc), sum(charged_mc) FROM ledger.entries"
+        " GROUP BY 1 ORDER BY 1"
+    )
+    return [Day(day, *map(int, sums)) for day, *sums in rows]
 
 
 def dead_letters(ledger: Connection[Any]) -> list[tuple[str, int, int, str]]:
@@ -111,10 +110,10 @@ def corrections(ledger: Connection[Any]) -> tuple[int, int]:
     """How many entries late knowledge has put right, and by how many mc the charges fell."""
     count, fallen = _row(
         ledger,
-        "SELECT count(*) FILTER (WHERE kind = 'correction'), coalesce(-sum(charged_mc), 0)::bigint"
+        "SELECT count(*) FILTER (WHERE kind = 'correction'), coalesce(-sum(charged_mc), 0)"
         " FROM ledger.entries WHERE kind <> 'charge'",
     )
-    return count, fallen
+    return count, int(fallen)
 
 
 def flags(ledger: Connection[Any]) -> list[tuple[str, int]]:
@@ -141,7 +140,8 @@ def an_entry_worth_explaining(ledger: Connection[Any]) -> str | None:
 
 
 def _money(ledger: Connection[Any], query: LiteralString) -> list[Money]:
-    return [Money(tuple(label), *sums) for label, *sums in ledger.execute(query)]
+    # PostgreSQL sums bigint as numeric, so no sum overflows; each is a whole number.
+    return [Money(tuple(label), *map(int, sums)) for label, *sums in ledger.execute(query)]
 
 
 def _row(ledger: Connection[Any], query: LiteralString) -> tuple[Any, ...]:
