@@ -72,7 +72,30 @@ def test_totals_are_summed_over_shards_under_the_names_of_the_contract(client, b
         ("byok_corrected_credits_total", (("direction", "refund"), ("reason", "team_key"))): 19,
         ("byok_registry_seq", (("service", "ledger"),)): 2,
         ("byok_outbox_pending", (("outbox", "dead-letters"),)): 2,
+        ("byok_unrated_entries", (("reason", "no_price"),)): 0,
+        ("byok_unrated_entries", (("reason", "refused"),)): 0,
     }
+
+
+def test_totals_have_no_limit(client, books):
+    labels = {"event_type": "usage.token_usage.v1", "provider": "openai", "key_source": "platform", "byok_scope": ""}
+    for shard in range(3):
+        books.metric("list_mc", 2**64, shard=shard, **labels)
+    found = samples(client.get("/metrics").text)
+    assert found["byok_list_credits_total", tuple(sorted(labels.items()))] == 3 * 2**64 / 10**6
+
+
+def test_entries_that_could_not_be_rated_anew_are_counted_by_reason(client, books):
+    books.rate_cards()
+    for number, reason in enumerate(("no_price", "no_price", "refused")):
+        entry = books.book(f"e{number}")
+        books.connection.execute(
+            "INSERT INTO ledger.unrated_entry (entry_id, reason, detail, caused_by_seq) VALUES (%s, %s, 'why', 2)",
+            [entry.entry_id, reason],
+        )
+    found = samples(client.get("/metrics").text)
+    assert found["byok_unrated_entries", (("reason", "no_price"),)] == 2
+    assert found["byok_unrated_entries", (("reason", "refused"),)] == 1
 
 
 def test_counters_are_typed_as_counters(client, books):
