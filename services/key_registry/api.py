@@ -53,6 +53,7 @@ from services.key_registry.policy import Actor
 from services.key_registry.preconditions import Expected, entity_tag, expected_by
 from services.key_registry.repository import CredentialFilter
 from services.key_registry.standing import Status
+from services.runtime.request_bodies import BodyBounds
 from services.runtime.tokens import TokenVerifier
 from services.runtime.web import ReadinessCheck, create_app
 
@@ -286,6 +287,7 @@ def registry_app(
     metrics: CollectorRegistry,
     checks: Mapping[str, ReadinessCheck],
     limits: CallLimits,
+    bodies: BodyBounds,
 ) -> FastAPI:
     """The web application of the key registry."""
     app = create_app(
@@ -293,7 +295,7 @@ def registry_app(
         description="Whose LLM key applies when; the keys themselves, encrypted; plans and providers.",
         metrics=metrics,
         checks=checks,
-        body_bytes_max=BODY_BYTES_MAX,
+        bodies=bodies,
     )
     app.state.registry = registry
     app.state.tokens = tokens

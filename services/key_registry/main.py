@@ -13,7 +13,7 @@ import psycopg.errors
 import sqlalchemy.exc
 from sqlalchemy import text
 
-from services.key_registry.api import registry_app
+from services.key_registry.api import BODY_BYTES_MAX, registry_app
 from services.key_registry.callers import CallLimits
 from services.key_registry.encryption import keyring_of
 from services.key_registry.handlers.cards import RateCardConflict, publish_rate_card
@@ -26,8 +26,10 @@ from services.key_registry.rate_cards import packaged_cards
 from services.key_registry.sessions import Sessions, open_engine, sessions_on, watch_writes
 from services.key_registry.sweeper import Sweeper
 from services.runtime.backoff import delays
+from services.runtime.connections import ConnectionBounds
 from services.runtime.last_failure import LastFailure
 from services.runtime.logs import configure_logs, logger
+from services.runtime.request_bodies import BodyBounds
 from services.runtime.settings import Settings, SettingsError
 from services.runtime.tokens import TokenVerifier
 from services.runtime.web import ReadinessCheck, server
@@ -57,11 +59,13 @@ def run(settings: Settings) -> None:
         if stop.is_set():
             return
         metrics, checks = registry_metrics(registry.sessions), readiness(registry, relay, watch_writes(engine))
-        app = registry_app(registry, tokens, metrics, checks, CallLimits.of(settings))
+        bodies = BodyBounds.of(settings, BODY_BYTES_MAX)
+        app = registry_app(registry, tokens, metrics, checks, CallLimits.of(settings), bodies)
         relay.start()
         sweeper.start()
         try:
-            server(app, settings.host, settings.registry_port, settings.trusted_proxies).run()
+            bounds = ConnectionBounds.of(settings)
+            server(app, settings.host, settings.registry_port, settings.trusted_proxies, bounds=bounds).run()
         finally:
             sweeper.stop()
             relay.stop()

@@ -19,6 +19,7 @@ from services.ledger import responses
 from services.ledger.access import Viewer
 from services.ledger.explanation import utc
 from services.ledger.export import JSON_OPTIONS
+from services.ledger.export_response import ExportResponse
 from services.ledger.handlers import Handlers
 from services.ledger.query import EntriesQuery, ExportQuery, SummaryQuery
 from services.ledger.quotes import QuoteRequest
@@ -141,16 +142,21 @@ def get_summary(
     responses={200: {"content": {media_type: {} for media_type in _EXPORT_TYPES.values()}}},
 )
 def get_export(
-    org_id: Organization, query: Annotated[ExportQuery, Query()], viewer: CurrentViewer, handlers: CurrentHandlers
-) -> StreamingResponse:
+    request: Request,
+    org_id: Organization,
+    query: Annotated[ExportQuery, Query()],
+    viewer: CurrentViewer,
+    handlers: CurrentHandlers,
+) -> ExportResponse:
     """Oldest first, from one snapshot. An export that breaks off ends without the end of the chunked coding.
 
     In CSV, text that a spreadsheet would take for a formula has an apostrophe before it; JSON Lines are exact.
     """
-    return StreamingResponse(
+    return ExportResponse(
         handlers.export(viewer, org_id, query),
+        seconds_max=request.app.state.export_seconds,
         media_type=_EXPORT_TYPES[query.format],
-        headers={"Content-Disposition": f'attachment; filename="entries.{query.format}"'},
+        filename=f"entries.{query.format}",
     )
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Iterator, Sequence
+import unicodedata
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -15,8 +16,30 @@ from services.ledger.models import COLUMNS
 
 _LINES_AT_ONCE = 500
 # A spreadsheet takes text that begins like this for a formula; ids are whatever a customer chose.
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA = frozenset("=+-@")
+# What an import may cut off before it looks: it can begin a formula, or end the cell before it.
+_BREAKS = ("\t", "\r", "\n")
+# Controls, characters without a width (byte order mark, soft hyphen, joiners), white space, combining marks.
+_UNSEEN = frozenset({"Cc", "Cf", "Zs", "Zl", "Zp", "Mn", "Me"})
 JSON_OPTIONS = orjson.OPT_UTC_Z
+
+
+class Export:
+    """A file, piece by piece. Whoever holds one closes it, also where it was read to its end."""
+
+    def __init__(self, pieces: Generator[bytes]) -> None:
+        """Make the first piece at once, so that an outage until then is an error and not a broken file."""
+        self._pieces = pieces
+        self._first = next(pieces, b"")
+
+    def __iter__(self) -> Iterator[bytes]:
+        """The pieces; raises when it cannot go on, so that a part never looks like the whole."""
+        yield self._first
+        yield from self._pieces
+
+    def close(self) -> None:
+        """Give back what it holds: its place, its snapshot, its connection. May be called again."""
+        self._pieces.close()
 
 
 def json_lines(rows: Iterable[Sequence[Any]]) -> Iterator[bytes]:
@@ -55,7 +78,15 @@ def _taken(buffer: io.StringIO) -> bytes:
 
 def _cell(value: Any) -> Any:
     if isinstance(value, str):
-        return f"'{value}" if value.startswith(_FORMULA) else value
+        return f"'{value}" if _runs(value) else value
     if isinstance(value, datetime):
         return utc(value)
-    return ";".join(value) if isinstance(value, list) else value
+    return _cell(";".join(value)) if isinstance(value, list) else value
+
+
+def _runs(text: str) -> bool:
+    """Whether a spreadsheet might take ``text`` for a formula, in full width and behind what nobody sees, too."""
+    if text.startswith(_BREAKS):
+        return True
+    seen = next((character for character in text if unicodedata.category(character) not in _UNSEEN), "")
+    return unicodedata.normalize("NFKC", seen) in _FORMULA

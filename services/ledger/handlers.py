@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Generator, Sequence
 from datetime import UTC, datetime
-from itertools import chain, islice
 from typing import Any, NamedTuple, Protocol
 from uuid import UUID
 
 from services.domain.credits import round_half_even
 from services.ledger.access import LEDGER_READ, USAGE_WRITE, Viewer, Visible
-from services.ledger.export import csv_lines, json_lines
+from services.ledger.export import Export, csv_lines, json_lines
+from services.ledger.export_slots import ExportSlots
 from services.ledger.query import (
     GROUPS_MAX,
     Cursor,
@@ -31,7 +29,9 @@ from services.ledger.registry import RegistryView
 from services.ledger.repository import SUMMED, EntryRepository, Row
 from services.ledger.usage_batch import UsageRecord, UsageRequest, pack, read_events
 
-_EXPORTS_MAX = 4
+# Each holds a connection; what is left of the pool is for everything else.
+_EXPORTS_MAX = 8
+_EXPORTS_OF_ONE_MAX = 4
 
 
 class Publisher(Protocol):
@@ -66,7 +66,7 @@ class Handlers:
         self._publisher = publisher
         self._record_bytes_max = record_bytes_max
         self._now = now
-        self._exports = threading.BoundedSemaphore(_EXPORTS_MAX)
+        self._exports = ExportSlots(_EXPORTS_MAX, _EXPORTS_OF_ONE_MAX)
 
     def accept_usage(self, viewer: Viewer, body: bytes) -> UsageRequest:
         """Hand the good events of a request to the broker, and tell what is wrong with the others.
@@ -106,21 +106,12 @@ class Handlers:
             "total": _with_percent(whole),
         }
 
-    def export(self, viewer: Viewer, org_id: str, query: ExportQuery) -> Iterator[bytes]:
-        """The file, piece by piece; it raises when it cannot go on, so that a part never looks like the whole.
+    def export(self, viewer: Viewer, org_id: str, query: ExportQuery) -> Export:
+        """The file, which the caller closes. Raises 503 ``busy`` where too many are being read."""
+        return Export(self._pieces(_selection(viewer, org_id, query), query))
 
-        The first piece is ready on return: an outage until then is an error, not a broken file.
-        """
-        selection = _selection(viewer, org_id, query)
-        if not self._exports.acquire(blocking=False):
-            raise Refusal(503, "busy", "Too many exports at once; try again.", headers={"Retry-After": "5"})
-        pieces = self._pieces(selection, query)
-        return chain(list(islice(pieces, 1)), pieces)
-
-    def _pieces(self, selection: Selection, query: ExportQuery) -> Iterator[bytes]:
-        with ExitStack() as cleanup:
-            cleanup.callback(self._exports.release)
-            rows = cleanup.enter_context(self._entries.stream(selection))
+    def _pieces(self, selection: Selection, query: ExportQuery) -> Generator[bytes]:
+        with self._exports.taken(selection.org_id), self._entries.stream(selection) as rows:
             yield from csv_lines(rows) if query.format == "csv" else json_lines(rows)
 
     def receipt(self, viewer: Viewer, entry_id: UUID) -> dict[str, Any]:

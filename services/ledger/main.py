@@ -23,8 +23,10 @@ from services.ledger.ingest import RECORD_BYTES_MAX, UsagePublisher
 from services.ledger.metrics import ledger_metrics
 from services.ledger.registry import RegistryView
 from services.ledger.repository import EntryRepository
+from services.runtime.connections import ConnectionBounds
 from services.runtime.logs import configure_logs
 from services.runtime.rate_limit import RateLimit
+from services.runtime.request_bodies import BodyBounds
 from services.runtime.settings import Settings
 from services.runtime.tokens import TokenVerifier
 from services.runtime.web import ReadinessCheck, create_app, server
@@ -56,11 +58,12 @@ def build_app(settings: Settings) -> FastAPI:
         description=_DESCRIPTION,
         metrics=ledger_metrics(engine, conservation),
         checks={"database": _database_check(engine), "broker": publisher.unready},
-        body_bytes_max=BODY_BYTES_MAX,
+        bodies=BodyBounds.of(settings, BODY_BYTES_MAX),
         lifespan=lifespan,
     )
     app.state.tokens = TokenVerifier(settings)
     app.state.ingest_limit = RateLimit(settings.ingest_rate_limit_per_second, settings.ingest_rate_limit_burst)
+    app.state.export_seconds = settings.export_seconds
     app.state.handlers = Handlers(entries, RegistryView(entries), publisher, record_bytes_max=RECORD_BYTES_MAX)
     install_refusal_handlers(app)
     app.include_router(router)
@@ -91,4 +94,4 @@ def run(settings: Settings) -> None:
     # uvicorn stops cleanly and then sends itself the signal again; that must not turn a clean stop into a crash.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: None)
-    server(app, settings.host, settings.ledger_port).run()
+    server(app, settings.host, settings.ledger_port, bounds=ConnectionBounds.of(settings)).run()

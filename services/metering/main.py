@@ -32,8 +32,10 @@ from services.metering.pricing import ReadRecord
 from services.metering.registry_follower import RegistryFollower
 from services.metering.rerater import Rerater
 from services.runtime.broker import wait_for_cluster_id
+from services.runtime.connections import ConnectionBounds
 from services.runtime.database import connect
 from services.runtime.logs import configure_logs, logger
+from services.runtime.request_bodies import BodyBounds
 from services.runtime.settings import Settings
 from services.runtime.web import create_app, server
 
@@ -175,9 +177,10 @@ class _Worker:
                 "rerating": self._rerater.failure.unready,
                 "pause": self._paused,
             },
-            body_bytes_max=_BODY_BYTES_MAX,
+            bodies=BodyBounds.of(self._settings, _BODY_BYTES_MAX),
         )
-        http = server(app, self._settings.host, self._settings.metering_port)
+        bounds = ConnectionBounds.of(self._settings)
+        http = server(app, self._settings.host, self._settings.metering_port, bounds=bounds)
         threading.Thread(target=http.run, name="http", daemon=True).start()
 
     def _no_registry(self) -> str | None:

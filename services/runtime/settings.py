@@ -65,6 +65,19 @@ class Settings(BaseSettings):
     """How often one caller may hand in usage events over HTTP; each request may hold 1,000 of them."""
     ingest_rate_limit_burst: Annotated[int, Field(ge=1, le=1_000_000)] = 2_000
 
+    connections_max: Annotated[int, Field(ge=10, le=100_000)] = 500
+    """How many connections each service keeps at once; beyond them a request is 503."""
+    request_header_seconds: Annotated[float, Field(gt=0, le=600)] = 10
+    """How long a client may take to send the headers of a request; then the connection is cut."""
+    request_body_seconds: Annotated[float, Field(gt=0, le=3600)] = 30
+    """How long the body of a request may take to arrive; then it is 408."""
+    request_bodies_bytes_max: Annotated[int, Field(ge=1_000_000)] = 128 * 1024 * 1024
+    """How much the bodies of all requests that are not answered yet may hold, one organization's half of it."""
+    send_seconds: Annotated[float, Field(gt=0, le=3600)] = 30
+    """How long a client may read nothing of what is sent to it; then the connection is cut."""
+    export_seconds: Annotated[float, Field(gt=0, le=86_400)] = 900
+    """How long one export may take; then it is cut, and its file is visibly incomplete."""
+
     kek_file: Path | None = None
     """JSON: ``{"active": "<kek id>", "keys": {"<kek id>": "<32 bytes in base64>"}}``."""
 

@@ -11,6 +11,7 @@ import jwt
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from starlette.concurrency import run_in_threadpool
 
 from schemas.fields import Id
 from services.runtime.jwks import ALGORITHMS, Clock, KeysUnavailable, SigningKeys, read_file, read_url
@@ -120,11 +121,26 @@ def _unauthenticated(code: str, detail: str) -> Problem:
 _bearer = HTTPBearer(auto_error=False, description="A JWT signed with EdDSA or RS256.")
 
 
-def _caller(request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> Caller:
+async def authenticate(request: Request) -> Caller:
+    """Whose token the request bears, looked at before anything else of it. Raises as ``TokenVerifier.verify`` does."""
+    token = _token(await _bearer(request))
+    verifier: TokenVerifier = request.app.state.tokens
+    # Keys may have to be fetched first.
+    return await run_in_threadpool(verifier.verify, token)
+
+
+def _token(credentials: HTTPAuthorizationCredentials | None) -> str:
     if credentials is None:
         raise _unauthenticated("unauthenticated", "This needs a bearer token in the Authorization header.")
+    return credentials.credentials
+
+
+def _caller(request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> Caller:
+    known: Caller | None = getattr(request.state, "caller", None)
+    if known is not None:
+        return known
     verifier: TokenVerifier = request.app.state.tokens
-    return verifier.verify(credentials.credentials)
+    return verifier.verify(_token(credentials))
 
 
 Authenticated = Annotated[Caller, Depends(_caller)]

@@ -10,52 +10,15 @@ import uvicorn
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse, Response
 from prometheus_client import CollectorRegistry
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from services.runtime.problems import Problem, install_problem_handlers, problem_response
+from services.runtime.connections import ConnectionBounds, bounded_protocol
+from services.runtime.problems import install_problem_handlers
+from services.runtime.request_bodies import BodyBounds, RequestBodies
 
 ReadinessCheck = Callable[[], str | None]
 """Says what is not ready, in one sentence without secrets; None when all is well."""
 
 _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-
-
-class _BodyLimit:
-    """Refuses a request whose body is longer than the limit, whether or not it says so itself."""
-
-    def __init__(self, app: ASGIApp, most: int) -> None:
-        self._app = app
-        self._most = most
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        body, more = bytearray(), True
-        while more and len(body) <= self._most:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                return
-            body += message.get("body", b"")
-            more = message.get("more_body", False)
-        if len(body) > self._most:
-            too_large = Problem(413, "request_too_large", f"The body must be at most {self._most} bytes.")
-            await problem_response(too_large)(scope, receive, send)
-            return
-        await self._app(scope, _replay(bytes(body), receive), send)
-
-
-def _replay(body: bytes, receive: Receive) -> Receive:
-    sent = False
-
-    async def replay() -> Message:
-        nonlocal sent
-        if sent:
-            return await receive()
-        sent = True
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    return replay
 
 
 def create_app(
@@ -64,10 +27,13 @@ def create_app(
     description: str,
     metrics: CollectorRegistry,
     checks: Mapping[str, ReadinessCheck],
-    body_bytes_max: int,
+    bodies: BodyBounds,
     **options: Any,
 ) -> FastAPI:
-    """A FastAPI application with problem+json errors, a body limit, /healthz, /readyz and /metrics."""
+    """A FastAPI application with problem+json errors, bounds on bodies, /healthz, /readyz and /metrics.
+
+    What lies under /v1/ needs a token, which ``app.state.tokens`` checks.
+    """
     app = FastAPI(
         title=title,
         description=description,
@@ -77,7 +43,7 @@ def create_app(
         redirect_slashes=False,
         **options,
     )
-    app.add_middleware(_BodyLimit, most=body_bytes_max)
+    app.add_middleware(RequestBodies, bounds=bodies)
     install_problem_handlers(app)
 
     @app.head("/healthz", include_in_schema=False)
@@ -100,7 +66,9 @@ def create_app(
     return app
 
 
-def server(app: FastAPI, host: str, port: int, trusted_proxies: str | None = "127.0.0.1") -> uvicorn.Server:
+def server(
+    app: FastAPI, host: str, port: int, trusted_proxies: str | None = "127.0.0.1", *, bounds: ConnectionBounds
+) -> uvicorn.Server:
     """A uvicorn server for ``app``. Its access log is off: URLs may hold what a caller pasted by mistake.
 
     ``trusted_proxies`` are the addresses or networks, separated by commas, that may say for whom they ask.
@@ -109,6 +77,8 @@ def server(app: FastAPI, host: str, port: int, trusted_proxies: str | None = "12
         app,
         host=host,
         port=port,
+        http=bounded_protocol(bounds),
+        ws="none",
         log_config=None,
         access_log=False,
         server_header=False,

@@ -28,7 +28,7 @@ from services.cli.embedded.databases import LOGIN_ROLES, prepare_databases
 from services.cli.embedded.postgres import Postgres
 from services.cli.endpoints import Ports
 from services.cli.processes import StopSwitch, Supervisor
-from services.key_registry.api import registry_app
+from services.key_registry.api import BODY_BYTES_MAX, registry_app
 from services.key_registry.callers import CallLimits
 from services.key_registry.encryption import load_keyring
 from services.key_registry.handlers.cards import publish_rate_card
@@ -38,11 +38,15 @@ from services.key_registry.migrations import upgrade
 from services.key_registry.provider_checks import ProviderChecks
 from services.key_registry.rate_cards import packaged_cards
 from services.key_registry.sessions import open_engine, sessions_on
+from services.runtime.connections import ConnectionBounds
 from services.runtime.rate_limit import RateLimit
+from services.runtime.request_bodies import BodyBounds
 from services.runtime.settings import Settings
 from services.runtime.tokens import TokenVerifier
 from services.runtime.web import server
 
+BODIES = BodyBounds.of(Settings(), BODY_BYTES_MAX)
+CONNECTIONS = ConnectionBounds.of(Settings())
 UNLIMITED = CallLimits(RateLimit(1e6, 10**6), RateLimit(1e6, 10**6))
 PASSWORDS = {role: f"of-{role}" for role in LOGIN_ROLES}
 _numbers = itertools.count(1)
@@ -177,7 +181,7 @@ def registry(database: Database, kek_file: Path, providers: ProviderServer) -> I
 def client(registry: Registry, database: Database, settings_for: Callable[..., Settings]) -> TestClient:
     """The real application, without a server around it."""
     verifier = TokenVerifier(settings_for(database))
-    app = registry_app(registry, verifier, registry_metrics(registry.sessions), {}, UNLIMITED)
+    app = registry_app(registry, verifier, registry_metrics(registry.sessions), {}, UNLIMITED, BODIES)
     return TestClient(app, client=("203.0.113.9", 50_000), raise_server_exceptions=False)
 
 
@@ -191,7 +195,7 @@ def org() -> str:
 def served(app: FastAPI, trusted_proxies: str | None = None) -> Iterator[str]:
     """The application behind the server that it has in production; yields its URL."""
     port = free_port()
-    running = server(app, "127.0.0.1", port, trusted_proxies)
+    running = server(app, "127.0.0.1", port, trusted_proxies, bounds=CONNECTIONS)
     thread = threading.Thread(target=running.run, daemon=True)
     thread.start()
     deadline = time.monotonic() + 30

@@ -19,7 +19,7 @@ from services.key_registry.handlers.registry import Registry
 from services.key_registry.metrics import registry_metrics
 from services.key_registry.sessions import open_engine, sessions_on
 from services.runtime.tokens import TokenVerifier
-from tests.integration.key_registry.conftest import UNLIMITED
+from tests.integration.key_registry.conftest import BODIES, UNLIMITED
 
 
 def test_an_added_key_is_shown_without_itself(enterprise: Api) -> None:
@@ -541,7 +541,8 @@ def test_an_outage_of_the_database_is_told_as_one(
 ) -> None:
     engine = open_engine(f"postgresql://x:y@127.0.0.1:{free_port()}/registry")
     away = Registry(sessions_on(engine), registry.keyring)
-    app = registry_app(away, TokenVerifier(settings_for(database)), registry_metrics(away.sessions), {}, UNLIMITED)
+    tokens_of, metrics = TokenVerifier(settings_for(database)), registry_metrics(away.sessions)
+    app = registry_app(away, tokens_of, metrics, {}, UNLIMITED, BODIES)
     client = TestClient(app, raise_server_exceptions=False)
     response = client.get("/v1/providers", headers=tokens.person("uma", "acme"))
     refused(response, 503, "database_unavailable")

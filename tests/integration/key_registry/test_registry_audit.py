@@ -25,7 +25,7 @@ from services.key_registry.handlers.registry import Registry
 from services.key_registry.metrics import registry_metrics
 from services.runtime.rate_limit import RateLimit
 from services.runtime.tokens import TokenVerifier
-from tests.integration.key_registry.conftest import Database, served
+from tests.integration.key_registry.conftest import BODIES, Database, served
 
 KEY = "sk-ant-api03-audit-audit-audit-5678"
 EVERY_SCOPE = "credentials:write credentials:lease plans:write registry:backdate"
@@ -395,7 +395,7 @@ def test_the_command(ten_rows: Database) -> None:
 
 def app_with(registry: Registry, database: Database, settings_for: Callable[..., Any], limits: CallLimits) -> Any:
     metrics = registry_metrics(registry.sessions)
-    return registry_app(registry, TokenVerifier(settings_for(database)), metrics, {}, limits)
+    return registry_app(registry, TokenVerifier(settings_for(database)), metrics, {}, limits, BODIES)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from fastapi.testclient import TestClient
+from ledger_process import running
 from ledger_seed import Books, seed_company
 
 from services.cli.children import listens
@@ -127,3 +128,9 @@ def bearer(stack):
 @pytest.fixture
 def reader(bearer):
     return bearer(scope="ledger:read")
+
+
+@pytest.fixture
+def process(stack, database):
+    with running(stack, database) as process:
+        yield process

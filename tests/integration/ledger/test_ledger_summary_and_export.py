@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from contextlib import ExitStack
 
 import pytest
 from ledger_seed import COLUMNS
@@ -155,14 +156,14 @@ def test_an_export_that_cannot_be_made_is_422(client, reader, query):
 
 
 def test_only_so_many_exports_run_at_once_and_each_gives_its_place_back(client, company, reader, app):
-    exports = app.state.handlers._exports
     for _ in range(10):
         assert client.get(EXPORT, params={"format": "csv"}, headers=reader).status_code == 200
-    held = 0
-    while exports.acquire(blocking=False):
-        held += 1
-    response = client.get(EXPORT, params={"format": "csv"}, headers=reader)
-    assert (response.status_code, response.json()["code"]) == (503, "busy")
-    for _ in range(held):
-        exports.release()
-    assert held == 4
+    slots = app.state.handlers._exports
+    with ExitStack() as held:
+        for _ in range(4):
+            held.enter_context(slots.taken("acme"))
+        response = client.get(EXPORT, params={"format": "csv"}, headers=reader)
+        assert (response.status_code, response.json()["code"]) == (503, "busy")
+        assert response.headers["retry-after"]
+        assert client.get(EXPORT.replace("acme", "globex"), params={"format": "csv"}, headers=reader).status_code == 200
+    assert client.get(EXPORT, params={"format": "csv"}, headers=reader).status_code == 200

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from datetime import UTC, date, datetime
 
 import pytest
@@ -36,6 +38,74 @@ PERSON = Viewer("ann", "acme", True, True, (), frozenset())  # noqa: FBT003
 )
 def test_csv_cells(value, cell):
     assert b"".join(csv_lines([[value, 7]])).decode().split("\r\n")[1] == f"{cell},7"
+
+
+# Without a width, a direction's mark, white space, a combining mark, controls.
+UNSEEN = tuple(
+    map(
+        chr,
+        (
+            0x200B,
+            0x200C,
+            0x200D,
+            0x200E,
+            0x200F,
+            0x2060,
+            0xFEFF,
+            0xA0,
+            0xAD,
+            0x3000,
+            0x2028,
+            0x202E,
+            0x34F,
+            0x00,
+            0x0B,
+            0x1F,
+        ),
+    )
+)
+FORMULAS = (
+    "=1+1",
+    "+1",
+    "-1",
+    "@x",
+    "\uff1d1+1",
+    "\uff0b1",
+    "\uff0d1",
+    "\uff20x",
+    "\ufe661",
+    "\ufe621",
+    "\ufe631",
+    "\ufe6bx",
+)
+
+
+@pytest.mark.parametrize("before", ["", " ", *UNSEEN, "\t", "\r", "\n", "\ufeff \u200b\t"])
+@pytest.mark.parametrize("formula", FORMULAS)
+def test_no_cell_is_a_formula_whatever_stands_before_it(before, formula):
+    assert read_cell(before + formula) == f"'{before}{formula}"
+
+
+@pytest.mark.parametrize("text", ["\tx", "\rx", "\nx"])
+def test_what_ends_a_cell_begins_none(text):
+    assert read_cell(text) == f"'{text}"
+
+
+@pytest.mark.parametrize(
+    "text", ["", " ", "\u200b", "a=1", " a=1", "\ufeffa", "1-1", "\u00fc=", "\u8a9e\uff1d", "\u2013x", "'=1"]
+)
+def test_other_text_is_left_alone(text):
+    assert read_cell(text) == text
+
+
+@pytest.mark.parametrize("number", [-1, -(10**30), 0])
+def test_negative_numbers_stay_numbers(number):
+    assert read_cell(number) == str(number)
+
+
+def read_cell(value):
+    file = b"".join(csv_lines([[value, 7]])).decode()
+    return list(csv.reader(io.StringIO(file, newline="")))[1][0]
 
 
 @pytest.mark.parametrize(
