@@ -41,29 +41,8 @@ def test_csv_cells(value, cell):
 
 
 # Without a width, a direction's mark, white space, a combining mark, controls.
-UNSEEN = tuple(
-    map(
-        chr,
-        (
-            0x200B,
-            0x200C,
-            0x200D,
-            0x200E,
-            0x200F,
-            0x2060,
-            0xFEFF,
-            0xA0,
-            0xAD,
-            0x3000,
-            0x2028,
-            0x202E,
-            0x34F,
-            0x00,
-            0x0B,
-            0x1F,
-        ),
-    )
-)
+_UNSEEN = "200b 200c 200d 200e 200f 2060 feff a0 ad 3000 2028 202e 34f 0 b 1f"
+UNSEEN = tuple(chr(int(code, 16)) for code in _UNSEEN.split())
 FORMULAS = (
     "=1+1",
     "+1",
