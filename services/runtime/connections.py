@@ -69,9 +69,8 @@ class _BoundedProtocol(H11Protocol):
         self._watch()
 
     def on_response_complete(self) -> None:
-        if self.cycle.response_complete:
-            # What came of a body that nobody read is not kept until the next request.
-            self.cycle.body = bytearray()
+        # What came of a body that nobody read is not kept until the next request.
+        self.cycle.body = bytearray()
         super().on_response_complete()
         self._watch()
 
