@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
@@ -12,12 +13,14 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
 from services.key_registry.api_models import ProblemDocument
+from services.key_registry.clock import ClockBehindLogError
 from services.key_registry.errors import Code, Refusal
 from services.runtime.database import cannot_write
 from services.runtime.logs import logger
 from services.runtime.problems import Problem, problem_response
 
 _log = logger(__name__)
+_RETRY_SECONDS_MAX = 60
 
 _STATUS: Mapping[Code, int] = {
     Code.NOT_FOUND: 404,
@@ -62,12 +65,13 @@ ADDED = (Code.CREDENTIAL_EXISTS, Code.ORGANIZATION_KEY_ENFORCED, Code.PLAN_NOT_E
 
 
 def install_refusals(app: FastAPI) -> None:
-    """Answer refusals with their code, and an outage of the database as 503."""
+    """Answer refusals with their code, an outage of the database and a clock that was set back as 503."""
     app.add_exception_handler(Refusal, _refused)
     for outage in (sqlalchemy.exc.OperationalError, sqlalchemy.exc.InterfaceError, sqlalchemy.exc.TimeoutError):
         app.add_exception_handler(outage, _database_away)
     app.add_exception_handler(psycopg.InterfaceError, _database_away)
     app.add_exception_handler(sqlalchemy.exc.InternalError, _read_only)
+    app.add_exception_handler(ClockBehindLogError, _clock_behind)
 
 
 def _refused(_request: Request, error: Exception) -> JSONResponse:
@@ -94,3 +98,17 @@ def _database_away(_request: Request, error: Exception) -> JSONResponse:
     return problem_response(
         Problem(503, "database_unavailable", "The database is away; try again.", headers={"Retry-After": "2"})
     )
+
+
+def _clock_behind(_request: Request, error: Exception) -> JSONResponse:
+    if not isinstance(error, ClockBehindLogError):
+        raise error
+    seconds = math.ceil(error.by.total_seconds())
+    _log.error("clock behind log", log_ahead_seconds=error.by.total_seconds())
+    detail = (
+        f"The registry's log is {seconds} s ahead of its database's clock, so no key is changed or leased:"
+        " what was leased now would not be what is charged. Try again then; an operator sets the clock right."
+    )
+    # A clock that is set right may be right much earlier.
+    retry = {"Retry-After": str(min(seconds, _RETRY_SECONDS_MAX))}
+    return problem_response(Problem(503, "clock_behind_log", detail, headers=retry))

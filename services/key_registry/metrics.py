@@ -27,6 +27,10 @@ _OUTBOX = text("""
         ELSE greatest(0, extract(epoch FROM clock_timestamp() - greatest(l.changed_at, c.reset_at))) END::float8
     FROM registry.log_head h CROSS JOIN registry.relay_cursor c LEFT JOIN registry.log l ON l.seq = c.sent_seq + 1
 """)
+_AHEAD = text("""
+    SELECT greatest(0, extract(epoch FROM greatest(l.last_at, a.last_at) - clock_timestamp()))::float8
+    FROM registry.log_head l CROSS JOIN registry.audit_head a
+""")
 _ACTIVE = text("""
     SELECT scope_type, provider, count(*)
     FROM registry.credential JOIN registry.credential_interval USING (credential_id)
@@ -79,6 +83,7 @@ def _families() -> list[GaugeMetricFamily]:
         GaugeMetricFamily("byok_outbox_pending", "Changes that the broker does not have yet.", labels=["outbox"]),
         GaugeMetricFamily("byok_outbox_oldest_seconds", "How long the oldest of them has waited.", labels=["outbox"]),
         GaugeMetricFamily("byok_active_credentials", "Keys that are switched on.", labels=["scope", "provider"]),
+        GaugeMetricFamily("byok_registry_log_ahead_seconds", "How far its times are ahead of the clock.", labels=[]),
     ]
 
 
@@ -88,6 +93,7 @@ def _fill(
     pending: GaugeMetricFamily,
     oldest: GaugeMetricFamily,
     active: GaugeMetricFamily,
+    ahead: GaugeMetricFamily,
 ) -> None:
     last_seq, waiting, seconds = session.connection().execute(_OUTBOX).one()
     seq.add_metric(["key_registry"], last_seq)
@@ -95,3 +101,4 @@ def _fill(
     oldest.add_metric(["registry-changes"], seconds)
     for scope, provider, count in session.connection().execute(_ACTIVE):
         active.add_metric([scope, provider], count)
+    ahead.add_metric([], session.connection().execute(_AHEAD).scalar_one())

@@ -171,3 +171,13 @@ class AuditRow(SQLModel, table=True):
     detail: str | None
     prev_hash: bytes = Field(sa_type=LargeBinary, repr=False)
     hash: bytes = Field(sa_type=LargeBinary, repr=False)
+
+
+class AuditHead(SQLModel, table=True):
+    """The end of the audit log, which the database moves; its hash is the verification's affair."""
+
+    __tablename__ = "audit_head"
+    __table_args__ = _SCHEMA
+
+    only_row: bool = Field(primary_key=True)
+    last_at: datetime = Field(sa_type=_TIME)

@@ -9,16 +9,15 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Protocol
 
-from sqlalchemy import func, text
-from sqlmodel import Session, col, select, update
+from sqlalchemy import func
+from sqlmodel import Session, select, update
 
+from services.key_registry.clock import after, reached, time_of_change
 from services.key_registry.errors import Code, Refusal
-from services.key_registry.models import LogEntry, LogHead
+from services.key_registry.models import AuditHead, LogEntry, LogHead
 
 CHANGE_BYTES_MAX = 900_000
 """The longest message: below what a broker takes, so that none can stop the relay for ever."""
-
-_ONE_MICROSECOND = text("interval '1 microsecond'")
 
 
 class Change(Protocol):
@@ -39,16 +38,22 @@ class Change(Protocol):
 class LogWriter:
     """The right to append to the log, held until the transaction ends."""
 
-    def __init__(self, session: Session) -> None:
-        """Wait for the right, then read the time. Raises OperationalError after 5 s of waiting."""
+    def __init__(self, session: Session, *, dates_itself: bool = False) -> None:
+        """Wait for the right, then for the clock, where that is a little behind the log.
+
+        A change that ``dates_itself`` says of its own from when it counts, so it needs no clock.
+        Raises OperationalError after 5 s of waiting for others, ClockBehindLogError where the clock is too far behind.
+        """
         self._session = session
-        session.exec(select(LogHead.last_seq).with_for_update()).one()
-        # A statement of its own: in one with the lock, the clock could be read before the wait.
-        later = func.greatest(func.clock_timestamp(), col(LogHead.last_at) + _ONE_MICROSECOND)
-        last_seq, now = session.exec(select(LogHead.last_seq, later)).one()
+        last_seq, last_at = session.exec(select(LogHead.last_seq, LogHead.last_at).with_for_update()).one()
         self.next_seq: int = last_seq + 1
-        self.now: datetime = now
-        """When the change takes effect: after every earlier one, even when the machine's clock was set back."""
+        # Nobody else could append meanwhile either, so it is waited with the right in hand.
+        self.now: datetime = (
+            max(_clock(session), after(last_at))
+            if dates_itself
+            else time_of_change(lambda: _clock(session), max(last_at, _audited_at(session)))
+        )
+        """When the change takes effect: after every earlier one and every lease, and never ahead of the clock."""
 
     def append(self, change: Change) -> None:
         """Write the change with number ``next_seq``. Raises Refusal ``history_too_long``."""
@@ -63,7 +68,24 @@ class LogWriter:
         self.next_seq += 1
 
 
+def _clock(session: Session) -> datetime:
+    # A statement of its own: in one with the lock, the clock could be read before the wait.
+    now: datetime = session.exec(select(func.clock_timestamp())).one()
+    return now
+
+
+def _audited_at(session: Session) -> datetime:
+    # No lease is handed out without its row.
+    return session.exec(select(AuditHead.last_at)).one()
+
+
 def log_time(session: Session) -> datetime:
-    """Now, as the log counts it: never before the last change, even when the machine's clock was set back."""
+    """Now, as the log counts it: never before the last change, even when the clock was set back. For looking only."""
     now: datetime = session.exec(select(func.greatest(func.clock_timestamp(), LogHead.last_at))).one()
     return now
+
+
+def charged_time(session: Session) -> datetime:
+    """Now, as events say it that are sent now. Raises ClockBehindLogError where the log is ahead of it."""
+    clock, last_at = session.exec(select(func.clock_timestamp(), LogHead.last_at)).one()
+    return reached(clock, last_at)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, and_, exists, false, not_, or_, true
+from sqlalchemy import ColumnElement, and_, exists, false, func, not_, or_, true
 from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import Session, col, select, update
 
@@ -163,9 +163,13 @@ def switch_on(session: Session, row: CredentialRow, at: datetime) -> None:
 
 
 def switch_off(session: Session, row: CredentialRow, at: datetime) -> None:
-    """End the open interval, if there is one, at ``at``."""
+    """End the open interval, if there is one, at ``at``; one that would only begin later is empty then."""
     of_row = update(CredentialInterval).where(col(CredentialInterval.credential_id) == row.credential_id)
-    session.execute(of_row.where(col(CredentialInterval.active_to).is_(None)).values(active_to=at))
+    session.execute(
+        of_row.where(col(CredentialInterval.active_to).is_(None)).values(
+            active_to=func.greatest(at, col(CredentialInterval.active_from))
+        )
+    )
 
 
 def touch(session: Session, credential_id: str, now: datetime, rest: timedelta) -> None:

@@ -37,7 +37,7 @@ def publish_rate_card(sessions: Sessions, document: CardDocument) -> bool:
     """
     card = document.parse()
     with sessions.begin() as session:
-        log = LogWriter(session)
+        log = LogWriter(session, dates_itself=True)
         known = session.get(RateCardRow, document.card, populate_existing=True)
         if known is not None:
             if known.body != document.body or known.effective_from != document.effective_from:

@@ -13,13 +13,14 @@ from services.domain.resolution import LEASE_LIFE, Resolution, Use, resolve_uncl
 from services.domain.scope import Plan, ScopeType
 from services.key_registry import policy, repository
 from services.key_registry.audit import Entry, Event, Subject
+from services.key_registry.clock import waited_out
 from services.key_registry.errors import Code, Refusal
 from services.key_registry.handlers.refusals import refusals_audited
 from services.key_registry.handlers.registry import Registry, card_for
 from services.key_registry.handlers.secrets import open_secret
 from services.key_registry.handlers.views import subject_of
 from services.key_registry.models import CredentialRow
-from services.key_registry.outbox import log_time
+from services.key_registry.outbox import charged_time
 from services.key_registry.policy import Actor
 
 USE_NOTED_EVERY = timedelta(minutes=1)
@@ -49,12 +50,19 @@ def _asked(use: Use) -> Subject:
 
 @refusals_audited(Event.RESOLVE, _asked)
 def resolve_key(registry: Registry, actor: Actor, use: Use, *, now: bool) -> Answer:
-    """Which key applies, and why; with ``now`` at this moment, whatever ``use`` says. Nothing is decrypted."""
+    """Which key applies, and why; with ``now`` at this moment, whatever ``use`` says. Nothing is decrypted.
+
+    For ``now`` it is what a lease would say: raises ClockBehindLogError where none would be given.
+    """
     policy.require_organization(actor, use.org_id)
     if not policy.may_resolve(actor, use.org_id, use.team_id, use.user_id):
         raise Refusal(Code.FORBIDDEN, "You may ask which key applies only for yourself, in teams of yours.")
-    with registry.sessions.begin() as session:
-        return _answer(registry, session, use, now=now)
+
+    def answer() -> Answer:
+        with registry.sessions.begin() as session:
+            return _answer(registry, session, use, now=now)
+
+    return waited_out(answer)
 
 
 @refusals_audited(Event.LEASE, _asked)
@@ -62,15 +70,13 @@ def lease_key(registry: Registry, actor: Actor, use: Use) -> Lease:
     """The key that applies now, with its secret.
 
     A key that applies but cannot be decrypted is refused (``credential_unusable``): it is never taken for no key, which
-    would silently be charged at the platform's price.
+    would silently be charged at the platform's price. While the clock is behind the log nothing is leased
+    (ClockBehindLogError): what an event of now is charged is not what the log says of now.
     """
     policy.require_organization(actor, use.org_id)
     policy.require_scope(actor, policy.LEASE)
-    with registry.sessions.begin() as session:
-        answer = _answer(registry, session, use, now=True)
-        credential = answer.resolution.credential
-        row = None if credential is None else repository.credential_row(session, credential.credential_id)
-        secret = None if row is None else open_secret(registry, session, row)
+    # Each attempt sees the log anew: what was added while the clock was waited for is seen.
+    answer, row, secret = waited_out(lambda: _key_of_now(registry, use))
     # Committed before the secret leaves: none is handed out without its row.
     registry.audit.write(registry.sessions, Entry(actor, Event.LEASE, _leased(answer, row), _lease_detail(answer)))
     if row is not None:
@@ -78,11 +84,19 @@ def lease_key(registry: Registry, actor: Actor, use: Use) -> Lease:
     return Lease(answer, answer.use.at + LEASE_LIFE, LEASE_LIFE, secret)
 
 
+def _key_of_now(registry: Registry, use: Use) -> tuple[Answer, CredentialRow | None, SecretStr | None]:
+    with registry.sessions.begin() as session:
+        answer = _answer(registry, session, use, now=True)
+        credential = answer.resolution.credential
+        row = None if credential is None else repository.credential_row(session, credential.credential_id)
+        return answer, row, None if row is None else open_secret(registry, session, row)
+
+
 def _answer(registry: Registry, session: Session, use: Use, *, now: bool) -> Answer:
     # All that is read must be of one moment: a plan and a key that never held together would be a wrong answer.
     session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
     if now:
-        use = use._replace(at=log_time(session))
+        use = use._replace(at=charged_time(session))
     scopes = [scope for level in ScopeType if (scope := use.scope(level)) is not None]
     directory = Directory()
     directory.apply(1, PlanHistory(use.org_id, repository.plans_of(session, use.org_id)))

@@ -156,8 +156,8 @@ def test_the_service_may_only_what_it_needs(registry: Registry, database: Any, s
 def test_time_never_goes_back_in_the_log(registry: Registry, database: Any, org: str) -> None:
     set_plan(registry, SERVICE, org, Plan.PRO)
     view = add_credential(registry, SERVICE, new_key(org, "t"))
-    # As if the machine's clock had been set back by an hour after the key was added.
-    ahead = "UPDATE registry.log_head SET last_at = last_at + interval '1 hour' RETURNING last_at"
+    # As if the clock had been set back by half a second after the key was added.
+    ahead = "UPDATE registry.log_head SET last_at = last_at + interval '0.5 seconds' RETURNING last_at"
     ((last_at,),) = database.rows(ahead)
     revoke_credential(registry, SERVICE, view.credential_id)
     again = add_credential(registry, SERVICE, new_key(org, "t"))
