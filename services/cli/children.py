@@ -33,12 +33,12 @@ def foreign_environment() -> dict[str, str]:
 
 def upgrade_program(command: tuple[str, ...], settings: dict[str, str], directory: Path) -> Program:
     """`byok db upgrade`; ``settings`` has the DSNs of the owners."""
-    return Program("db-upgrade", command, _our_environment() | settings, directory, ends=True)
+    return Program("db-upgrade", command, our_environment() | settings, directory, ends=True)
 
 
 def service_program(name: str, command: tuple[str, ...], settings: dict[str, str], directory: Path) -> Program:
     """One of the services, with those of ``settings`` that it may know."""
-    environment = {k: v for k, v in (_our_environment() | settings).items() if k not in _WITHHELD[name]}
+    environment = {k: v for k, v in (our_environment() | settings).items() if k not in _WITHHELD[name]}
     return Program(name, command, environment, directory, stop=((signal.SIGTERM, _STOP_SECONDS[name]),))
 
 
@@ -87,7 +87,8 @@ def _only_paused(body: bytes) -> str | None:
     return None
 
 
-def _our_environment() -> dict[str, str]:
+def our_environment() -> dict[str, str]:
+    """The environment for programs of ours, without what would win over the settings that they are given."""
     environment = {name: value for name, value in os.environ.items() if name not in _CONFLICTING}
     # So that a crash leaves its last words in the log.
     environment["PYTHONUNBUFFERED"] = "1"

@@ -173,9 +173,12 @@ class Supervisor:
         self._children: list[Child] = []
         self.keep_open: tuple[int, ...] = ()
         """File descriptors that every child inherits."""
+        self.prepare: Callable[[Program], Program] = lambda program: program
+        """What is done to every program before its start."""
 
     def start(self, program: Program) -> Child:
         """Start a program that is to run until ``stop``."""
+        program = self.prepare(program)
         child = Child(program, self._logs / f"{program.name}.log", keep_open=self.keep_open)
         self._children.append(child)
         return child

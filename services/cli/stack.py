@@ -13,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from services.cli.accounts import Accounts
 from services.cli.children import Readiness, foreign_environment, listens, service_program, upgrade_program
 from services.cli.data_dir import DataDir
 from services.cli.dev_tokens import create_signing_key
@@ -69,6 +70,8 @@ class Stack:
         self._supervisor = Supervisor(self._data.logs, self._switch)
         self._postgres: Postgres | None = None
         self._running: tuple[Wiring, Endpoints] | None = None
+        self.notices: list[str] = []
+        """What an operator should know of how it was started, a line each."""
         self.pause: str | None = None
         """What metering said when it started paused; None where it did not."""
 
@@ -164,6 +167,8 @@ class Stack:
         self._supervisor.wait_until(postgres.answers, deadline, lambda: child.report("does not answer"))
         with postgres.connect() as admin:
             prepare_databases(admin, wiring.passwords)
+        accounts = Accounts(self._data, postgres.account)
+        self._supervisor.prepare, self.notices = accounts.prepare, accounts.notices
 
     def _start_broker(self, wiring: Wiring, deadline: float) -> None:
         self._report("broker")

@@ -64,6 +64,8 @@ def _run(data_dir: Path, port_base: int, switch: StopSwitch, console: Console, *
     )
     with stack:
         console.print(_welcome(stack, data_dir))
+        for notice in stack.notices:
+            console.print(f"\nNote: {notice}.", style="yellow")
         if stack.pause is not None:
             console.print(f"\nBut {stack.pause}.", style="yellow")
         if json:

@@ -118,11 +118,14 @@ def _changed(path: Path) -> Iterator[dict[str, Any]]:
             # Two changes at once would lose one of them, and with it, sooner or later, secrets.
             fcntl.flock(folder, fcntl.LOCK_EX)
             _read(path)
-            if path.stat().st_uid != os.geteuid():
+            found = path.stat()
+            if os.geteuid() not in (0, found.st_uid):
                 raise SettingsError(f"BYOK_KEK_FILE: {path} belongs to another user, who must run this command")
             document: dict[str, Any] = json.loads(path.read_bytes())
             yield document
-            write_private(path, json.dumps(document, indent=2))
+            # Root leaves it to the account that the registry runs as.
+            owner = (found.st_uid, found.st_gid) if os.geteuid() == 0 else None
+            write_private(path, json.dumps(document, indent=2), owner)
         finally:
             os.close(folder)
     except OSError as error:

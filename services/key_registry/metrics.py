@@ -31,6 +31,7 @@ _AHEAD = text("""
     SELECT greatest(0, extract(epoch FROM greatest(l.last_at, a.last_at) - clock_timestamp()))::float8
     FROM registry.log_head l CROSS JOIN registry.audit_head a
 """)
+_CLOCK = text("SELECT extract(epoch FROM clock_timestamp())::float8")
 _ACTIVE = text("""
     SELECT scope_type, provider, count(*)
     FROM registry.credential JOIN registry.credential_interval USING (credential_id)
@@ -84,6 +85,11 @@ def _families() -> list[GaugeMetricFamily]:
         GaugeMetricFamily("byok_outbox_oldest_seconds", "How long the oldest of them has waited.", labels=["outbox"]),
         GaugeMetricFamily("byok_active_credentials", "Keys that are switched on.", labels=["scope", "provider"]),
         GaugeMetricFamily("byok_registry_log_ahead_seconds", "How far its times are ahead of the clock.", labels=[]),
+        GaugeMetricFamily(
+            "byok_registry_clock_difference_seconds",
+            "How far the clock of the database is ahead of this service's.",
+            labels=[],
+        ),
     ]
 
 
@@ -94,6 +100,7 @@ def _fill(
     oldest: GaugeMetricFamily,
     active: GaugeMetricFamily,
     ahead: GaugeMetricFamily,
+    difference: GaugeMetricFamily,
 ) -> None:
     last_seq, waiting, seconds = session.connection().execute(_OUTBOX).one()
     seq.add_metric(["key_registry"], last_seq)
@@ -102,3 +109,11 @@ def _fill(
     for scope, provider, count in session.connection().execute(_ACTIVE):
         active.add_metric([scope, provider], count)
     ahead.add_metric([], session.connection().execute(_AHEAD).scalar_one())
+    difference.add_metric([], _difference(session))
+
+
+def _difference(session: Session) -> float:
+    before = time.time()
+    theirs: float = session.connection().execute(_CLOCK).scalar_one()
+    # What lies between the two readings of ours is no difference.
+    return theirs - min(max(theirs, before), time.time())

@@ -7,11 +7,16 @@ import secrets
 from pathlib import Path
 
 
-def write_private(path: Path, text: str) -> None:
-    """Write a file that only we can read, whole or not at all, even when the machine fails meanwhile."""
+def write_private(path: Path, text: str, owner: tuple[int, int] | None = None) -> None:
+    """Write a file that only we can read, whole or not at all, even when the machine fails meanwhile.
+
+    ``owner`` is who can read it instead, as user id and group id; for root only.
+    """
     scratch = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         with os.fdopen(os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            if owner is not None:
+                os.fchown(file.fileno(), *owner)
             file.write(text)
             file.flush()
             os.fsync(file.fileno())

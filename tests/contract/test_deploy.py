@@ -39,6 +39,7 @@ METRICS: dict[str, set[str]] = {
     "byok_registry_seq": {"service"},
     "byok_rerating_oldest_seconds": set(),
     "byok_registry_log_ahead_seconds": set(),
+    "byok_registry_clock_difference_seconds": set(),
     "byok_outbox_pending": {"outbox"},
     "byok_outbox_oldest_seconds": {"outbox"},
     "byok_active_credentials": {"scope", "provider"},

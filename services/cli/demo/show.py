@@ -72,6 +72,8 @@ def run_demo(
             report=lambda what: progress.update(stage, description=f"Starting {what}"),
         )
         with stack:
+            for notice in stack.notices:
+                progress.console.print(f"Note: {notice}.", style="yellow")
             demo = _Demo(setting, stack.endpoints, switch, progress, stage)
             try:
                 agrees = demo.run()

@@ -50,6 +50,11 @@ class Postgres:
         self._programs = executables_for(self._account)
         self._data: int | None = None
 
+    @property
+    def account(self) -> Account | None:
+        """As whom it runs; None: as we do, who are not root."""
+        return self._account
+
     def initialize(self, supervisor: Supervisor, deadline: float) -> None:
         """Make the data directory, once. An attempt that was cut off leaves nothing that looks finished."""
         if self._folder.exists():

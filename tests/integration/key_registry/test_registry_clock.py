@@ -15,15 +15,19 @@ from registry_caller import Api, path_of, refused, shown
 from services.domain.directory import Directory, directory_of
 from services.domain.entries import charge
 from services.domain.rating import rate
+from services.domain.resolution import Use
 from services.domain.usage import Claim
 from services.key_registry import clock
 from services.key_registry.handlers.cards import publish_rate_card
+from services.key_registry.handlers.keys import lease_key
 from services.key_registry.handlers.registry import Registry
 from services.key_registry.metrics import registry_metrics
+from services.key_registry.policy import Actor
 from services.key_registry.rate_cards import packaged_cards
 from services.key_registry.sweeper import sweep
 from services.runtime.registry_log import read_change, to_change
 
+RUNNER = Actor("runner", "*", None, {}, frozenset({"credentials:lease"}))
 AHEAD = "UPDATE registry.log_head SET last_at = clock_timestamp() + %s RETURNING last_at"
 # As docs/runbook.md says it for a log that is ahead by more than one can wait for.
 RESET = (
@@ -60,9 +64,9 @@ def charged_mc(database: Any, api: Api, at: datetime, claim: Claim | None = None
     return charge(event, rate(event, directory), directory.seq).attribution.amounts.charged_mc
 
 
-def ahead_seconds(registry: Registry) -> float:
+def gauge(registry: Registry, name: str) -> float:
     """What the metric says; of metrics of their own, since those of an application may be a second old."""
-    found = registry_metrics(registry.sessions).get_sample_value("byok_registry_log_ahead_seconds")
+    found = registry_metrics(registry.sessions).get_sample_value(name)
     assert found is not None
     return found
 
@@ -98,7 +102,7 @@ def test_with_the_log_an_hour_ahead_nothing_is_changed_and_nothing_leased(
         assert 0 < int(response.headers["retry-after"]) <= 3600
     # An outage is no decision about the caller: the audit log says nothing of it.
     assert count_of(database) == before
-    assert ahead_seconds(registry) == pytest.approx(3600, abs=60)
+    assert gauge(registry, "byok_registry_log_ahead_seconds") == pytest.approx(3600, abs=60)
 
 
 def test_with_the_log_an_hour_ahead_everything_can_be_looked_at(
@@ -177,13 +181,31 @@ def test_no_change_is_dated_before_a_lease_that_was_given(api: Api, database: An
     database.rows("UPDATE registry.audit_head SET last_at = clock_timestamp() + interval '1 hour' RETURNING 1")
     refused(api.plan("free"), 503, "clock_behind_log")
     refused(api.client.delete(path_of(key), headers=api.platform), 503, "clock_behind_log")
-    assert ahead_seconds(registry) == pytest.approx(3600, abs=60)
+    assert gauge(registry, "byok_registry_log_ahead_seconds") == pytest.approx(3600, abs=60)
     # A lease takes back nothing.
     assert api.ask("lease").json()["credential_id"] == key["credential_id"]
     database.rows(RESET)
     assert api.plan("free").status_code == 200
     assert charged_mc(database, api, leased, Claim(key["credential_id"])) == 1_000_000
     assert charged_mc(database, api, datetime.now(UTC), Claim(key["credential_id"])) == 20_000_000
+
+
+def test_the_clocks_of_two_instances_decide_nothing(
+    api: Api, database: Any, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another instance adds, and one whose clock is an hour behind leases at once."""
+    assert api.plan("pro").status_code == 200
+    key = api.add(api.platform, "personal", "uma", org_id=api.org).json()
+    right = time.time
+    with monkeypatch.context() as behind:
+        behind.setattr(time, "time", lambda: right() - 3600)
+        assert gauge(registry, "byok_registry_clock_difference_seconds") == pytest.approx(3600, abs=60)
+    assert gauge(registry, "byok_registry_clock_difference_seconds") == pytest.approx(0, abs=1)
+    use = Use(api.org, None, "uma", "openai", datetime.now(UTC) - timedelta(hours=1))
+    lease = lease_key(registry, RUNNER, use)
+    assert lease.answer.resolution.credential is not None
+    assert lease.answer.resolution.credential.credential_id == key["credential_id"]
+    assert charged_mc(database, api, lease.answer.use.at) == 1_000_000
 
 
 def test_a_backdated_key_and_plan_count_from_their_own_time(api: Api, database: Any, ahead: Callable[..., Any]) -> None:
