@@ -18,9 +18,10 @@ from sqlalchemy import text
 from sqlmodel import Session
 
 from services.domain.masking import mask_text
+from services.domain.permissions import EVERY_ORGANIZATION
 from services.domain.scope import Scope
 from services.key_registry.errors import Code
-from services.key_registry.policy import EVERY_ORGANIZATION, Actor
+from services.key_registry.policy import Actor
 from services.key_registry.refusal_quota import RefusalQuota
 from services.key_registry.sessions import Sessions
 

@@ -12,6 +12,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlmodel import Session, col, select, update
 
 from services.domain.directory import Credential, PlanHistory
+from services.domain.permissions import Sight
 from services.domain.rate_card import RateCard, in_order, parse_rate_card
 from services.domain.scope import Interval, PlanPeriod, Scope, ScopeType
 from services.key_registry.changes import periods_from_json, periods_to_json
@@ -23,7 +24,6 @@ from services.key_registry.models import (
     RateCardRow,
     Slot,
 )
-from services.key_registry.policy import Sight
 from services.key_registry.secret_rows import insert_version
 from services.key_registry.standing import Status, Surroundings
 

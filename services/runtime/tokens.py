@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from starlette.concurrency import run_in_threadpool
 
 from schemas.fields import Id
+from services.domain.permissions import EVERY_ORGANIZATION
 from services.runtime.jwks import ALGORITHMS, Clock, KeysUnavailable, SigningKeys, read_file, read_url
 from services.runtime.logs import logger
 from services.runtime.problems import Problem
@@ -21,7 +22,6 @@ from services.runtime.settings import Environment, Settings, SettingsError
 
 _log = logger(__name__)
 
-EVERY_ORGANIZATION = "*"
 Role = Literal["admin", "member"]
 
 
@@ -45,20 +45,6 @@ class Caller(BaseModel):
     def everywhere(self) -> bool:
         """Whether the token is good for every organization."""
         return self.org_id == EVERY_ORGANIZATION
-
-    def good_for(self, org_id: str) -> bool:
-        """Whether the token is good for this organization."""
-        return self.everywhere or self.org_id == org_id
-
-    def require_scope(self, scope: str) -> None:
-        """Raise 403 ``insufficient_scope`` where the token lacks ``scope``."""
-        if scope not in self.scopes:
-            raise Problem(403, "insufficient_scope", f"This needs a token with the scope {scope}.")
-
-    def require_organization(self, org_id: str) -> None:
-        """Raise 403 ``organization_forbidden`` where the token is not good for the organization."""
-        if not self.good_for(org_id):
-            raise Problem(403, "organization_forbidden", "This token is not good for that organization.")
 
 
 class TokenVerifier:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from services.domain.permissions import Action, may
 from services.domain.scope import Scope, ScopeType
 from services.key_registry import audit_rows, policy
 from services.key_registry.audit import Event, Subject
@@ -14,7 +15,7 @@ from services.key_registry.audit_rows import AuditFilter
 from services.key_registry.handlers.refusals import refusals_audited
 from services.key_registry.handlers.registry import Registry
 from services.key_registry.models import AuditRow
-from services.key_registry.policy import Action, Actor
+from services.key_registry.policy import Actor
 
 
 class AuditView(NamedTuple):
@@ -62,4 +63,4 @@ def _view(row: AuditRow, actor: Actor) -> AuditView:
 def _shows_hint(row: AuditRow, actor: Actor) -> bool:
     if row.org_id is None or row.scope_type is None or row.scope_id is None:
         return False
-    return policy.may(actor, Action.SEE_HINT, row.org_id, Scope(ScopeType(row.scope_type), row.scope_id))
+    return may(actor, Action.SEE_HINT, row.org_id, Scope(ScopeType(row.scope_type), row.scope_id))

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from sqlmodel import Session
 
+from services.domain.permissions import Action
 from services.domain.scope import Interval
 from services.key_registry import audit, repository
 from services.key_registry.audit import Entry, Event
@@ -26,7 +27,7 @@ from services.key_registry.handlers.views import (
 )
 from services.key_registry.models import CredentialRow
 from services.key_registry.outbox import LogWriter
-from services.key_registry.policy import Action, Actor
+from services.key_registry.policy import Actor
 from services.key_registry.preconditions import ANY, Expected
 from services.key_registry.repository import scope_of
 from services.runtime.logs import logger

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from pydantic import SecretStr
 from sqlmodel import Session
 
+from services.domain.permissions import Action, may, sight
 from services.domain.scope import Interval, Scope, ScopeType
 from services.key_registry import audit, policy, repository, secret_rows
 from services.key_registry.audit import Entry, Event, Subject
@@ -30,7 +31,7 @@ from services.key_registry.handlers.views import (
 )
 from services.key_registry.models import CredentialRow
 from services.key_registry.outbox import LogWriter, log_time
-from services.key_registry.policy import Action, Actor
+from services.key_registry.policy import Actor
 from services.key_registry.preconditions import ANY, Expected
 from services.key_registry.repository import CredentialFilter
 from services.runtime.logs import logger
@@ -74,7 +75,7 @@ def add_credential(
         raise Refusal(
             Code.INVALID_REQUEST, "An organization's key has the organization as its scope.", field="scope.id"
         )
-    if not policy.may(actor, Action.ADD, new.org_id, new.scope):
+    if not may(actor, Action.ADD, new.org_id, new.scope):
         raise Refusal(Code.FORBIDDEN, f"You may not add a key of this {new.scope.type.value} scope.")
     check_backdating(actor, new.effective_from)
     credential_id = str(uuid.uuid4())
@@ -126,7 +127,7 @@ def list_credentials(
     with registry.sessions.begin() as session:
         now = _moment(session)
         around = surroundings(registry, session, wanted.org_id, now)
-        seen = policy.sight(actor, wanted.org_id)
+        seen = sight(actor, wanted.org_id)
         found = repository.list_credentials(session, wanted, around, seen, after, limit + 1)
         rows = found[:limit]
         items = views(registry, session, wanted.org_id, rows, actor, now)

@@ -9,6 +9,7 @@ from pydantic import SecretStr
 from sqlmodel import Session
 
 from services.domain.directory import Directory, PlanHistory
+from services.domain.permissions import CREDENTIALS_LEASE, may_resolve
 from services.domain.resolution import LEASE_LIFE, Resolution, Use, resolve_unclaimed
 from services.domain.scope import Plan, ScopeType
 from services.key_registry import policy, repository
@@ -55,7 +56,7 @@ def resolve_key(registry: Registry, actor: Actor, use: Use, *, now: bool) -> Ans
     For ``now`` it is what a lease would say: raises ClockBehindLogError where none would be given.
     """
     policy.require_organization(actor, use.org_id)
-    if not policy.may_resolve(actor, use.org_id, use.team_id, use.user_id):
+    if not may_resolve(actor, use.org_id, use.team_id, use.user_id):
         raise Refusal(Code.FORBIDDEN, "You may ask which key applies only for yourself, in teams of yours.")
 
     def answer() -> Answer:
@@ -74,7 +75,7 @@ def lease_key(registry: Registry, actor: Actor, use: Use) -> Lease:
     (ClockBehindLogError): what an event of now is charged is not what the log says of now.
     """
     policy.require_organization(actor, use.org_id)
-    policy.require_scope(actor, policy.LEASE)
+    policy.require_scope(actor, CREDENTIALS_LEASE)
     # Each attempt sees the log anew: what was added while the clock was waited for is seen.
     answer, row, secret = waited_out(lambda: _key_of_now(registry, use))
     # Committed before the secret leaves: none is handed out without its row.

@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from services.domain.directory import Directory, PlanHistory
+from services.domain.permissions import PLANS_WRITE
 from services.domain.scope import Plan, PlanPeriod, change_plan
 from services.key_registry import audit, policy, repository
 from services.key_registry.audit import Entry, Event
@@ -41,7 +42,7 @@ def set_plan(
     Keys stay switched on whatever the plan; which of them are used follows from it.
     """
     policy.require_organization(actor, org_id)
-    policy.require_scope(actor, policy.PLANS)
+    policy.require_scope(actor, PLANS_WRITE)
     check_backdating(actor, effective_from)
     with registry.sessions.begin() as session:
         log = LogWriter(session)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from services.domain.permissions import REGISTRY_BACKDATE
 from services.domain.rate_card import RateCard, in_force
 from services.key_registry import policy
 from services.key_registry.audit import AuditTrail
@@ -39,7 +40,7 @@ def card_for(cards: tuple[RateCard, ...], at: datetime) -> RateCard:
 def check_backdating(actor: Actor, effective_from: datetime | None) -> None:
     """Refuse a time of the caller's own to whoever may not backdate."""
     if effective_from is not None:
-        policy.require_scope(actor, policy.BACKDATE)
+        policy.require_scope(actor, REGISTRY_BACKDATE)
 
 
 def start_of(effective_from: datetime | None, now: datetime) -> datetime:

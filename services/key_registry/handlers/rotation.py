@@ -7,6 +7,7 @@ import hmac
 from pydantic import SecretStr
 from sqlmodel import Session
 
+from services.domain.permissions import Action
 from services.key_registry import audit, repository, secret_rows
 from services.key_registry.audit import Entry, Event
 from services.key_registry.changes import credential_change, hint
@@ -27,7 +28,7 @@ from services.key_registry.handlers.views import (
 )
 from services.key_registry.models import CredentialRow
 from services.key_registry.outbox import LogWriter, log_time
-from services.key_registry.policy import Action, Actor
+from services.key_registry.policy import Actor
 from services.key_registry.preconditions import ANY, Expected
 from services.key_registry.provider_answers import Result, Verdict
 from services.key_registry.secret_rows import Check

@@ -9,14 +9,15 @@ from typing import NamedTuple
 from sqlmodel import Session
 
 from services.domain.directory import Directory, PlanHistory
+from services.domain.permissions import Action, may
 from services.domain.scope import Interval, Scope
-from services.key_registry import policy, repository, secret_rows
+from services.key_registry import repository, secret_rows
 from services.key_registry.audit import Subject
 from services.key_registry.errors import Code, Refusal, not_found
 from services.key_registry.handlers.registry import Registry, card_for
 from services.key_registry.models import CredentialRow
 from services.key_registry.outbox import LogWriter
-from services.key_registry.policy import Action, Actor
+from services.key_registry.policy import Actor
 from services.key_registry.repository import scope_of
 from services.key_registry.secret_rows import Check, SecretState
 from services.key_registry.standing import Standing, Surroundings
@@ -75,7 +76,7 @@ def surroundings(registry: Registry, session: Session, org_id: str, now: datetim
 def visible(session: Session, actor: Actor, credential_id: str) -> CredentialRow:
     """The credential, if the actor may know of it."""
     row = repository.credential_row(session, credential_id)
-    if row is None or not policy.may(actor, Action.SEE, row.org_id, scope_of(row)):
+    if row is None or not may(actor, Action.SEE, row.org_id, scope_of(row)):
         raise not_found()
     return row
 
@@ -83,7 +84,7 @@ def visible(session: Session, actor: Actor, credential_id: str) -> CredentialRow
 def require(actor: Actor, row: CredentialRow, *actions: Action) -> None:
     """Raise Refusal ``forbidden`` unless the actor may do all of ``actions`` with the credential."""
     for action in actions:
-        if not policy.may(actor, action, row.org_id, scope_of(row)):
+        if not may(actor, action, row.org_id, scope_of(row)):
             raise Refusal(Code.FORBIDDEN, f"You may not {action.name.lower()} this credential.")
 
 
@@ -110,7 +111,7 @@ def _view(
     row: CredentialRow, active: tuple[Interval, ...], secret: SecretState, around: Surroundings, actor: Actor
 ) -> CredentialView:
     scope = scope_of(row)
-    shown = policy.may(actor, Action.SEE_HINT, row.org_id, scope)
+    shown = may(actor, Action.SEE_HINT, row.org_id, scope)
     enabled = any(interval.end is None for interval in active)
     return CredentialView(
         credential_id=row.credential_id,

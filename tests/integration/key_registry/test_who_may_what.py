@@ -57,6 +57,7 @@ class Acme:
             "guest": tokens.sign("uma", org, teams={"growth": "admin"}),
             "alien": tokens.person("uma", "elsewhere", "admin", growth="admin"),
             "remote": tokens.service(EVERY_SCOPE, "elsewhere"),
+            "support": tokens.sign("uma", "*", org_role="admin", teams={"growth": "admin"}),
             "all": tokens.service(EVERY_SCOPE),
             "nobody": {},
         }
@@ -126,7 +127,7 @@ class Operation(NamedTuple):
 
 
 BACKDATED = {"effective_from": "2026-05-01T00:00:00Z"}
-NAMED_OTHERWISE = {"lead": "lea", "mate": "mia", "owner": "uma"}
+NAMED_OTHERWISE = {"lead": "lea", "mate": "mia", "owner": "uma", "support": "uma"}
 OPERATIONS = {
     "add": Operation("post /v1/credentials", lambda acme, who, _: acme.add(who, "google")),
     "add-backdated": Operation("post /v1/credentials", lambda acme, who, _: acme.add(who, "google", **BACKDATED)),

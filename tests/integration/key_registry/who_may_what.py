@@ -7,7 +7,8 @@ organization acme, its team growth and its user uma; each cell is the HTTP statu
 - Team keys: members see them, admins of the team and of the organization manage them.
 - Organization keys: members see them, admins manage them.
 - The audit log of an organization is for its admins, and for services that manage its keys.
-- Services by scope. What one may not know of is 404, never 403; an organization that one names oneself is 403.
+- Services by scope. A role is one in an organization: a token for every organization has its scopes alone.
+- What one may not know of is 404, never 403; an organization that one names oneself is 403.
 """
 
 from __future__ import annotations
@@ -31,59 +32,60 @@ CALLERS = {
     "none": "a service of acme without a scope",
     "alien": "an admin of another organization, called uma and an admin of a team growth there",
     "remote": "a service of another organization with every scope",
+    "support": "an admin of every organization without a scope, called uma and named an admin of growth",
     "all": "a service of every organization with every scope",
     "nobody": "nobody: no token",
 }
 
 # "hint" and "bare" are a 200 with and without hint and label; "yes" and "no" a 200 whose list has the key or lacks it.
 TABLE = """
-                       admin owner bob  lead mate other guest | writer lease usage reader plans back none | alien remote all  nobody
-add organization       201   403   403  403  403  403   403   | 201    403   403   403    403   403  403  | 403   403    201  401
-add team               201   403   403  201  403  403   403   | 201    403   403   403    403   403  403  | 403   403    201  401
-add personal           403   201   403  403  403  403   403   | 201    403   403   403    403   403  403  | 403   403    201  401
-add-backdated team     403   403   403  403  403  403   403   | 403    403   403   403    403   403  403  | 403   403    201  401
-get organization       hint  hint  hint hint hint hint  404   | hint   404   404   404    404   404  404  | 404   404    hint 401
-get team               hint  404   404  hint hint 404   404   | hint   404   404   404    404   404  404  | 404   404    hint 401
-get personal           bare  hint  404  404  404  404   404   | hint   404   404   404    404   404  404  | 404   404    hint 401
-list organization      hint  hint  hint hint hint hint  no    | hint   no    no    no     no    no   no   | 403   403    hint 401
-list team              hint  no    no   hint hint no    no    | hint   no    no    no     no    no   no   | 403   403    hint 401
-list personal          bare  hint  no   no   no   no    no    | hint   no    no    no     no    no   no   | 403   403    hint 401
-own-list organization  hint  hint  hint hint hint hint  no    | hint   no    no    no     no    no   no   | no    no     422  401
-own-list personal      bare  hint  no   no   no   no    no    | hint   no    no    no     no    no   no   | no    no     422  401
-relabel organization   200   403   403  403  403  403   404   | 200    404   404   404    404   404  404  | 404   404    200  401
-relabel team           200   404   404  200  403  404   404   | 200    404   404   404    404   404  404  | 404   404    200  401
-relabel personal       403   200   404  404  404  404   404   | 200    404   404   404    404   404  404  | 404   404    200  401
-disable organization   200   403   403  403  403  403   404   | 200    404   404   404    404   404  404  | 404   404    200  401
-disable team           200   404   404  200  403  404   404   | 200    404   404   404    404   404  404  | 404   404    200  401
-disable personal       403   200   404  404  404  404   404   | 200    404   404   404    404   404  404  | 404   404    200  401
-enable organization    200   403   403  403  403  403   404   | 200    404   404   404    404   404  404  | 404   404    200  401
-enable team            200   404   404  200  403  404   404   | 200    404   404   404    404   404  404  | 404   404    200  401
-enable personal        403   200   404  404  404  404   404   | 200    404   404   404    404   404  404  | 404   404    200  401
-rotate organization    200   403   403  403  403  403   404   | 200    404   404   404    404   404  404  | 404   404    200  401
-rotate team            200   404   404  200  403  404   404   | 200    404   404   404    404   404  404  | 404   404    200  401
-rotate personal        403   200   404  404  404  404   404   | 200    404   404   404    404   404  404  | 404   404    200  401
-undo organization      200   403   403  403  403  403   404   | 200    404   404   404    404   404  404  | 404   404    200  401
-undo team              200   404   404  200  403  404   404   | 200    404   404   404    404   404  404  | 404   404    200  401
-undo personal          403   200   404  404  404  404   404   | 200    404   404   404    404   404  404  | 404   404    200  401
-verify organization    200   403   403  403  403  403   404   | 200    404   404   404    404   404  404  | 404   404    200  401
-verify team            200   404   404  200  403  404   404   | 200    404   404   404    404   404  404  | 404   404    200  401
-verify personal        403   200   404  404  404  404   404   | 200    404   404   404    404   404  404  | 404   404    200  401
-revoke organization    204   403   403  403  403  403   404   | 204    404   404   404    404   404  404  | 404   404    204  401
-revoke team            204   404   404  204  403  404   404   | 204    404   404   404    404   404  404  | 404   404    204  401
-revoke personal        204   204   404  404  404  404   404   | 204    404   404   404    404   404  404  | 404   404    204  401
-lease organization     403   403   403  403  403  403   403   | 403    200   403   403    403   403  403  | 403   403    200  401
-lease team             403   403   403  403  403  403   403   | 403    200   403   403    403   403  403  | 403   403    200  401
-lease personal         403   403   403  403  403  403   403   | 403    200   403   403    403   403  403  | 403   403    200  401
-resolve team           200   403   403  403  403  403   403   | 200    200   200   200    403   403  403  | 403   403    200  401
-resolve personal       200   200   403  403  403  403   403   | 200    200   200   200    403   403  403  | 403   403    200  401
-resolve-own team       200   403   403  200  200  403   403   | 200    200   200   200    403   403  403  | 403   403    200  401
-get-plan organization  200   200   200  200  200  200   200   | 200    200   200   200    200   200  200  | 403   403    200  401
-set-plan organization  403   403   403  403  403  403   403   | 403    403   403   403    200   403  403  | 403   403    200  401
-backdate-plan organization 403 403 403  403  403  403   403   | 403    403   403   403    403   403  403  | 403   403    200  401
-providers organization 200   200   200  200  200  200   200   | 200    200   200   200    200   200  200  | 200   200    200  401
-audit organization     200   403   403  403  403  403   403   | 200    403   403   403    403   403  403  | 403   403    200  401
-own-audit organization 200   403   403  403  403  403   403   | 200    403   403   403    403   403  403  | 200   200    200  401
-get-unknown personal   404   404   404  404  404  404   404   | 404    404   404   404    404   404  404  | 404   404    404  401
+                       admin owner bob  lead mate other guest | writer lease usage reader plans back none | alien remote support all  nobody
+add organization       201   403   403  403  403  403   403   | 201    403   403   403    403   403  403  | 403   403    403     201  401
+add team               201   403   403  201  403  403   403   | 201    403   403   403    403   403  403  | 403   403    403     201  401
+add personal           403   201   403  403  403  403   403   | 201    403   403   403    403   403  403  | 403   403    403     201  401
+add-backdated team     403   403   403  403  403  403   403   | 403    403   403   403    403   403  403  | 403   403    403     201  401
+get organization       hint  hint  hint hint hint hint  404   | hint   404   404   404    404   404  404  | 404   404    404     hint 401
+get team               hint  404   404  hint hint 404   404   | hint   404   404   404    404   404  404  | 404   404    404     hint 401
+get personal           bare  hint  404  404  404  404   404   | hint   404   404   404    404   404  404  | 404   404    404     hint 401
+list organization      hint  hint  hint hint hint hint  no    | hint   no    no    no     no    no   no   | 403   403    no      hint 401
+list team              hint  no    no   hint hint no    no    | hint   no    no    no     no    no   no   | 403   403    no      hint 401
+list personal          bare  hint  no   no   no   no    no    | hint   no    no    no     no    no   no   | 403   403    no      hint 401
+own-list organization  hint  hint  hint hint hint hint  no    | hint   no    no    no     no    no   no   | no    no     422     422  401
+own-list personal      bare  hint  no   no   no   no    no    | hint   no    no    no     no    no   no   | no    no     422     422  401
+relabel organization   200   403   403  403  403  403   404   | 200    404   404   404    404   404  404  | 404   404    404     200  401
+relabel team           200   404   404  200  403  404   404   | 200    404   404   404    404   404  404  | 404   404    404     200  401
+relabel personal       403   200   404  404  404  404   404   | 200    404   404   404    404   404  404  | 404   404    404     200  401
+disable organization   200   403   403  403  403  403   404   | 200    404   404   404    404   404  404  | 404   404    404     200  401
+disable team           200   404   404  200  403  404   404   | 200    404   404   404    404   404  404  | 404   404    404     200  401
+disable personal       403   200   404  404  404  404   404   | 200    404   404   404    404   404  404  | 404   404    404     200  401
+enable organization    200   403   403  403  403  403   404   | 200    404   404   404    404   404  404  | 404   404    404     200  401
+enable team            200   404   404  200  403  404   404   | 200    404   404   404    404   404  404  | 404   404    404     200  401
+enable personal        403   200   404  404  404  404   404   | 200    404   404   404    404   404  404  | 404   404    404     200  401
+rotate organization    200   403   403  403  403  403   404   | 200    404   404   404    404   404  404  | 404   404    404     200  401
+rotate team            200   404   404  200  403  404   404   | 200    404   404   404    404   404  404  | 404   404    404     200  401
+rotate personal        403   200   404  404  404  404   404   | 200    404   404   404    404   404  404  | 404   404    404     200  401
+undo organization      200   403   403  403  403  403   404   | 200    404   404   404    404   404  404  | 404   404    404     200  401
+undo team              200   404   404  200  403  404   404   | 200    404   404   404    404   404  404  | 404   404    404     200  401
+undo personal          403   200   404  404  404  404   404   | 200    404   404   404    404   404  404  | 404   404    404     200  401
+verify organization    200   403   403  403  403  403   404   | 200    404   404   404    404   404  404  | 404   404    404     200  401
+verify team            200   404   404  200  403  404   404   | 200    404   404   404    404   404  404  | 404   404    404     200  401
+verify personal        403   200   404  404  404  404   404   | 200    404   404   404    404   404  404  | 404   404    404     200  401
+revoke organization    204   403   403  403  403  403   404   | 204    404   404   404    404   404  404  | 404   404    404     204  401
+revoke team            204   404   404  204  403  404   404   | 204    404   404   404    404   404  404  | 404   404    404     204  401
+revoke personal        204   204   404  404  404  404   404   | 204    404   404   404    404   404  404  | 404   404    404     204  401
+lease organization     403   403   403  403  403  403   403   | 403    200   403   403    403   403  403  | 403   403    403     200  401
+lease team             403   403   403  403  403  403   403   | 403    200   403   403    403   403  403  | 403   403    403     200  401
+lease personal         403   403   403  403  403  403   403   | 403    200   403   403    403   403  403  | 403   403    403     200  401
+resolve team           200   403   403  403  403  403   403   | 200    200   200   200    403   403  403  | 403   403    403     200  401
+resolve personal       200   200   403  403  403  403   403   | 200    200   200   200    403   403  403  | 403   403    403     200  401
+resolve-own team       200   403   403  200  200  403   403   | 200    200   200   200    403   403  403  | 403   403    403     200  401
+get-plan organization  200   200   200  200  200  200   200   | 200    200   200   200    200   200  200  | 403   403    200     200  401
+set-plan organization  403   403   403  403  403  403   403   | 403    403   403   403    200   403  403  | 403   403    403     200  401
+backdate-plan organization 403 403 403  403  403  403   403   | 403    403   403   403    403   403  403  | 403   403    403     200  401
+providers organization 200   200   200  200  200  200   200   | 200    200   200   200    200   200  200  | 200   200    200     200  401
+audit organization     200   403   403  403  403  403   403   | 200    403   403   403    403   403  403  | 403   403    403     200  401
+own-audit organization 200   403   403  403  403  403   403   | 200    403   403   403    403   403  403  | 200   200    403     200  401
+get-unknown personal   404   404   404  404  404  404   404   | 404    404   404   404    404   404  404  | 404   404    404     404  401
 """  # noqa: E501 (a table is easier to read than lines of 120 characters)
 
 

@@ -1,23 +1,33 @@
-"""Who may do what with whose key, role by role."""
+"""Who may do what with whose key, and is told what of it, role by role."""
 
 from __future__ import annotations
 
 import pytest
 
+from services.domain.permissions import (
+    Action,
+    Principal,
+    Sight,
+    Told,
+    may,
+    may_resolve,
+    sight,
+    sight_of_applied,
+    told,
+)
 from services.domain.scope import Scope, ScopeType
-from services.key_registry.policy import Action, Actor, may, may_resolve, sight
 
 ORG = Scope(ScopeType.ORGANIZATION, "acme")
 TEAM = Scope(ScopeType.TEAM, "growth")
 OWN = Scope(ScopeType.PERSONAL, "uma")
 
 
-def person(user: str = "uma", role: str = "member", org: str = "acme", **teams: str) -> Actor:
-    return Actor(user, org, role, teams, frozenset())
+def person(user: str = "uma", role: str = "member", org: str = "acme", **teams: str) -> Principal:
+    return Principal(user, org, role, teams, frozenset())
 
 
-def service(*scopes: str, org: str = "*") -> Actor:
-    return Actor("uma", org, None, {"growth": "admin"}, frozenset(scopes))
+def service(*scopes: str, org: str = "*") -> Principal:
+    return Principal("uma", org, None, {"growth": "admin"}, frozenset(scopes))
 
 
 WHO = {
@@ -31,6 +41,12 @@ WHO = {
     "runner": service("credentials:lease", "usage:write"),
     "stranger": person(org="other", role="admin", growth="admin"),
     "writer elsewhere": service("credentials:write", org="other"),
+    "reader": service("ledger:read"),
+    "reader elsewhere": service("ledger:read", org="other"),
+    "planner": service("plans:write", "registry:backdate"),
+    # A role is one in an organization: with *, whatever it is called, it is in none.
+    "admin of none": person("uma", "admin", "*", growth="admin"),
+    "member of none": person("uma", "member", "*", growth="member"),
 }
 WRITERS = {"writer", "writer of acme"}
 PEOPLE = {"admin", "owner", "member", "team admin", "team member"}
@@ -70,26 +86,53 @@ ALLOWED = {
 @pytest.mark.parametrize("scope", [ORG, TEAM, OWN], ids=lambda scope: scope.type.value)
 @pytest.mark.parametrize("action", Action)
 def test_the_whole_table(scope: Scope, action: Action) -> None:
-    assert {name for name, actor in WHO.items() if may(actor, action, "acme", scope)} == ALLOWED[scope, action]
+    assert {name for name, who in WHO.items() if may(who, action, "acme", scope)} == ALLOWED[scope, action]
 
 
 @pytest.mark.parametrize("name", WHO)
 def test_lists_show_what_single_views_show(name: str) -> None:
-    actor = WHO[name]
-    seen = sight(actor, "acme")
-    listed = {
+    who = WHO[name]
+    assert _listed(sight(who, "acme")) == {scope: may(who, Action.SEE, "acme", scope) for scope in (ORG, TEAM, OWN)}
+    applied = {scope: told(who, "acme", scope, applied=True) >= Told.ID for scope in (ORG, TEAM, OWN)}
+    assert _listed(sight_of_applied(who, "acme")) == applied
+
+
+def _listed(seen: Sight) -> dict[Scope, bool]:
+    return {
         ORG: seen.everything or seen.organization,
         TEAM: seen.everything or TEAM.id in seen.teams,
         OWN: seen.everything or seen.user == OWN.id,
     }
-    assert listed == {scope: may(actor, Action.SEE, "acme", scope) for scope in (ORG, TEAM, OWN)}
+
+
+# What is told of a key of each scope; "id" of one that was applied, and nothing of others.
+TOLD = {
+    "writer": "hint hint hint",
+    "writer of acme": "hint hint hint",
+    "admin": "hint hint times",
+    "owner": "hint - hint",
+    "member": "hint - -",
+    "team admin": "hint hint -",
+    "team member": "hint hint -",
+    "runner": "id id id",
+    "reader": "id id id",
+}
+
+
+@pytest.mark.parametrize("name", WHO)
+def test_what_one_is_told_of_a_key(name: str) -> None:
+    for scope, expected in zip((ORG, TEAM, OWN), TOLD.get(name, "- - -").split(), strict=True):
+        applied, other = (told(WHO[name], "acme", scope, applied=flag) for flag in (True, False))
+        known = "NOTHING" if expected == "-" else expected.upper()
+        assert applied is Told[known]
+        assert other is (Told.NOTHING if applied is Told.ID else applied)
 
 
 def test_whose_keys_one_may_ask_for() -> None:
     def asking(team: str | None, user: str) -> set[str]:
-        return {name for name, actor in WHO.items() if may_resolve(actor, "acme", team, user)}
+        return {name for name, who in WHO.items() if may_resolve(who, "acme", team, user)}
 
-    services = WRITERS | {"runner"}
+    services = WRITERS | {"runner", "reader"}
     assert asking(None, "uma") == services | {"admin", "owner"}
     assert asking("growth", "uma") == services | {"admin"}
     assert asking("growth", "mia") == services | {"admin", "team member"}
