@@ -103,7 +103,8 @@ def _candidate(each: dict[str, Any]) -> str:
 
 def _revision(row: dict[str, Any]) -> str:
     cause = row.get("caused_by")
-    why = f", caused by registry change {cause['seq']} ({cause['key']})" if cause else ""
+    # Without the name where the token may not know of the key that changed.
+    why = f", caused by registry change {cause['seq']} ({cause['key'] or cause['kind'] or '–'})" if cause else ""
     return (
         f"{row['revision']}: charged {in_credits(row['charged_mc'])} with {row['byok_scope'] or row['key_source']}{why}"
     )

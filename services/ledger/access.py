@@ -1,16 +1,15 @@
-"""Who may see what (invariant I8): a customer sees only what its scope allows."""
+"""Who may see which entries (invariant I8): a customer sees only what its scope allows."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
+from services.domain.permissions import CREDENTIALS_LEASE, LEDGER_READ, USAGE_WRITE, Principal
 from services.ledger.refusals import Refusal
 
-LEDGER_READ = "ledger:read"
-USAGE_WRITE = "usage:write"
 # Whoever runs the customer's work may ask what it will cost.
-_MAY_QUOTE = frozenset({LEDGER_READ, USAGE_WRITE, "credentials:lease"})
-EVERY_ORGANIZATION = "*"
+_MAY_QUOTE = frozenset({LEDGER_READ, USAGE_WRITE, CREDENTIALS_LEASE})
 
 
 class Visible(NamedTuple):
@@ -28,42 +27,32 @@ class Visible(NamedTuple):
 _EVERYTHING = Visible(everything=True)
 
 
-class Viewer(NamedTuple):
-    """The caller, as far as the ledger's rules need to know it: the claims of a token that has been checked."""
-
-    user_id: str
-    org_id: str
-    is_admin: bool
-    is_person: bool
-    team_ids: tuple[str, ...]
-    scopes: frozenset[str]
+@dataclass(frozen=True)
+class Viewer(Principal):
+    """The caller, and what of the ledger is open to it."""
 
     def require_scope(self, scope: str) -> None:
         """Raise 403 ``insufficient_scope`` where the token lacks ``scope``."""
         if scope not in self.scopes:
             raise Refusal(403, "insufficient_scope", f"This needs a token with the scope {scope}.")
 
-    def good_for(self, org_id: str) -> bool:
-        """Whether the token is good for this organization."""
-        return self.org_id in (EVERY_ORGANIZATION, org_id)
-
     def require_organization(self, org_id: str) -> None:
         """Raise 403 ``organization_forbidden`` where the token is not good for the organization."""
-        if not self.good_for(org_id):
+        if not self.belongs_to(org_id):
             raise Refusal(403, "organization_forbidden", "This token is not good for that organization.")
 
     def visible_in(self, org_id: str) -> Visible:
-        """What the caller may see of an organization. Raises 403 where that is nothing at all.
+        """Which entries of an organization the caller may see. Raises 403 where that is nothing at all.
 
         Services need the scope ledger:read. Of the organization's people, admins see everything, members their own
-        entries and their teams'. A role without an organization of its own (``*``) is nobody's colleague.
+        entries and their teams'.
         """
         self.require_organization(org_id)
         if LEDGER_READ in self.scopes:
             return _EVERYTHING
-        if not self.is_person or self.org_id == EVERY_ORGANIZATION:
+        if not self.is_person_of(org_id):
             raise Refusal(403, "insufficient_scope", f"This needs a token with the scope {LEDGER_READ}.")
-        return _EVERYTHING if self.is_admin else Visible(False, self.user_id, self.team_ids)  # noqa: FBT003
+        return _EVERYTHING if self.is_admin_of(org_id) else Visible(False, self.id, tuple(self.teams))  # noqa: FBT003
 
     def require_quote(self, org_id: str, user_id: str, team_id: str | None) -> None:
         """Raise 403 where the caller may not ask which key this user would use: people ask for what they may see."""
@@ -71,6 +60,6 @@ class Viewer(NamedTuple):
         if self.scopes & _MAY_QUOTE:
             return
         visible = self.visible_in(org_id)
-        in_own_space = user_id == self.user_id and (team_id is None or team_id in self.team_ids)
+        in_own_space = user_id == self.id and (team_id is None or team_id in self.teams)
         if not (visible.everything or in_own_space):
             raise Refusal(403, "quote_forbidden", "Members ask for themselves, in their own space and teams.")

@@ -44,14 +44,7 @@ def _problems(model: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
 
 def viewer_of(caller: Caller) -> Viewer:
     """The caller as the ledger's rules see it."""
-    return Viewer(
-        user_id=caller.sub,
-        org_id=caller.org_id,
-        is_admin=caller.org_role == "admin",
-        is_person=caller.org_role is not None,
-        team_ids=tuple(sorted(caller.teams)),
-        scopes=caller.scopes,
-    )
+    return Viewer(caller.sub, caller.org_id, caller.org_role, caller.teams, caller.scopes)
 
 
 def _viewer(caller: Authenticated) -> Viewer:
@@ -121,7 +114,9 @@ def post_usage_events(
 def get_entries(
     org_id: Organization, query: Annotated[EntriesQuery, Query()], viewer: CurrentViewer, handlers: CurrentHandlers
 ) -> Response:
-    """Services see all with the scope ledger:read; admins their organization; members their own and their teams'."""
+    """Services see all with the scope ledger:read; admins their organization; members their own and their teams'.
+
+    `credential_id` is null, too, where the key registry would not show the caller that key."""
     page = handlers.list_entries(viewer, org_id, query)
     body = {"entries": [dict(row) for row in page.entries], "next_cursor": page.next_cursor}
     return Response(orjson.dumps(body, option=JSON_OPTIONS), media_type="application/json")

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
 from services.domain.credits import format_credits
 from services.domain.directory import Credential, Directory
+from services.domain.permissions import Told
 from services.domain.rate_card import RateCard
 from services.domain.rating import Rating
 from services.domain.resolution import LEASE_LIFE, KeySource, Resolution, Use, can_be_claimed
 from services.domain.scope import Interval, Plan, Scope, ScopeType
 from services.domain.usage import Claim, EventType, UsageEvent
+from services.ledger.key_sight import KeySight
+from services.ledger.registry import Known
+
+_TAKEN = "active at that time, and the first that applies"
+_NONE_APPLIED = "none applied; whether there is such a key this token may not know"
 
 
 def utc(at: datetime) -> str:
@@ -40,44 +45,68 @@ def plan_evidence(directory: Directory, org_id: str, at: datetime) -> dict[str, 
 
 
 def candidates(
-    use: Use,
-    claim: Claim | None,
-    resolution: Resolution,
-    directory: Directory,
-    card: RateCard,
-    credentials: Iterable[Credential],
-    hints: dict[str, str],
+    use: Use, claim: Claim | None, resolution: Resolution, known: Known, card: RateCard, keys: KeySight
 ) -> list[dict[str, Any]]:
-    """What could have applied, in the order in which it was looked at, and why each was or was not taken."""
-    own = list(credentials)
+    """What could have applied, in the order in which it was looked at, and why each was or was not taken.
+
+    Of keys that the caller may not know of there is one line for all of a level, whether or not there are any.
+    """
     chosen = None if resolution.credential is None else resolution.credential.credential_id
-    looked_at = [_claimed(use, claim, directory, card)] if claim is not None else []
+    looked_at = [_claimed(use, claim, known, card, keys)] if claim is not None else []
     taken = bool(looked_at and looked_at[0]["taken"])
     for level in (ScopeType.ORGANIZATION, *card.scope_order):
         scope = use.scope(level)
-        barred = _barred(use, level, scope, directory, card)
-        here = [c for c in own if c.scope == scope] if scope is not None else []
-        if not here:
-            looked_at.append(_candidate(level.value, None, "", taken=False, why=barred or "no such key was ever added"))
-        for credential in here:
-            is_taken = not taken and barred is None and credential.credential_id == chosen
-            why = barred or _why(credential, use.at, is_taken=is_taken)
-            hint = hints.get(credential.credential_id, "")
-            looked_at.append(_candidate(level.value, credential, hint, taken=is_taken, why=why))
+        barred = _barred(use, level, scope, known.directory, card)
+        here = [c for c in known.credentials if c.scope == scope] if scope is not None else []
+        found = next((c for c in here if c.credential_id == chosen), None) if barred is None and not taken else None
+        if scope is not None and keys.told(scope, applied=False) is Told.NOTHING:
+            looked_at.append(_untold(level, scope, found, barred, keys))
+        elif not here:
+            looked_at.append(_candidate(level.value, taken=False, why=barred or "no such key was ever added"))
+        else:
+            told, hints = keys.told(here[0].scope, applied=False), known.hints
+            looked_at += [
+                _candidate(
+                    level.value,
+                    taken=credential is found,
+                    why=barred or _why(credential, use.at, is_taken=credential is found),
+                    credential=credential,
+                    told=told,
+                    hint=hints.get(credential.credential_id),
+                )
+                for credential in here
+            ]
     if claim is None or not claim.is_platform:
         looked_at.append(_platform(resolution))
     return looked_at
 
 
-def _candidate(rule: str, credential: Credential | None, hint: str, *, taken: bool, why: str) -> dict[str, Any]:
+def _candidate(
+    rule: str,
+    *,
+    taken: bool,
+    why: str,
+    credential: Credential | None = None,
+    told: Told = Told.NOTHING,
+    hint: str | None = None,
+) -> dict[str, Any]:
     return {
         "rule": rule,
-        "credential_id": None if credential is None else credential.credential_id,
-        "hint": hint or None,
-        "active": [] if credential is None else [_interval(interval) for interval in credential.active],
+        "credential_id": None if credential is None or told < Told.ID else credential.credential_id,
+        "hint": (hint or None) if told >= Told.HINT else None,
+        "active": [] if credential is None or told < Told.TIMES else [_interval(one) for one in credential.active],
         "taken": taken,
         "why": why,
     }
+
+
+def _untold(
+    level: ScopeType, scope: Scope, found: Credential | None, barred: str | None, keys: KeySight
+) -> dict[str, Any]:
+    if found is None:
+        return _candidate(level.value, taken=False, why=barred or _NONE_APPLIED)
+    told = keys.told(scope, applied=True)
+    return _candidate(level.value, taken=True, why=_TAKEN, credential=found, told=told)
 
 
 def _barred(use: Use, level: ScopeType, scope: Scope | None, directory: Directory, card: RateCard) -> str | None:
@@ -92,29 +121,35 @@ def _barred(use: Use, level: ScopeType, scope: Scope | None, directory: Director
 def _why(credential: Credential, at: datetime, *, is_taken: bool) -> str:
     if not credential.active_at(at):
         return "was not active at that time"
-    return "active at that time, and the first that applies" if is_taken else "active, but something before it applied"
+    return _TAKEN if is_taken else "active, but something before it applied"
 
 
-def _claimed(use: Use, claim: Claim, directory: Directory, card: RateCard) -> dict[str, Any]:
+def _claimed(use: Use, claim: Claim, known: Known, card: RateCard, keys: KeySight) -> dict[str, Any]:
     if claim.credential_id is None:
-        return _candidate("claim", None, "", taken=True, why="the event says that the platform's key was used")
-    credential = directory.credential(claim.credential_id)
+        return _candidate("claim", taken=True, why="the event says that the platform's key was used")
+    credential = known.directory.credential(claim.credential_id)
     # A key of another organization is not told apart from one that does not exist.
-    if credential is None or credential.org_id != use.org_id:
-        entry = _candidate("claim", None, "", taken=False, why="the claimed key is none of this organization's")
-    elif can_be_claimed(credential, use, directory, card):
+    if credential is not None and credential.org_id != use.org_id:
+        credential = None
+    taken = credential is not None and can_be_claimed(credential, use, known.directory, card)
+    told = keys.told_of_claimed(known.claimed, applied=taken)
+    if taken:
         why = f"the event says so, and it was active then or until at most {LEASE_LIFE.seconds} s before"
-        entry = _candidate("claim", credential, "", taken=True, why=why)
+    elif told is Told.NOTHING:
+        why = "the claim was not accepted: this token may know of no such key"
+    elif credential is None:
+        why = "the claimed key is none of this organization's"
     else:
         why = "the claim cannot be true: the key's time, provider or scope, or the plan, says otherwise"
-        entry = _candidate("claim", credential, "", taken=False, why=why)
-    return entry | {"credential_id": claim.credential_id}
+    hint = None if credential is None else known.hints.get(credential.credential_id)
+    line = _candidate("claim", taken=taken, why=why, credential=credential, told=told, hint=hint)
+    return line | {"credential_id": claim.credential_id if told >= Told.ID else None}
 
 
 def _platform(resolution: Resolution) -> dict[str, Any]:
     taken = resolution.key_source is not KeySource.BYOK
     why = "nothing before it applied" if taken else "a key of the customer applied"
-    return _candidate("platform", None, "", taken=taken, why=why)
+    return _candidate("platform", taken=taken, why=why)
 
 
 def card_line(event: UsageEvent, card: RateCard) -> dict[str, Any]:

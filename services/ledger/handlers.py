@@ -8,9 +8,11 @@ from typing import Any, NamedTuple, Protocol
 from uuid import UUID
 
 from services.domain.credits import round_half_even
-from services.ledger.access import LEDGER_READ, USAGE_WRITE, Viewer, Visible
+from services.domain.permissions import EVERY_ORGANIZATION, LEDGER_READ, USAGE_WRITE
+from services.ledger.access import Viewer, Visible
 from services.ledger.export import Export, csv_lines, json_lines
 from services.ledger.export_slots import ExportSlots
+from services.ledger.key_sight import KeySight
 from services.ledger.query import (
     GROUPS_MAX,
     Cursor,
@@ -119,7 +121,7 @@ class Handlers:
         entry = self._entries.entry(entry_id)
         if entry is None or not _may_see(viewer, entry):
             raise not_found()
-        return build_receipt(entry, self._entries, self._registry)
+        return build_receipt(entry, self._entries, self._registry, KeySight(viewer, entry["org_id"]))
 
     def count_dead_letters(self, viewer: Viewer, org_id: str) -> dict[str, int]:
         """How many of an organization's events were refused, by reason; for services alone."""
@@ -130,21 +132,19 @@ class Handlers:
     def quote(self, viewer: Viewer, request: QuoteRequest) -> dict[str, Any]:
         """Which key would apply, at what price, and why."""
         org_id = request.org_id or viewer.org_id
-        if org_id == "*":
+        if org_id == EVERY_ORGANIZATION:
             raise Refusal(422, "organization_required", "This token is good for every organization: give org_id.")
         viewer.require_quote(org_id, request.user_id, request.team_id)
         at = request.time or self._now()
         with self._registry.current(org_id, request.provider) as known:
-            return build_quote(request, org_id, at, known)
+            return build_quote(request, org_id, at, known, KeySight(viewer, org_id))
 
 
 def _selection(viewer: Viewer, org_id: str, filters: Filters) -> Selection:
-    return Selection(org_id, filters, viewer.visible_in(org_id))
+    return Selection(org_id, filters, viewer.visible_in(org_id), KeySight(viewer, org_id).of_entries)
 
 
 def _may_see(viewer: Viewer, entry: Row) -> bool:
-    if not viewer.good_for(entry["org_id"]):
-        return False
     try:
         visible: Visible = viewer.visible_in(entry["org_id"])
     except Refusal:

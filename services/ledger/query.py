@@ -12,6 +12,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field
 
 from schemas.fields import EventId, Id, Time
+from services.domain.permissions import Sight
 from services.ledger.access import Visible
 from services.ledger.refusals import Refusal
 
@@ -97,6 +98,8 @@ class Selection(NamedTuple):
     org_id: str
     filters: Filters
     visible: Visible
+    keys: Sight
+    """Of which keys the caller may be shown the id."""
 
 
 class Cursor(NamedTuple):

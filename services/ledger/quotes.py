@@ -13,6 +13,7 @@ from services.domain.entries import attribution
 from services.domain.rating import Amounts, NoRateCardError, Rating, UnpricedError, rate
 from services.domain.usage import EventType, UsageEvent
 from services.ledger import explanation
+from services.ledger.key_sight import KeySight
 from services.ledger.receipts import candidate_list, plan_of
 from services.ledger.refusals import Refusal
 from services.ledger.registry import Known
@@ -41,8 +42,11 @@ class QuoteRequest(BaseModel):
         return self
 
 
-def build_quote(request: QuoteRequest, org_id: str, at: datetime, known: Known) -> dict[str, Any]:
-    """The quote. Raises 422 ``no_rate_card`` or ``unpriced_model``: no price is ever guessed."""
+def build_quote(request: QuoteRequest, org_id: str, at: datetime, known: Known, keys: KeySight) -> dict[str, Any]:
+    """The quote, and of keys what may be told.
+
+    Raises 422 ``no_rate_card`` or ``unpriced_model``: no price is ever guessed.
+    """
     node_call = _event(request, org_id, at, EventType.NODE_CALL)
     tokens = _event(request, org_id, at, EventType.TOKEN_USAGE)
     per_node_call, per_tokens = _rate(node_call, known), _rate(tokens, known)
@@ -58,11 +62,11 @@ def build_quote(request: QuoteRequest, org_id: str, at: datetime, known: Known) 
         "key": {
             "key_source": found.key_source,
             "byok_scope": found.byok_scope,
-            "credential_id": found.credential_id,
+            "credential_id": keys.id_of_applied(per_node_call.resolution.credential),
             "reason": found.reason,
         },
         "plan": plan_of(known.directory, node_call),
-        "candidates": candidate_list(node_call, per_node_call, known),
+        "candidates": candidate_list(node_call, per_node_call, known, keys),
         "rate_card": explanation.card_line(tokens, per_tokens.card)
         | explanation.card_line(node_call, per_node_call.card),
         "node_call": {

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 from uuid import UUID
 
+from schemas.registry_changes import CredentialChange
 from services.domain.credits import MC_PER_CREDIT
 from services.domain.directory import Directory
 from services.domain.entries import attribution
+from services.domain.permissions import Told
 from services.domain.rating import Rating, UnpricedError, rate
 from services.domain.resolution import Use
+from services.domain.scope import Scope, ScopeType
 from services.domain.usage import Claim, EventType, UsageEvent
 from services.ledger import explanation
-from services.ledger.models import COLUMNS
+from services.ledger.key_sight import KeySight
 from services.ledger.registry import Known, RegistryView
 from services.ledger.repository import EntryRepository, RecordedChange, Row
 from services.runtime.registry_log import read_change
@@ -21,8 +24,8 @@ from services.runtime.registry_log import read_change
 _ATTRIBUTED = ("key_source", "byok_scope", "credential_id", "reason", "rate_card", "tier")
 
 
-def build_receipt(entry: Row, repository: EntryRepository, registry: RegistryView) -> dict[str, Any]:
-    """The receipt of an entry. A reversal's evidence is that of the entry it takes back."""
+def build_receipt(entry: Row, repository: EntryRepository, registry: RegistryView, keys: KeySight) -> dict[str, Any]:
+    """The receipt of an entry, of keys what may be told. A reversal's evidence is that of the entry it takes back."""
     revisions = repository.revisions(entry)
     by_id = {row["entry_id"]: row for row in revisions}
     evident = by_id[entry["adjusts"]] if entry["kind"] == "reversal" else entry
@@ -30,28 +33,24 @@ def build_receipt(entry: Row, repository: EntryRepository, registry: RegistryVie
     claimed = None if event.claim is None else event.claim.credential_id
     known = registry.as_of(evident["registry_seq"], event.org_id, event.provider, claimed)
     causes = repository.changes([row["caused_by_seq"] for row in revisions if row["caused_by_seq"] is not None])
+    applied = {row["credential_id"] for row in revisions}
     return {
-        "entry": public(entry),
+        "entry": keys.entry(entry),
         "explains_entry_id": evident["entry_id"],
         "current_entry_id": _current(revisions),
-        "revisions": [public(row) | {"caused_by": _cause(row, causes)} for row in revisions],
-        "claim": None if event.claim is None else {"source": row_claim(evident), "credential_id": claimed},
+        "revisions": [keys.entry(row) | {"caused_by": _cause(row, causes, applied, keys)} for row in revisions],
+        "claim": None if event.claim is None else _claim(evident, claimed, known, keys),
         "flags": evident["flags"],
-        "evidence": _evidence(event, evident, known),
+        "evidence": _evidence(event, evident, known, keys),
         "read_from": _origin(revisions[0], repository),
         "mc_per_credit": MC_PER_CREDIT,
     }
 
 
-def public(row: Row) -> dict[str, Any]:
-    """The columns of the view ``ledger.entries``."""
-    return {name: row[name] for name in COLUMNS}
-
-
-def row_claim(row: Row) -> str | None:
+def _claim(row: Row, claimed: str | None, known: Known, keys: KeySight) -> dict[str, Any]:
     """What the event said whose key it used."""
-    source: str | None = row["claim_source"]
-    return source
+    told = keys.told_of_claimed(known.claimed, applied=claimed == row["credential_id"])
+    return {"source": row["claim_source"], "credential_id": claimed if told >= Told.ID else None}
 
 
 def event_of(row: Row | Mapping[str, Any]) -> UsageEvent:
@@ -88,14 +87,25 @@ def _current(revisions: list[Row]) -> UUID:
     return last
 
 
-def _cause(row: Row, causes: dict[int, RecordedChange]) -> dict[str, Any] | None:
+def _cause(
+    row: Row, causes: dict[int, RecordedChange], applied: Container[str | None], keys: KeySight
+) -> dict[str, Any] | None:
     if row["caused_by_seq"] is None:
         return None
     change = causes.get(row["caused_by_seq"])
     if change is None:
         return {"seq": row["caused_by_seq"], "key": None, "kind": None, "changed_at": None}
     message = read_change(change.payload)
-    return {"seq": change.seq, "key": change.key, "kind": message.kind, "changed_at": message.changed_at}
+    told = Told.HINT
+    if isinstance(message, CredentialChange):
+        scope = Scope(ScopeType(message.scope.type), message.scope.id)
+        told = keys.told(scope, applied=message.credential_id in applied)
+    return {
+        "seq": change.seq,
+        "key": change.key if told >= Told.ID else None,
+        "kind": message.kind,
+        "changed_at": message.changed_at if told >= Told.TIMES else None,
+    }
 
 
 def _origin(charge: Row, repository: EntryRepository) -> dict[str, Any] | None:
@@ -111,7 +121,7 @@ def _origin(charge: Row, repository: EntryRepository) -> dict[str, Any] | None:
     }
 
 
-def _evidence(event: UsageEvent, row: Row, known: Known) -> dict[str, Any]:
+def _evidence(event: UsageEvent, row: Row, known: Known, keys: KeySight) -> dict[str, Any]:
     try:
         rating = rate(event, known.directory)
     except UnpricedError as error:
@@ -121,11 +131,12 @@ def _evidence(event: UsageEvent, row: Row, known: Known) -> dict[str, Any]:
     return {
         "registry_seq": row["registry_seq"],
         "plan": explanation.plan_evidence(known.directory, event.org_id, event.occurred_at),
-        "candidates": candidate_list(event, rating, known),
+        "candidates": candidate_list(event, rating, known, keys),
         "rate_card": explanation.card_line(event, rating.card),
         "arithmetic": explanation.arithmetic(event, rating),
         "rederived": {
             **{name: getattr(attribution(rating), name) for name in _ATTRIBUTED},
+            "credential_id": keys.id_of_applied(rating.resolution.credential),
             "flags": list(attribution(rating).flags),
             "list_mc": amounts.list_mc,
             "charged_mc": amounts.charged_mc,
@@ -135,14 +146,12 @@ def _evidence(event: UsageEvent, row: Row, known: Known) -> dict[str, Any]:
     }
 
 
-def candidate_list(event: UsageEvent, rating: Rating, known: Known) -> list[dict[str, Any]]:
+def candidate_list(event: UsageEvent, rating: Rating, known: Known, keys: KeySight) -> list[dict[str, Any]]:
     """The keys that came into question, in order; none where no model is called."""
     if event.provider is None:
         return []
     use = Use(event.org_id, event.team_id, event.user_id, event.provider, event.occurred_at)
-    return explanation.candidates(
-        use, event.claim, rating.resolution, known.directory, rating.card, known.credentials, known.hints
-    )
+    return explanation.candidates(use, event.claim, rating.resolution, known, rating.card, keys)
 
 
 def _agrees(row: Row, rating: Rating) -> bool:

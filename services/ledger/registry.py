@@ -21,6 +21,8 @@ class Known(NamedTuple):
     """Every credential of the organization for the provider, whatever its state."""
     hints: dict[str, str]
     """Of each of them what may be shown of the key."""
+    claimed: Credential | None = None
+    """The key that an event names, as it is known now, whenever it was added."""
 
 
 class RegistryView:
@@ -51,13 +53,14 @@ class RegistryView:
             self._advance()
             hints = dict(self._ids.get((org_id, provider or ""), {}))
             cards = sorted(self._cards)
+            named = None if claimed is None else self._directory.credential(claimed)
         keys = [f"plan:{org_id}", *(f"rate_card:{card}" for card in cards), *(f"credential:{own}" for own in hints)]
         if claimed is not None and claimed not in hints:
             keys.append(f"credential:{claimed}")
         directory = Directory()
         for change in self._repository.changes_as_of(keys, seq):
             directory.apply(change.seq, to_change(read_change(change.payload)))
-        return Known(directory, _credentials(directory, hints), hints)
+        return Known(directory, _credentials(directory, hints), hints, named)
 
     def _advance(self) -> None:
         for change in self._repository.changes_after(self._directory.seq):

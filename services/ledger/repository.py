@@ -7,8 +7,10 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Engine, RowMapping, Select, case, func, literal, or_, select, tuple_
+from sqlalchemy import ColumnElement, Engine, RowMapping, Select, and_, case, false, func, literal, or_, select, tuple_
 
+from services.domain.permissions import Sight
+from services.domain.scope import ScopeType
 from services.ledger.models import DeadLetterRow, EntryRow, EntryView, RegistryChangeRow, SourcePartition, table_of
 from services.ledger.query import Cursor, Order, Selection
 
@@ -52,13 +54,40 @@ def _conditions(selection: Selection) -> list[ColumnElement[bool]]:
         conditions.append(column.occurred_at < filters.to)
     if filters.flag is not None:
         conditions.append(column.flags.any(filters.flag))
+    if filters.credential_id is not None and not selection.keys.everything:
+        # Else a filter would tell which entries an id is of that no entry shows.
+        conditions.append(_of_seen_key(selection.keys))
     if not selection.visible.everything:
         own = column.user_id == selection.visible.user_id
         conditions.append(or_(own, column.team_id.in_(selection.visible.team_ids)))
     return conditions
 
 
-def _group(name: str) -> ColumnElement[Any]:
+def _of_seen_key(keys: Sight) -> ColumnElement[bool]:
+    # A key is applied within the event's own scopes alone, so its owner stands in the entry.
+    column = _VIEW.c
+    return or_(
+        column.byok_scope == ScopeType.ORGANIZATION.value if keys.organization else false(),
+        and_(column.byok_scope == ScopeType.TEAM.value, column.team_id.in_(keys.teams)),
+        and_(column.byok_scope == ScopeType.PERSONAL.value, column.user_id == keys.user),
+    )
+
+
+def _credential_id(keys: Sight) -> ColumnElement[Any]:
+    """The key's id where the caller may know of that key, else NULL."""
+    column: ColumnElement[Any] = _VIEW.c.credential_id
+    return column if keys.everything else case((_of_seen_key(keys), column), else_=None).label("credential_id")
+
+
+def _entries(selection: Selection) -> Select[Any]:
+    """The selected entries as the caller sees them."""
+    columns = [_credential_id(selection.keys) if column.name == "credential_id" else column for column in _VIEW.c]
+    return select(*columns).where(*_conditions(selection))
+
+
+def _group(name: str, keys: Sight) -> ColumnElement[Any]:
+    if name == "credential_id":
+        return _credential_id(keys)
     if name == "day":
         return func.to_char(func.timezone("UTC", _VIEW.c.occurred_at), "YYYY-MM-DD")
     if name == "month":
@@ -80,7 +109,7 @@ class EntryRepository:
 
     def page(self, selection: Selection, *, after: Cursor | None, order: Order, limit: int) -> list[Row]:
         """At most ``limit`` entries, beginning after the cursor."""
-        statement = _ordered(select(_VIEW).where(*_conditions(selection)), order).limit(limit)
+        statement = _ordered(_entries(selection), order).limit(limit)
         if after is not None:
             key = tuple_(_VIEW.c.occurred_at, _VIEW.c.entry_id)
             last = tuple_(
@@ -94,7 +123,7 @@ class EntryRepository:
 
         ``events`` counts identities under the group they belong to in the end: a reversal takes one away.
         """
-        keys = [_group(name).label(f"group_{index}") for index, name in enumerate(groups)]
+        keys = [_group(name, selection.keys).label(f"group_{index}") for index, name in enumerate(groups)]
         events = func.coalesce(func.sum(case((_VIEW.c.kind == "reversal", -1), else_=1)), 0).label("events")
         totals = [func.coalesce(func.sum(_VIEW.c[name]), 0).label(name) for name in SUMMED]
         statement = select(*keys, events, *totals).where(*_conditions(selection))
@@ -103,7 +132,7 @@ class EntryRepository:
     @contextmanager
     def stream(self, selection: Selection) -> Iterator[Iterator[Sequence[Any]]]:
         """All selected entries, oldest first, through a server-side cursor: memory holds a thousand of them."""
-        statement = _ordered(select(_VIEW).where(*_conditions(selection)), "asc")
+        statement = _ordered(_entries(selection), "asc")
         with self._engine.connect() as connection:
             result = connection.execution_options(yield_per=_STREAMED_ROWS).execute(statement)
             yield iter(result)

@@ -19,7 +19,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from services.domain.credits import format_credits, format_credits_roughly
-from services.ledger.access import EVERY_ORGANIZATION, Viewer
+from services.ledger.access import Viewer
 from services.ledger.console import session
 from services.ledger.console.savings import UnusableFormError, read_form, savings_of
 from services.ledger.explanation import utc
@@ -114,7 +114,7 @@ def _sign_in_page(way_back: str, problem: str | None, status: int = 200) -> Resp
 
 
 def _may_choose(viewer: Viewer) -> bool:
-    return viewer.org_id == EVERY_ORGANIZATION
+    return viewer.is_everywhere
 
 
 def _problem_page(_request: Request, error: Exception) -> Response:

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 from pydantic import TypeAdapter, ValidationError
 
 from schemas.fields import Id
-from services.ledger.access import EVERY_ORGANIZATION, LEDGER_READ, Viewer
+from services.domain.permissions import LEDGER_READ
+from services.ledger.access import Viewer
 from services.ledger.console.charts import Amount, every_day, every_month, savings_chart
 from services.ledger.handlers import Handlers
 from services.ledger.query import EntriesQuery, SummaryQuery
@@ -59,7 +60,7 @@ def read_form(query: Mapping[str, str], viewer: Viewer, today: date) -> Asked:
         first = last = None
     elif first is None and last is None:
         first = today - timedelta(days=_DAYS_SHOWN - 1)
-    own = "" if viewer.org_id == EVERY_ORGANIZATION else viewer.org_id
+    own = "" if viewer.is_everywhere else viewer.org_id
     filters = {name: value for name in _TEXT_FILTERS if (value := query.get(name, "").strip())}
     return Asked(_organization(query) or own, first, last, filters, everything, today)
 

@@ -56,17 +56,25 @@ class Books:
         return self.change(kind="plan", org_id=org_id, plans=[{"plan": plan, "from": start, "to": None}])
 
     def credential(
-        self, credential_id: str, org_id: str, level: str, owner: str, start: str = START, end: str | None = None
+        self,
+        credential_id: str,
+        org_id: str,
+        level: str,
+        owner: str,
+        start: str = START,
+        end: str | None = None,
+        **more: str,
     ) -> int:
-        return self.change(
-            kind="credential",
-            credential_id=credential_id,
-            org_id=org_id,
-            scope={"type": level, "id": owner},
-            provider="openai",
-            hint="…abcd",
-            active=[{"from": start, "to": end}],
-        )
+        message: dict[str, Any] = {
+            "kind": "credential",
+            "credential_id": credential_id,
+            "org_id": org_id,
+            "scope": {"type": level, "id": owner},
+            "provider": "openai",
+            "hint": "…abcd",
+            "active": [{"from": start, "to": end}],
+        }
+        return self.change(**(message | more))
 
     def event(self, event_id: str, **fields: Any) -> UsageEvent:
         base: dict[str, Any] = {

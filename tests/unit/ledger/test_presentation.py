@@ -17,7 +17,7 @@ from services.ledger.explanation import usd, utc
 from services.ledger.export import csv_lines
 from services.ledger.handlers import saved_percent
 
-PERSON = Viewer("ann", "acme", True, True, (), frozenset())  # noqa: FBT003
+PERSON = Viewer("ann", "acme", "admin", {}, frozenset())
 
 
 @pytest.mark.parametrize(

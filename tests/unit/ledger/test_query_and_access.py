@@ -41,8 +41,8 @@ def test_groups_are_named_once_in_their_order():
     assert parse_groups(" provider , day,provider") == ("provider", "day")
 
 
-def _viewer(org_id="acme", *, admin=False, person=True, teams=(), scopes=()):
-    return Viewer("ann", org_id, admin, person, tuple(teams), frozenset(scopes))
+def _viewer(org_id="acme", role="member", *, teams=(), scopes=()):
+    return Viewer("ann", org_id, role, dict.fromkeys(teams, "member"), frozenset(scopes))
 
 
 def test_a_member_is_shown_its_own_and_its_teams():
@@ -54,7 +54,7 @@ def test_a_member_is_shown_its_own_and_its_teams():
     assert not visible.shows("bob", None)
 
 
-@pytest.mark.parametrize("viewer", [_viewer(admin=True), _viewer("*", person=False, scopes=["ledger:read"])])
+@pytest.mark.parametrize("viewer", [_viewer(role="admin"), _viewer("*", None, scopes=["ledger:read"])])
 def test_admins_and_readers_are_shown_everything(viewer):
     assert viewer.visible_in("acme").everything
 
@@ -62,10 +62,10 @@ def test_admins_and_readers_are_shown_everything(viewer):
 @pytest.mark.parametrize(
     ("viewer", "code"),
     [
-        (_viewer("other", admin=True), "organization_forbidden"),
+        (_viewer("other", "admin"), "organization_forbidden"),
         (_viewer("other", scopes=["ledger:read"]), "organization_forbidden"),
-        (_viewer(person=False, scopes=["usage:write"]), "insufficient_scope"),
-        (_viewer("*", admin=True), "insufficient_scope"),
+        (_viewer(role=None, scopes=["usage:write"]), "insufficient_scope"),
+        (_viewer("*", "admin"), "insufficient_scope"),
     ],
 )
 def test_everyone_else_is_refused(viewer, code):
