@@ -69,7 +69,8 @@ def build_app(settings: Settings) -> FastAPI:
     app.include_router(router)
     for path in ("/", "/console"):
         app.add_api_route(path, to_console, include_in_schema=False)
-    app.mount("/console", console(app.state.handlers, app.state.tokens))
+    pages = console(app.state.handlers, app.state.tokens, cookie_always_secure=settings.console_cookie_secure)
+    app.mount("/console", pages)
     return app
 
 
@@ -94,4 +95,5 @@ def run(settings: Settings) -> None:
     # uvicorn stops cleanly and then sends itself the signal again; that must not turn a clean stop into a crash.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda _number, _frame: None)
-    server(app, settings.host, settings.ledger_port, bounds=ConnectionBounds.of(settings)).run()
+    bounds = ConnectionBounds.of(settings)
+    server(app, settings.host, settings.ledger_port, settings.trusted_proxies, bounds=bounds).run()

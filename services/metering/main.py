@@ -179,8 +179,9 @@ class _Worker:
             },
             bodies=BodyBounds.of(self._settings, _BODY_BYTES_MAX),
         )
-        bounds = ConnectionBounds.of(self._settings)
-        http = server(app, self._settings.host, self._settings.metering_port, bounds=bounds)
+        settings = self._settings
+        bounds = ConnectionBounds.of(settings)
+        http = server(app, settings.host, settings.metering_port, settings.trusted_proxies, bounds=bounds)
         threading.Thread(target=http.run, name="http", daemon=True).start()
 
     def _no_registry(self) -> str | None:

@@ -54,7 +54,9 @@ class Settings(BaseSettings):
     ledger_url: str = "http://127.0.0.1:8002"
 
     trusted_proxies: str | None = None
-    """Addresses or networks, separated by commas, whose X-Forwarded-For the registry believes."""
+    """Addresses or networks, separated by commas, whose X-Forwarded-For and -Proto the services believe."""
+    console_cookie_secure: bool = False
+    """The console's cookie is Secure always, and not only where a request came over TLS."""
     rate_limit_per_second: Annotated[float, Field(gt=0, le=100_000)] = 50
     """How often one caller may ask the registry, but for leases; an admin of every organization may always."""
     rate_limit_burst: Annotated[int, Field(ge=1, le=1_000_000)] = 200

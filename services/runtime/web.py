@@ -67,11 +67,12 @@ def create_app(
 
 
 def server(
-    app: FastAPI, host: str, port: int, trusted_proxies: str | None = "127.0.0.1", *, bounds: ConnectionBounds
+    app: FastAPI, host: str, port: int, trusted_proxies: str | None, *, bounds: ConnectionBounds
 ) -> uvicorn.Server:
     """A uvicorn server for ``app``. Its access log is off: URLs may hold what a caller pasted by mistake.
 
-    ``trusted_proxies`` are the addresses or networks, separated by commas, that may say for whom they ask.
+    ``trusted_proxies`` are the addresses or networks, separated by commas, that may say for whom they ask
+    (X-Forwarded-For), and whether that was over TLS (X-Forwarded-Proto); None: nobody may.
     """
     config = uvicorn.Config(
         app,

@@ -31,6 +31,9 @@ def _settings_table() -> dict[str, str]:
 def _as_listed(default: object) -> str:
     if default is None:
         return "–"
+    if isinstance(default, bool):
+        # As one writes it in an environment.
+        return f"`{str(default).lower()}`"
     return f"`{default.value if isinstance(default, Enum) else default}`"
 
 

@@ -56,9 +56,10 @@ def _page(template: str, *, status: int = 200, **values: Any) -> HTMLResponse:
 
 
 class _Console:
-    def __init__(self, handlers: Handlers, tokens: TokenVerifier) -> None:
+    def __init__(self, handlers: Handlers, tokens: TokenVerifier, *, cookie_always_secure: bool) -> None:
         self._handlers = handlers
         self._tokens = tokens
+        self._cookie_always_secure = cookie_always_secure
 
     async def home(self, request: Request) -> Response:
         return await run_in_threadpool(self._home, request)
@@ -73,7 +74,7 @@ class _Console:
     async def sign_out(self, request: Request) -> Response:
         response = RedirectResponse(session.HOME, _SEE_OTHER, headers=_HEADERS)
         if session.from_this_site(request):
-            session.sign_out(response)
+            session.sign_out(response, secure=self._cookie_secure(request))
         return response
 
     def _home(self, request: Request) -> Response:
@@ -99,8 +100,12 @@ class _Console:
         if session.check_token(form.token, self._tokens) is None:
             return _sign_in_page(form.next, "This token is not valid.", 401)
         response = RedirectResponse(form.next, _SEE_OTHER, headers=_HEADERS)
-        session.sign_in(response, request, form.token)
+        session.sign_in(response, form.token, secure=self._cookie_secure(request))
         return response
+
+    def _cookie_secure(self, request: Request) -> bool:
+        # The scheme is the proxy's word where a trusted one took the request (services/runtime/web.py).
+        return self._cookie_always_secure or request.url.scheme == "https"
 
 
 def _signed_out(request: Request) -> Response:
@@ -145,9 +150,9 @@ class _Styles(StaticFiles):
         return response
 
 
-def console(handlers: Handlers, tokens: TokenVerifier) -> Starlette:
-    """The console, to be mounted at /console."""
-    pages = _Console(handlers, tokens)
+def console(handlers: Handlers, tokens: TokenVerifier, *, cookie_always_secure: bool) -> Starlette:
+    """The console, to be mounted at /console. Its cookie is Secure where a request came over TLS, or always."""
+    pages = _Console(handlers, tokens, cookie_always_secure=cookie_always_secure)
     static = _Styles(directory=Path(__file__).parent / "static")
     errors: dict[Any, Callable[[Request, Exception], Response | Awaitable[Response]]] = dict.fromkeys(
         (Refusal, Problem, UnusableFormError, HTTPException, SQLAlchemyError, Exception), _problem_page

@@ -84,13 +84,11 @@ def from_this_site(request: Request) -> bool:
     return origin is None or origin.partition("://")[2] == request.headers.get("host")
 
 
-def sign_in(response: Response, request: Request, token: str) -> None:
-    """Keep the token until the browser is closed or the token ends."""
-    response.set_cookie(
-        COOKIE, token, path=_PATH, httponly=True, samesite="strict", secure=request.url.scheme == "https"
-    )
+def sign_in(response: Response, token: str, *, secure: bool) -> None:
+    """Keep the token until the browser is closed or the token ends; ``secure``: to be sent over TLS alone."""
+    response.set_cookie(COOKIE, token, path=_PATH, httponly=True, samesite="strict", secure=secure)
 
 
-def sign_out(response: Response) -> None:
+def sign_out(response: Response, *, secure: bool) -> None:
     """Forget the token."""
-    response.delete_cookie(COOKIE, path=_PATH, httponly=True, samesite="strict")
+    response.delete_cookie(COOKIE, path=_PATH, httponly=True, samesite="strict", secure=secure)

@@ -6,9 +6,11 @@ import re
 from html import unescape
 
 import pytest
+from fastapi.testclient import TestClient
 from ledger_seed import at
 
 from services.domain.credits import format_credits, format_credits_roughly
+from services.ledger.main import build_app
 
 ALL = "/console/?all=1&org_id=acme"
 
@@ -29,6 +31,20 @@ def test_the_token_is_kept_where_no_script_and_no_other_site_reaches_it(client, 
     assert token in cookie
     assert {"HttpOnly", "Path=/console", "SameSite=strict"} <= set(cookie.split("; "))
     assert token not in client.get(ALL).text
+
+
+@pytest.mark.parametrize(
+    ("base_url", "always", "secure"),
+    [("http://ledger.test", False, False), ("https://ledger.test", False, True), ("http://ledger.test", True, True)],
+)
+def test_the_cookie_is_secure_over_tls_and_always_where_a_setting_says_so(stack, database, base_url, always, secure):
+    app = build_app(stack.settings(database, console_cookie_secure=always))
+    with TestClient(app, base_url=base_url) as client:
+        form = {"token": stack.token(scope="ledger:read")}
+        signed_in = client.post("/console/sign-in", data=form, follow_redirects=False)
+        signed_out = client.post("/console/sign-out", follow_redirects=False)
+    for answer in (signed_in, signed_out):
+        assert ("Secure" in answer.headers["set-cookie"].split("; ")) is secure
 
 
 def test_every_page_forbids_script_and_inline_style_and_has_neither(client, sign_in, company):

@@ -97,7 +97,7 @@ def _app(verifier: TokenVerifier, bodies: BodyBounds, read: list[int]) -> FastAP
 def _served(verifier: TokenVerifier, connections: ConnectionBounds, bodies: BodyBounds) -> Iterator[Served]:
     read: list[int] = []
     app = _app(verifier, bodies, read)
-    running = server(app, "127.0.0.1", 0, bounds=connections)
+    running = server(app, "127.0.0.1", 0, None, bounds=connections)
     thread = threading.Thread(target=running.run, daemon=True)
     thread.start()
     deadline = time.monotonic() + HANGING_SECONDS
