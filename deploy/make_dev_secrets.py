@@ -13,7 +13,7 @@ from services.runtime.private_file import write_private
 
 IMAGE_UID = 10_001
 """The user of deploy/Dockerfile."""
-_PASSWORDS = (
+PASSWORDS = (
     "POSTGRES_PASSWORD",
     "LEDGER_OWNER_PASSWORD",
     "LEDGER_SERVICE_PASSWORD",
@@ -24,9 +24,9 @@ _PASSWORDS = (
 )
 
 
-def main() -> None:
-    """Make what is missing under deploy/dev-secrets, and say how to go on."""
-    folder = Path(__file__).parent / "dev-secrets"
+def make_dev_secrets(root: Path) -> None:
+    """Make what is missing under deploy/dev-secrets of the repository at ``root``, and say how to go on."""
+    folder = root / "deploy" / "dev-secrets"
     data = DataDir(folder)
     data.create()
     files = [data.kek_file(), *create_signing_key(data.secrets)]
@@ -37,11 +37,29 @@ def main() -> None:
         for file in files:
             os.chown(file, uid, gid)
     environment = folder / "env"
-    if not environment.exists():
-        values = {"BYOK_UID": str(uid), "BYOK_GID": str(gid)} | {name: secrets.token_hex(16) for name in _PASSWORDS}
-        write_private(environment, "".join(f"{name}={value}\n" for name, value in values.items()))
-    print(f"{folder} is ready; now: docker compose --env-file deploy/dev-secrets/env up --build")  # noqa: T201
+    _complete(environment, {"BYOK_UID": str(uid), "BYOK_GID": str(gid)} | dict.fromkeys(PASSWORDS, ""))
+    print(f"{folder} is ready; now: {_compose(root, environment)} up --build")  # noqa: T201
+
+
+def _complete(environment: Path, wanted: dict[str, str]) -> None:
+    """Add what the file lacks, a password where no value is given: what it has is what the volumes were made with."""
+    before = environment.read_text() if environment.exists() else ""
+    if before and not before.endswith("\n"):
+        before += "\n"
+    has = {line.partition("=")[0] for line in before.splitlines()}
+    added = {name: value or secrets.token_hex(16) for name, value in wanted.items() if name not in has}
+    if added:
+        write_private(environment, before + "".join(f"{name}={value}\n" for name, value in added.items()))
+
+
+def _compose(root: Path, environment: Path) -> str:
+    """How Compose is started: by itself it reads ``.env``, which becomes a link unless there is one already."""
+    default = root / ".env"
+    relative = environment.relative_to(root)
+    if not (default.exists() or default.is_symlink()):
+        default.symlink_to(relative)
+    return "docker compose" if default.resolve() == environment.resolve() else f"docker compose --env-file {relative}"
 
 
 if __name__ == "__main__":
-    main()
+    make_dev_secrets(Path(__file__).parents[1])

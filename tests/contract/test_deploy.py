@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
+import ipaddress
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -194,6 +197,71 @@ def test_every_setting_in_the_compose_file_exists() -> None:
         assert {name for name in environment if name.startswith("BYOK_")} <= known
 
 
+_VARIABLE = re.compile(r"\$\{(\w+)(:[-?])?([^{}]*)\}")
+_MAKE_DEV_SECRETS = ROOT / "deploy" / "make_dev_secrets.py"
+
+
+def _make_dev_secrets(root: Path) -> dict[str, str]:
+    """What `make dev-secrets` writes for Compose in a repository at ``root``."""
+    spec = importlib.util.spec_from_file_location("make_dev_secrets", _MAKE_DEV_SECRETS)
+    assert spec is not None and spec.loader is not None  # noqa: PT018 (for the type checker)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    module.make_dev_secrets(root)
+    lines = (root / "deploy" / "dev-secrets" / "env").read_text().splitlines()
+    return dict(line.split("=", 1) for line in lines)
+
+
+def test_no_password_has_a_default_and_what_is_missing_says_what_to_do() -> None:
+    variables = _VARIABLE.findall((ROOT / "docker-compose.yml").read_text())
+    passwords = [(kind, text) for name, kind, text in variables if "PASSWORD" in name]
+    assert len(passwords) >= 7
+    assert set(passwords) == {(":?", "run make dev-secrets")}
+    for service in SERVICES.values():
+        for name, value in (service.get("environment") or {}).items():
+            assert "PASSWORD" not in name or value.startswith("${"), name
+
+
+def test_dev_secrets_are_all_that_compose_insists_on_and_are_where_it_looks(tmp_path: Path, capsys: Any) -> None:
+    made = _make_dev_secrets(tmp_path)
+    assert "now: docker compose up --build" in capsys.readouterr().out
+    needed = {name for name, kind, _ in _VARIABLE.findall((ROOT / "docker-compose.yml").read_text()) if kind == ":?"}
+    assert needed <= made.keys()
+    assert len({made[name] for name in needed}) == len(needed)
+    assert min(len(made[name]) for name in needed) >= 32
+    environment = tmp_path / "deploy" / "dev-secrets" / "env"
+    assert environment.stat().st_mode & 0o777 == 0o600
+    # Compose reads it by itself, whatever its command.
+    assert (tmp_path / ".env").resolve() == environment
+    for ignoring, ignored in ((ROOT / ".gitignore", ".env"), (ROOT / "deploy" / ".gitignore", "dev-secrets/")):
+        assert ignored in ignoring.read_text().splitlines()
+
+
+def test_dev_secrets_that_are_there_stay_and_what_a_release_adds_is_added(tmp_path: Path, capsys: Any) -> None:
+    environment = tmp_path / "deploy" / "dev-secrets" / "env"
+    (tmp_path / ".env").write_text("MINE=1\n")
+    before = _make_dev_secrets(tmp_path)
+    assert (tmp_path / ".env").read_text() == "MINE=1\n"
+    assert "now: docker compose --env-file deploy/dev-secrets/env up --build" in capsys.readouterr().out
+    environment.write_text("".join(f"{name}={value}\n" for name, value in before.items() if name != "GRAFANA_PASSWORD"))
+    after = _make_dev_secrets(tmp_path)
+    assert after.pop("GRAFANA_PASSWORD") not in before.values()
+    del before["GRAFANA_PASSWORD"]
+    assert after == before
+
+
+def test_what_comes_from_outside_is_believed_to_come_from_a_proxy_by_every_service() -> None:
+    (network,) = COMPOSE["networks"]["default"]["ipam"]["config"]
+    for name in OURS:
+        default = _environment(name)["BYOK_TRUSTED_PROXIES"].removeprefix("${BYOK_TRUSTED_PROXIES:-").removesuffix("}")
+        assert default == network["gateway"]
+    prefix = _VARIABLE.fullmatch(network["gateway"].removesuffix(".1"))
+    assert prefix is not None
+    gateway, subnet = (re.sub(r"\$\{.*\}", prefix[3], network[name]) for name in ("gateway", "subnet"))
+    assert ipaddress.ip_address(gateway) in ipaddress.ip_network(subnet)
+    assert Settings(trusted_proxies=gateway).trusted_proxies == gateway
+
+
 def test_each_service_gets_its_own_secrets_and_no_others() -> None:
     assert "BYOK_LEDGER_DSN" not in _environment("registry")
     for name in ("ledger", "metering"):
@@ -249,7 +317,7 @@ def _compose_command() -> list[str] | None:
     return None
 
 
-def test_docker_compose_takes_the_file() -> None:
+def test_docker_compose_takes_the_file(tmp_path: Path) -> None:
     command = _compose_command()
     skip_unless(
         command,
@@ -257,16 +325,29 @@ def test_docker_compose_takes_the_file() -> None:
         "apt install docker-compose  # Debian 13 or later",
         needs="compose",
     )
-    done = subprocess.run(
-        [*(command or ()), "--file", "docker-compose.yml", "--profile", "tools", "config", "--format", "json"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    made = _make_dev_secrets(tmp_path)
+
+    def config(env_file: Path) -> subprocess.CompletedProcess[str]:
+        options = ["--file", "docker-compose.yml", "--env-file", str(env_file), "--profile", "tools"]
+        return subprocess.run(
+            [*(command or ()), *options, "config", "--format", "json"],
+            cwd=ROOT,
+            env={name: value for name, value in os.environ.items() if name not in made},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    none = tmp_path / "none"
+    none.touch()
+    refused = config(none)
+    assert refused.returncode != 0
+    assert "run make dev-secrets" in refused.stderr
+    done = config(tmp_path / ".env")
     assert done.returncode == 0, done.stderr
     services = json.loads(done.stdout)["services"]
     assert set(services) == set(SERVICES)
     assert services["registry"]["environment"]["BYOK_KEK_FILE"] == "/run/secrets/kek"
     assert "BYOK_JWT_JWKS_FILE" in services["ledger"]["environment"]
+    assert services["ledger"]["environment"]["BYOK_TRUSTED_PROXIES"] == "172.31.251.1"
