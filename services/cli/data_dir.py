@@ -1,4 +1,7 @@
-"""Everything `byok up` keeps: DIR/postgres, DIR/secrets (0600), DIR/logs, and two locks that say who is using it."""
+"""Everything `byok up` keeps: DIR/postgres, DIR/journal, DIR/secrets (0600), DIR/logs, and two locks.
+
+The locks say who is using it.
+"""
 
 from __future__ import annotations
 
@@ -32,6 +35,7 @@ class DataDir:
         self.secrets = self.root / "secrets"
         self.logs = self.root / "logs"
         self.postgres = self.root / "postgres"
+        self.journal = self.root / "journal"
         self._owner_lock: int | None = None
         self._children_lock: int | None = None
 
@@ -39,7 +43,7 @@ class DataDir:
         """Make the folders that are missing, for us alone. Raises StackError where that is not possible."""
         try:
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-            for folder in (self.secrets, self.logs):
+            for folder in (self.secrets, self.logs, self.journal):
                 folder.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
             raise StackError(f"the data directory {self.root} cannot be used: {error.strerror}") from error

@@ -18,13 +18,15 @@ _FREE_BLOCK_TRIES = 200
 
 
 class Ports(NamedTuple):
-    """Five consecutive ports."""
+    """Six consecutive ports."""
 
     kafka: int
     postgres: int
     registry: int
     ledger: int
     metering: int
+    broker: int
+    """Where the broker itself listens; its clients come by way of ``kafka``, where the journal does."""
 
     @classmethod
     def from_base(cls, base: int) -> Self:

@@ -17,11 +17,11 @@ from services.cli.accounts import Accounts
 from services.cli.children import Readiness, foreign_environment, listens, service_program, upgrade_program
 from services.cli.data_dir import DataDir
 from services.cli.dev_tokens import create_signing_key
-from services.cli.embedded.broker import broker_program
+from services.cli.embedded.broker import JOURNAL, broker_program, journal_arguments, new_cluster_id
 from services.cli.embedded.databases import LOGIN_ROLES, prepare_databases
 from services.cli.embedded.postgres import SUPERUSER, Postgres
 from services.cli.endpoints import Endpoints, Ports
-from services.cli.processes import Child, StackError, StopSwitch, Supervisor
+from services.cli.processes import Child, Program, StackError, StopSwitch, Supervisor
 from services.cli.wiring import SERVICES, Wiring
 from services.runtime.private_file import write_private
 
@@ -44,6 +44,7 @@ class Commands:
     services: Mapping[str, tuple[str, ...]]
     """By name, in the order of their start."""
     create_topics: Callable[[str], None] = _create_topics
+    journal: tuple[str, ...] = JOURNAL
 
 
 BYOK_COMMANDS = Commands(upgrade=(*_BYOK, "db", "upgrade"), services={name: (*_BYOK, name) for name in SERVICES})
@@ -137,10 +138,10 @@ class Stack:
             signing_key=create_signing_key(self._data.secrets),
         )
         self._start_postgres(wiring, deadline)
-        self._start_broker(wiring, deadline)
         self._report("database schemas")
         upgrade = upgrade_program(self._commands.upgrade, wiring.owner_environment(), self._data.root)
         self._supervisor.run(upgrade, deadline)
+        self._start_broker(wiring, deadline)
         self._start_services(wiring, deadline)
         lines = (f"{name}={shlex.quote(value)}\n" for name, value in wiring.operator_environment().items())
         write_private(self.environment_file, "".join(lines))
@@ -172,14 +173,33 @@ class Stack:
 
     def _start_broker(self, wiring: Wiring, deadline: float) -> None:
         self._report("broker")
-        port = wiring.ports.kafka
-        child = self._supervisor.start(broker_program(port, self._data.root, foreign_environment()))
-        self._supervisor.wait_until(lambda: listens(port), deadline, lambda: child.report("does not listen"))
+        ports, cluster_id = wiring.ports, new_cluster_id()
+        self._start_listener(
+            broker_program(
+                ports.broker,
+                self._data.root,
+                foreign_environment(),
+                advertised_port=ports.kafka,
+                cluster_id=cluster_id,
+            ),
+            ports.broker,
+            deadline,
+        )
+        arguments = journal_arguments(ports.kafka, ports.broker, cluster_id, self._data.journal)
+        command = (*self._commands.journal, *arguments)
+        # It asks the ledger what is booked, and listens when everything else is with the broker again.
+        self._start_listener(
+            service_program("journal", command, wiring.environment(), self._data.root), ports.kafka, deadline
+        )
         self._supervisor.wait_for_call(
-            lambda: self._commands.create_topics(wiring.ports.address("kafka")),
+            lambda: self._commands.create_topics(ports.address("kafka")),
             deadline,
             lambda: "the topics could not be created",
         )
+
+    def _start_listener(self, program: Program, port: int, deadline: float) -> None:
+        child = self._supervisor.start(program)
+        self._supervisor.wait_until(lambda: listens(port), deadline, lambda: child.report("does not listen"))
 
     def _start_services(self, wiring: Wiring, deadline: float) -> None:
         self._report(", ".join(self._commands.services))

@@ -30,12 +30,13 @@ In another terminal:
   {byok} token --help
   {byok} verify
 
-Ctrl-C stops everything; what is booked stays in {data_dir}."""
+Ctrl-C stops everything; what was acknowledged stays in {data_dir},
+and what is not booked by then is booked after the next start."""
 
 
 def up(
     data_dir: Annotated[Path, typer.Option(help="Where everything is kept.")] = Path(".byok"),
-    port_base: Annotated[int, typer.Option(help="The first of five consecutive ports.")] = DEFAULT_PORT_BASE,
+    port_base: Annotated[int, typer.Option(help="The first of six consecutive ports.")] = DEFAULT_PORT_BASE,
     json: Annotated[bool, typer.Option("--json", help="Print one line of JSON when ready to meter.")] = False,  # noqa: FBT002  # a flag of the command line
 ) -> None:
     """Run the whole stack on this machine: broker, PostgreSQL, registry, metering, ledger and console."""

@@ -1,31 +1,57 @@
-"""The embedded Kafka-protocol broker (Tansu): in memory only, so right for a laptop, a demo and tests."""
+"""The embedded Kafka-protocol broker (Tansu): in memory; the journal before it keeps what counts (ADR 0022)."""
 
 from __future__ import annotations
 
 import os
 import secrets
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 from services.cli.processes import Program, StackError
 
 
-def broker_program(port: int, directory: Path, environment: Mapping[str, str]) -> Program:
+def new_cluster_id() -> str:
+    """The name of one run of a broker."""
+    return f"byok-{secrets.token_hex(8)}"
+
+
+def broker_program(
+    port: int,
+    directory: Path,
+    environment: Mapping[str, str],
+    *,
+    advertised_port: int | None = None,
+    cluster_id: str | None = None,
+) -> Program:
     """The broker on 127.0.0.1:``port``. Raises StackError when the wheel is missing.
+
+    Clients are sent to ``advertised_port``, where somebody else listens for it; None: to ``port``.
 
     It forgets everything when it stops. So each start has a cluster id of its own, by which the metering knows that
     the offsets it recorded belong to another log, and starts its progress afresh.
     """
-    listener = f"tcp://127.0.0.1:{port}"
+    listener, advertised = (f"tcp://127.0.0.1:{number}" for number in (port, advertised_port or port))
     return Program(
         name="broker",
         command=(
             *(_binary(), "broker", "--storage-engine", "memory://tansu/"),
-            *("--kafka-listener-url", listener, "--kafka-advertised-listener-url", listener),
-            *("--kafka-cluster-id", f"byok-{secrets.token_hex(8)}"),
+            *("--kafka-listener-url", listener, "--kafka-advertised-listener-url", advertised),
+            *("--kafka-cluster-id", cluster_id or new_cluster_id()),
         ),
         environment=environment,
         directory=directory,
+    )
+
+
+JOURNAL = (sys.executable, "-m", "services.cli.embedded.journal")
+
+
+def journal_arguments(port: int, broker_port: int, cluster_id: str, folder: Path) -> tuple[str, ...]:
+    """What the journal is told: where it listens, for which broker, and in which folder it keeps what."""
+    return (
+        *("--port", str(port), "--broker-port", str(broker_port)),
+        *("--cluster-id", cluster_id, "--folder", str(folder)),
     )
 
 

@@ -1,0 +1,112 @@
+"""What the embedded stack acknowledged outlasts it: kill -9 of every process, an orderly stop, and a full disk."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from kafka import KafkaProducer
+
+from tests.e2e.running import USAGE, Stack, node_call, start_stack, wait_for
+
+PER_REQUEST = 5
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path) -> Path:
+    return tmp_path / "data"
+
+
+def _children(stack: Stack) -> dict[int, bytes]:
+    """The command lines of the processes that `byok up` has started, by process id."""
+    found = {}
+    for task in Path(f"/proc/{stack.process.pid}/task").iterdir():
+        for pid in (task / "children").read_text().split():
+            found[int(pid)] = Path(f"/proc/{pid}/cmdline").read_bytes()
+    return found
+
+
+def _child(stack: Stack, word: str) -> int:
+    (pid,) = [pid for pid, command in _children(stack).items() if word.encode() in command.split(b"\0")]
+    return pid
+
+
+def _kill(stack: Stack) -> None:
+    """End every process at once, as the machine would."""
+    children = _children(stack)
+    os.kill(stack.process.pid, signal.SIGSTOP)
+    for pid in (*children, stack.process.pid):
+        os.kill(pid, signal.SIGKILL)
+    stack.process.wait(10)
+
+
+@contextmanager
+def _standing_still(stack: Stack) -> Iterator[None]:
+    """Nothing is booked, and the worker does not know why; it is not woken, for the test ends it."""
+    os.kill(_child(stack, "metering"), signal.SIGSTOP)
+    yield
+
+
+def _post(stack: Stack, org_id: str, *ids: str) -> int:
+    events = [node_call(org_id, id=event_id) for event_id in ids]
+    return stack.ledger.post("/v1/usage-events", json=events).status_code
+
+
+def _publish(stack: Stack, org_id: str, *ids: str) -> None:
+    """Over Kafka, as a runner does: compressed, and by a producer that the broker numbers."""
+    producer = KafkaProducer(
+        bootstrap_servers=stack.told["kafka"], acks="all", enable_idempotence=True, compression_type="gzip", linger_ms=50
+    )
+    values = [json.dumps(node_call(org_id, id=event_id)).encode() for event_id in ids]
+    for sent in [producer.send(USAGE, value, org_id.encode(), headers=[("trace", b"1")]) for value in values]:
+        sent.get(20)
+    producer.close(timeout=5)
+
+
+def _charged(stack: Stack, org_id: str) -> list[str]:
+    rows = stack.sql.execute("SELECT event_id FROM ledger.entries WHERE org_id = %s ORDER BY event_id", (org_id,))
+    return [row["event_id"] for row in rows]
+
+
+def _dead_letters(stack: Stack) -> int:
+    row = stack.sql.execute("SELECT count(*) AS n FROM ledger.dead_letters").fetchone()
+    return 0 if row is None else int(row["n"])
+
+
+def _files(data_dir: Path) -> list[Path]:
+    return list((data_dir / "journal").iterdir())
+
+
+def test_killed_with_9_it_books_once_what_it_had_acknowledged(data_dir: Path) -> None:
+    posted = [f"h-{number:02}" for number in range(4 * PER_REQUEST)]
+    published = [f"k-{number:02}" for number in range(20)]
+    with start_stack(data_dir) as stack:
+        org_id = stack.new_organization("pro")
+        stack.settle()
+        place = stack.send(b"booked before", org_id)
+        stack.dead_letters(place)
+        with _standing_still(stack):
+            for start in range(0, len(posted), PER_REQUEST):
+                assert _post(stack, org_id, *posted[start : start + PER_REQUEST]) == 202
+            _publish(stack, org_id, *published)
+            stack.send(b"not booked before", org_id)
+            assert _charged(stack, org_id) == []
+            _kill(stack)
+    with start_stack(data_dir) as stack:
+        wait_for("every event", lambda: len(_charged(stack, org_id)) >= len(posted + published))
+        assert _charged(stack, org_id) == sorted(posted + published)
+        wait_for("the other dead letter", lambda: _dead_letters(stack) >= 2)
+        wait_for("an empty journal", lambda: not _files(data_dir))
+        _kill(stack)
+    with start_stack(data_dir) as stack:
+        # Sent last, booked last: whatever came again would be before it.
+        stack.send(b"the last word", org_id)
+        wait_for("the last word", lambda: _dead_letters(stack) >= 3)
+        assert _charged(stack, org_id) == sorted(posted + published)
+        assert _dead_letters(stack) == 3
