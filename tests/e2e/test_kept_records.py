@@ -61,7 +61,11 @@ def _post(stack: Stack, org_id: str, *ids: str) -> int:
 def _publish(stack: Stack, org_id: str, *ids: str) -> None:
     """Over Kafka, as a runner does: compressed, and by a producer that the broker numbers."""
     producer = KafkaProducer(
-        bootstrap_servers=stack.told["kafka"], acks="all", enable_idempotence=True, compression_type="gzip", linger_ms=50
+        bootstrap_servers=stack.told["kafka"],
+        acks="all",
+        enable_idempotence=True,
+        compression_type="gzip",
+        linger_ms=50,
     )
     values = [json.dumps(node_call(org_id, id=event_id)).encode() for event_id in ids]
     for sent in [producer.send(USAGE, value, org_id.encode(), headers=[("trace", b"1")]) for value in values]:
@@ -110,3 +114,44 @@ def test_killed_with_9_it_books_once_what_it_had_acknowledged(data_dir: Path) ->
         wait_for("the last word", lambda: _dead_letters(stack) >= 3)
         assert _charged(stack, org_id) == sorted(posted + published)
         assert _dead_letters(stack) == 3
+
+
+@pytest.mark.slow
+def test_stopped_in_a_pause_it_keeps_what_waits_for_the_resumption(data_dir: Path) -> None:
+    bad, ids = 30, [f"e-{number}" for number in range(PER_REQUEST)]
+    settings = {"BYOK_METERING_PAUSE_SHARE": "0.5", "BYOK_METERING_PAUSE_MIN_EVENTS": "10"}
+    with start_stack(data_dir, **settings) as stack:
+        org_id = stack.new_organization("pro")
+        stack.settle()
+        for _ in range(bad):
+            stack.send(b"no event", org_id)
+        pause = "SELECT 1 FROM ledger.metering_pause WHERE resumed_at IS NULL"
+        wait_for("a pause", lambda: stack.sql.execute(pause).fetchone())
+        assert _post(stack, org_id, *ids) == 202
+        assert _charged(stack, org_id) == []
+    assert stack.process.returncode == 0
+    assert _files(data_dir)
+    with start_stack(data_dir, **settings) as stack:
+        assert _charged(stack, org_id) == []
+        stack.sql.execute("UPDATE ledger.metering_pause SET resumed_at = now() WHERE resumed_at IS NULL")
+        wait_for("every event", lambda: len(_charged(stack, org_id)) >= len(ids))
+        wait_for("every dead letter", lambda: _dead_letters(stack) >= bad)
+        wait_for("an empty journal", lambda: not _files(data_dir))
+        assert _charged(stack, org_id) == ids
+        assert _dead_letters(stack) == bad
+
+
+@pytest.mark.slow
+def test_with_a_full_disk_nothing_is_acknowledged_and_with_room_again_everything(data_dir: Path) -> None:
+    with start_stack(data_dir) as stack:
+        org_id = stack.new_organization("pro")
+        stack.settle()
+        journal = _child(stack, "services.cli.embedded.journal")
+        _, hard = resource.prlimit(journal, resource.RLIMIT_FSIZE)
+        # What a full disk is to this process: no file of it grows, not even its log.
+        resource.prlimit(journal, resource.RLIMIT_FSIZE, (0, hard))
+        assert _post(stack, org_id, "e-1") == 503
+        resource.prlimit(journal, resource.RLIMIT_FSIZE, (hard, hard))
+        wait_for("room", lambda: _post(stack, org_id, "e-1") == 202)
+        wait_for("the event", lambda: _charged(stack, org_id))
+        assert _charged(stack, org_id) == ["e-1"]

@@ -37,14 +37,10 @@ def record_count(batches: bytes) -> int:
     return sum(_last_delta(batch) + 1 for batch in _each(batches))
 
 
-def is_transactional(batches: bytes) -> bool:
-    """Whether any of it counts only once its transaction is committed. Raises NotABatchError."""
-    return any(batch[_ATTRIBUTES_LOW_AT] & _TRANSACTIONAL for batch in _each(batches))
-
-
 def without_producer(batches: bytes) -> bytes:
     """The same records from a producer without an identity: another broker never heard of the one that sent them.
 
+    Nor of its transaction; but the embedded broker delivers the records of one that was taken back, too (measured).
     A batch whose checksum was wrong stays wrong: whatever was acknowledged is what comes again. Raises NotABatchError.
     """
     return b"".join(map(_anonymous, _each(batches)))
@@ -95,6 +91,7 @@ def _last_delta(batch: bytes) -> int:
 
 def _anonymous(batch: bytes) -> bytes:
     changed = bytearray(batch)
+    changed[_ATTRIBUTES_LOW_AT] &= ~_TRANSACTIONAL
     changed[_PRODUCER_AT : _PRODUCER_AT + _PRODUCER.size] = _NOBODY
     if _CRC.unpack_from(batch, _CRC_AT)[0] == calc_crc32c(batch[_CHECKED_FROM:]):
         _CRC.pack_into(changed, _CRC_AT, calc_crc32c(bytes(changed[_CHECKED_FROM:])))

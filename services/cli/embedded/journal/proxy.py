@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from kafka.protocol.producer import ProduceRequest, ProduceResponse
 
 from schemas.topics import USAGE_EVENTS
-from services.cli.embedded.journal.batches import is_transactional
+from services.cli.embedded.journal.batches import record_count
 from services.cli.embedded.journal.group_commit import GroupCommit
 from services.cli.embedded.journal.notes import Kept, Placed, Settled
 from services.cli.endpoints import LOOPBACK
@@ -225,9 +225,8 @@ def _usage_batches(frame: bytes, version: int) -> dict[int, bytes]:
             for partition in topic.partition_data
             if partition.records
         }
-        transactional = any(map(is_transactional, batches.values()))
+        for records in batches.values():
+            record_count(records)
     except Exception as error:  # whatever the library meets in bytes that are no request
         raise Refused(f"it cannot be read: {type(error).__name__}") from error
-    if transactional:
-        raise Refused("transactions need Apache Kafka: whether one is committed is not kept")
     return batches
