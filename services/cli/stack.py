@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 import sys
 import time
@@ -21,7 +22,7 @@ from services.cli.embedded.broker import JOURNAL, broker_program, journal_argume
 from services.cli.embedded.databases import LOGIN_ROLES, prepare_databases
 from services.cli.embedded.postgres import SUPERUSER, Postgres
 from services.cli.endpoints import Endpoints, Ports
-from services.cli.processes import Child, Program, StackError, StopSwitch, Supervisor
+from services.cli.processes import Child, StackError, StopSwitch, Supervisor
 from services.cli.wiring import SERVICES, Wiring
 from services.runtime.private_file import write_private
 
@@ -138,11 +139,12 @@ class Stack:
             signing_key=create_signing_key(self._data.secrets),
         )
         self._start_postgres(wiring, deadline)
+        journal = self._start_broker(wiring, deadline)
         self._report("database schemas")
         upgrade = upgrade_program(self._commands.upgrade, wiring.owner_environment(), self._data.root)
         self._supervisor.run(upgrade, deadline)
-        self._start_broker(wiring, deadline)
-        self._start_services(wiring, deadline)
+        self._prepare_broker(wiring, journal, deadline)
+        self._start_services(wiring, time.monotonic() + _START_SECONDS)
         lines = (f"{name}={shlex.quote(value)}\n" for name, value in wiring.operator_environment().items())
         write_private(self.environment_file, "".join(lines))
         self._running = wiring, wiring.endpoints(datetime.now(UTC))
@@ -171,34 +173,38 @@ class Stack:
         accounts = Accounts(self._data, postgres.account)
         self._supervisor.prepare, self.notices = accounts.prepare, accounts.notices
 
-    def _start_broker(self, wiring: Wiring, deadline: float) -> None:
+    def _start_broker(self, wiring: Wiring, deadline: float) -> Child:
+        """Start the broker, and the journal before it, which takes a while to come up; returns the journal."""
         self._report("broker")
         ports, cluster_id = wiring.ports, new_cluster_id()
-        self._start_listener(
+        broker = self._supervisor.start(
             broker_program(
                 ports.broker,
                 self._data.root,
                 foreign_environment(),
                 advertised_port=ports.kafka,
                 cluster_id=cluster_id,
-            ),
-            ports.broker,
-            deadline,
+            )
         )
+        self._wait_for_listener(broker, ports.broker, deadline)
         arguments = journal_arguments(ports.kafka, ports.broker, cluster_id, self._data.journal)
         command = (*self._commands.journal, *arguments)
-        # It asks the ledger what is booked, and listens when everything else is with the broker again.
-        self._start_listener(
-            service_program("journal", command, wiring.environment(), self._data.root), ports.kafka, deadline
-        )
+        return self._supervisor.start(service_program("journal", command, wiring.environment(), self._data.root))
+
+    def _prepare_broker(self, wiring: Wiring, journal: Child, deadline: float) -> None:
+        # It listens when what earlier runs left is with the broker again, before anything that comes now; however long
+        # that takes, for a start that gives up would never get there.
+        owes = any(self._data.journal.iterdir())
+        if owes:
+            self._report("journal, which sends again what is not booked")
+        self._wait_for_listener(journal, wiring.ports.kafka, math.inf if owes else deadline)
         self._supervisor.wait_for_call(
-            lambda: self._commands.create_topics(ports.address("kafka")),
+            lambda: self._commands.create_topics(wiring.ports.address("kafka")),
             deadline,
             lambda: "the topics could not be created",
         )
 
-    def _start_listener(self, program: Program, port: int, deadline: float) -> None:
-        child = self._supervisor.start(program)
+    def _wait_for_listener(self, child: Child, port: int, deadline: float) -> None:
         self._supervisor.wait_until(lambda: listens(port), deadline, lambda: child.report("does not listen"))
 
     def _start_services(self, wiring: Wiring, deadline: float) -> None:

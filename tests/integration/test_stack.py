@@ -149,7 +149,7 @@ def test_two_signals_in_a_row_to_the_whole_group_end_everything_in_time(byok):
     assert byok.nothing_is_left()
 
 
-@pytest.mark.parametrize("log", ["initdb", "broker", "registry"])
+@pytest.mark.parametrize("log", ["initdb", "broker", "journal", "registry"])
 def test_a_signal_during_the_start_ends_everything_cleanly(byok, log):
     process = byok.up()
     wait_for((byok.data / "logs" / f"{log}.log").exists, f"the start of {log}")
@@ -163,7 +163,7 @@ def test_killed_outright_it_leaves_no_process_and_starts_again_at_once(byok):
     process = byok.up()
     first_line(process)
     children = children_of(process.pid)
-    assert len(children) == 5
+    assert len(children) == 6
     for pid in children.values():
         open_files = {entry.resolve() for entry in Path(f"/proc/{pid}/fd").iterdir()}
         assert byok.data / "children.lock" in open_files, "a child that is not counted as left"

@@ -20,7 +20,7 @@ from services.runtime.tokens import TokenVerifier
 
 def test_a_free_block_is_consecutive_and_can_be_asked_for_by_its_base():
     ports = Ports.free_block()
-    assert list(ports) == list(range(ports.kafka, ports.kafka + 5))
+    assert list(ports) == list(range(ports.kafka, ports.kafka + 6))
     assert Ports.from_base(ports.kafka) == ports
     assert ports.address("ledger") == f"127.0.0.1:{ports.kafka + 3}"
 
@@ -37,13 +37,13 @@ def test_a_taken_port_is_named(name):
 
 @pytest.mark.parametrize("base", [-1, 0, 65_532, 70_000])
 def test_a_base_without_enough_ports_is_refused(base):
-    with pytest.raises(StackError, match="no 5 ports"):
+    with pytest.raises(StackError, match="no 6 ports"):
         Ports.from_base(base)
 
 
 def test_of_the_tokens_of_a_stack_the_platforms_alone_has_no_rate_limit(tmp_path):
     key = create_signing_key(tmp_path)
-    wiring = Wiring(Ports(1, 2, 3, 4, 5), dict.fromkeys(LOGIN_ROLES, "x"), tmp_path / "kek.json", key)
+    wiring = Wiring(Ports(1, 2, 3, 4, 5, 6), dict.fromkeys(LOGIN_ROLES, "x"), tmp_path / "kek.json", key)
     tokens, verifier = wiring.endpoints(datetime.now(UTC)).tokens, TokenVerifier(Settings(jwt_jwks_file=key.jwks_file))
     limit = RateLimit(0.001, 1)
     for _ in range(100):

@@ -47,12 +47,13 @@ class Broker:
         self.refuse = refuse
         self.got = []
 
-    def produce(self, partition, batches):
-        if self.refuse:
-            raise self.refuse
-        found = read(batches)
+    def produce(self, batches):
+        return [self.refuse or self._take(partition, records) for partition, records in batches]
+
+    def _take(self, partition, records):
+        found = read(records)
         self.got += [(partition, value) for _, _, value, _ in found]
-        return [next(self.offsets) for _ in found][0]
+        return next(iter([next(self.offsets) for _ in found]))
 
 
 def owed(folder, cluster="later", booked=()):

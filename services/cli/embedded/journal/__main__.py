@@ -38,7 +38,11 @@ class _Ledger:
         """By cluster id and partition, the next offset. Raises psycopg.Error."""
         if self._connection is None or self._connection.closed:
             self._connection = connect(self._dsn, "journal", autocommit=True)
-        rows = self._connection.execute(_BOOKED, [USAGE_EVENTS.name])
+        try:
+            rows = self._connection.execute(_BOOKED, [USAGE_EVENTS.name]).fetchall()
+        except psycopg.errors.UndefinedTable:
+            # The ledger is new, or another one than before: its schema is being made beside us.
+            return {}
         return {(cluster_id, partition): next_offset for cluster_id, partition, next_offset in rows}
 
 

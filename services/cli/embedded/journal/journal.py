@@ -73,7 +73,7 @@ class Journal:
         return not self._segments
 
     def owed(self) -> Iterator[Owed]:
-        """What earlier runs left, in its order. Each entry is to be placed or settled before the next is asked for."""
+        """What earlier runs left, in its order; to be asked for once, at the start."""
         for segment in list(self._segments):
             for note in _notes_of(segment.path):
                 if isinstance(note, Kept) and note.entry in self._unplaced:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import socket
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -28,6 +28,8 @@ BookedOffsets = Mapping[tuple[str, int], int]
 _SIZE = struct.Struct(">i")
 _ANSWER_SECONDS = 30.0
 _PRODUCE_VERSION = 7
+_GROUP_ENTRIES_MAX = 64
+_GROUP_BYTES = 4 * 1024 * 1024
 _CREATE_TOPICS_VERSION = 4
 
 
@@ -66,31 +68,23 @@ class Broker:
             validate_only=False,
             version=_CREATE_TOPICS_VERSION,
         )
-        _require_success(self._ask(request, CreateTopicsResponse).topics[0].error_code)
+        self._send(request)
+        if refusal := _refusal(self._answer(request, CreateTopicsResponse).topics[0].error_code):
+            raise refusal
 
-    def produce(self, partition: int, batches: bytes) -> int:
-        """The offset of the first record. Raises KafkaError where the broker refuses them."""
-        request = ProduceRequest(
-            transactional_id=None,
-            acks=-1,
-            timeout_ms=int(_ANSWER_SECONDS * 1000),
-            topic_data=[
-                ProduceRequest.TopicProduceData(
-                    name=USAGE_EVENTS.name,
-                    partition_data=[
-                        ProduceRequest.TopicProduceData.PartitionProduceData(index=partition, records=batches)
-                    ],
-                )
-            ],
-            version=_PRODUCE_VERSION,
-        )
-        answer = self._ask(request, ProduceResponse).responses[0].partition_responses[0]
-        _require_success(answer.error_code)
-        return int(answer.base_offset)
+    def produce(self, batches: Sequence[tuple[int, bytes]]) -> list[int | KafkaError]:
+        """For each partition's batches, in their order, the offset of the first record, or why they are refused."""
+        requests = [_produce_request(partition, records) for partition, records in batches]
+        for request in requests:
+            self._send(request)
+        answers = [self._answer(request, ProduceResponse).responses[0].partition_responses[0] for request in requests]
+        return [_refusal(answer.error_code) or int(answer.base_offset) for answer in answers]
 
-    def _ask(self, request: Any, answer: Any) -> Any:
+    def _send(self, request: Any) -> None:
         request.with_header(correlation_id=next(self._numbers), client_id="byok-journal")
         self._socket.sendall(request.encode(header=True, framed=True))
+
+    def _answer(self, request: Any, answer: Any) -> Any:
         (size,) = _SIZE.unpack(self._read(_SIZE.size))
         return answer.decode(self._read(size), version=request.API_VERSION, header=True)
 
@@ -100,9 +94,19 @@ class Broker:
         return read
 
 
-def _require_success(error_code: int) -> None:
-    if error_code:
-        raise for_code(error_code)
+def _produce_request(partition: int, records: bytes) -> ProduceRequest:
+    data = ProduceRequest.TopicProduceData.PartitionProduceData(index=partition, records=records)
+    return ProduceRequest(
+        transactional_id=None,
+        acks=-1,
+        timeout_ms=int(_ANSWER_SECONDS * 1000),
+        topic_data=[ProduceRequest.TopicProduceData(name=USAGE_EVENTS.name, partition_data=[data])],
+        version=_PRODUCE_VERSION,
+    )
+
+
+def _refusal(error_code: int) -> KafkaError | None:
+    return for_code(error_code)() if error_code else None
 
 
 def resend(journal: Journal, broker: Broker, cluster_id: str, booked: BookedOffsets) -> int:
@@ -110,21 +114,39 @@ def resend(journal: Journal, broker: Broker, cluster_id: str, booked: BookedOffs
 
     An entry that the broker refuses stays in the journal, and is reported: the others are not to wait for it.
     """
+    return sum(_resend(journal, broker, cluster_id, booked, group) for group in _groups(journal.owed()))
+
+
+def _groups(owed: Iterable[Owed]) -> Iterator[list[Owed]]:
+    """The entries in bounded groups, since to wait for the answer to each alone would take long."""
+    group: list[Owed] = []
+    size = 0
+    for each in owed:
+        group.append(each)
+        size += len(each.kept.batches)
+        if len(group) == _GROUP_ENTRIES_MAX or size >= _GROUP_BYTES:
+            yield group
+            group, size = [], 0
+    yield group
+
+
+def _resend(journal: Journal, broker: Broker, cluster_id: str, booked: BookedOffsets, group: Sequence[Owed]) -> int:
+    records = [record_count(owed.kept.batches) for owed in group]
+    done = [_booked_records(owed, booked, count) for owed, count in zip(group, records, strict=True)]
+    parts = list(zip((owed.kept for owed in group), records, done, strict=True))
+    left = [(kept, count, first) for kept, count, first in parts if first < count]
+    answers = broker.produce([(kept.partition, _rest(kept.batches, first)) for kept, _, first in left])
+    notes: list[Placed | Settled] = [Settled(kept.entry) for kept, count, first in parts if first == count]
     sent = 0
-    for owed in journal.owed():
-        entry, partition, batches = owed.kept
-        records = record_count(batches)
-        done = _booked_records(owed, booked, records)
-        if done >= records:
-            journal.write([Settled(entry)])
+    for (kept, count, first), answer in zip(left, answers, strict=True):
+        if isinstance(answer, KafkaError):
+            _log.error(
+                "an entry of the journal is refused by the broker and stays", entry=kept.entry, error=str(answer)
+            )
             continue
-        try:
-            offset = broker.produce(partition, _rest(batches, done))
-        except KafkaError as error:
-            _log.exception("an entry of the journal is refused by the broker and stays", entry=entry, error=str(error))
-            continue
-        journal.write([Placed(entry, offset - done, cluster_id)])
-        sent += records - done
+        notes.append(Placed(kept.entry, answer - first, cluster_id))
+        sent += count - first
+    journal.write(notes)
     return sent
 
 
