@@ -94,6 +94,11 @@ class Stack:
         """What ``environment`` says and where a shadow ledger may be made, for shells; only we can read it."""
         return self._data.secrets / "env"
 
+    @property
+    def owes(self) -> bool:
+        """Whether usage that was acknowledged may not be booked yet: whether the journal has files."""
+        return any(self._data.journal.glob("*"))
+
     def environment(self) -> dict[str, str]:
         """The BYOK_ settings by which a program of ours finds this stack. Raises StackError unless started."""
         return self._started()[0].environment()
@@ -194,13 +199,13 @@ class Stack:
     def _prepare_broker(self, wiring: Wiring, journal: Child, deadline: float) -> None:
         # It listens when what earlier runs left is with the broker again, before anything that comes now; however long
         # that takes, for a start that gives up would never get there.
-        owes = any(self._data.journal.iterdir())
-        if owes:
+        if self.owes:
             self._report("journal, which sends again what is not booked")
-        self._wait_for_listener(journal, wiring.ports.kafka, math.inf if owes else deadline)
+            deadline = math.inf
+        self._wait_for_listener(journal, wiring.ports.kafka, deadline)
         self._supervisor.wait_for_call(
             lambda: self._commands.create_topics(wiring.ports.address("kafka")),
-            deadline,
+            time.monotonic() + _START_SECONDS,
             lambda: "the topics could not be created",
         )
 

@@ -73,6 +73,10 @@ def _run(data_dir: Path, port_base: int, switch: StopSwitch, console: Console, *
             typer.echo(stack.endpoints.model_dump_json())
         stack.wait()
         console.print("Stopping …", style="dim")
+    if stack.owes:
+        console.print(
+            f"Usage that was acknowledged and is not booked yet is kept in {data_dir}; the next start books it."
+        )
 
 
 def _welcome(stack: Stack, data_dir: Path) -> str:

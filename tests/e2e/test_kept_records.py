@@ -6,6 +6,8 @@ import json
 import os
 import resource
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -83,6 +85,13 @@ def _dead_letters(stack: Stack) -> int:
     return 0 if row is None else int(row["n"])
 
 
+def _verify(stack: Stack) -> None:
+    command = [sys.executable, "-m", "services", "verify"]
+    environment = dict(os.environ) | {"BYOK_LEDGER_DSN": stack.told["ledger_dsn"]}
+    found = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert found.returncode == 0, found.stdout + found.stderr
+
+
 def _files(data_dir: Path) -> list[Path]:
     return list((data_dir / "journal").iterdir())
 
@@ -114,6 +123,8 @@ def test_killed_with_9_it_books_once_what_it_had_acknowledged(data_dir: Path) ->
         wait_for("the last word", lambda: _dead_letters(stack) >= 3)
         assert _charged(stack, org_id) == sorted(posted + published)
         assert _dead_letters(stack) == 3
+        # Every offset is covered once, every event counted, every entry what its evidence makes it.
+        _verify(stack)
 
 
 @pytest.mark.slow
@@ -131,6 +142,7 @@ def test_stopped_in_a_pause_it_keeps_what_waits_for_the_resumption(data_dir: Pat
         assert _charged(stack, org_id) == []
     assert stack.process.returncode == 0
     assert _files(data_dir)
+    assert "not booked yet is kept" in data_dir.with_name("data-up.log").read_text()
     with start_stack(data_dir, **settings) as stack:
         assert _charged(stack, org_id) == []
         stack.sql.execute("UPDATE ledger.metering_pause SET resumed_at = now() WHERE resumed_at IS NULL")

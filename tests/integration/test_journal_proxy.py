@@ -144,10 +144,13 @@ def test_a_producer_that_does_not_wait_for_its_answer_has_its_records_placed(kep
         ],
         version=7,
     )
-    request.with_header(correlation_id=1, client_id="impatient")
-    with socket.create_connection(("127.0.0.1", kept.ports.kafka)) as client:
-        client.sendall(request.encode(header=True, framed=True))
-    wait_for(lambda: [places for _, places in kept.owed()] == [1], "the place of the record")
+    with socket.create_connection(("127.0.0.1", kept.ports.kafka), timeout=30) as client:
+        for correlation_id in (1, 2):
+            request.with_header(correlation_id=correlation_id, client_id="impatient")
+            client.sendall(request.encode(header=True, framed=True))
+            if correlation_id == 1:
+                assert client.recv(8)[4:] == struct.pack(">i", 1)
+    wait_for(lambda: [places for _, places in kept.owed()] == [1, 1], "the places of the records")
 
 
 @pytest.mark.parametrize(

@@ -101,6 +101,7 @@ class _Connection:
         self._awaited: dict[int, _Produce] = {}
         """The requests that the broker has, by correlation id."""
         self._drained = asyncio.Event()
+        """Set while it has none."""
         self._without_outcome: set[int] = set()
         """The entries of which nobody knows what became."""
 
@@ -163,6 +164,8 @@ class _Connection:
                 if request.produce is not None:
                     await request.produce.kept
                     self._awaited[request.produce.correlation_id] = request.produce
+                    self._drained.clear()
+                    self._drained.clear()
                 self._to_broker.write(request.frame)
                 await self._to_broker.drain()
 
