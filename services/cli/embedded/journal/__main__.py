@@ -14,7 +14,7 @@ import uvloop
 from schemas.topics import USAGE_EVENTS
 from services.cli.embedded.journal.group_commit import GroupCommit
 from services.cli.embedded.journal.journal import Journal
-from services.cli.embedded.journal.proxy import JournalProxy
+from services.cli.embedded.journal.proxy import BUFFER_BYTES, JournalProxy
 from services.cli.embedded.journal.resend import Broker, resend
 from services.cli.endpoints import LOOPBACK
 from services.runtime.database import connect
@@ -73,7 +73,7 @@ async def _serve(journal: Journal, ledger: _Ledger, arguments: argparse.Namespac
     writing = asyncio.create_task(commit.run())
     cleaning = asyncio.create_task(_clean_for_ever(journal, commit, ledger, arguments.cluster_id))
     proxy = JournalProxy(arguments.broker_port, arguments.cluster_id, commit, next_entry=journal.next_entry)
-    server = await asyncio.start_server(proxy.serve, LOOPBACK, arguments.port)
+    server = await asyncio.start_server(proxy.serve, LOOPBACK, arguments.port, limit=BUFFER_BYTES)
     stopping = asyncio.create_task(stop.wait())
     # Neither of the two ends but for a fault of ours; then nothing may be acknowledged any more.
     done, _ = await asyncio.wait((writing, cleaning, stopping), return_when=asyncio.FIRST_COMPLETED)

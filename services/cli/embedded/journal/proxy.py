@@ -27,7 +27,8 @@ _SIZE = struct.Struct(">i")
 _REQUEST = struct.Struct(">hhi")
 _ANSWER = struct.Struct(">ii")
 _FRAME_BYTES_MAX = 100 * 1024 * 1024
-_CHUNK_BYTES = 256 * 1024
+BUFFER_BYTES = 1024 * 1024
+"""What is read ahead from each side: a request of the usual size as a whole."""
 # A producer sends five at once; more from one connection wait in its socket.
 _IN_FLIGHT_MAX = 16
 _LAST_ANSWERS_SECONDS = 10.0
@@ -65,7 +66,7 @@ class JournalProxy:
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One client's connection, to its end."""
         try:
-            broker = await asyncio.open_connection(LOOPBACK, self._broker_port)
+            broker = await asyncio.open_connection(LOOPBACK, self._broker_port, limit=BUFFER_BYTES)
         except OSError:
             writer.close()
             return
@@ -165,7 +166,6 @@ class _Connection:
                     await request.produce.kept
                     self._awaited[request.produce.correlation_id] = request.produce
                     self._drained.clear()
-                    self._drained.clear()
                 self._to_broker.write(request.frame)
                 await self._to_broker.drain()
 
@@ -182,7 +182,7 @@ class _Connection:
                     self._learn(produce, head)
                 await self._tell(head)
                 while left:
-                    chunk = await self._from_broker.read(min(left, _CHUNK_BYTES))
+                    chunk = await self._from_broker.read(min(left, BUFFER_BYTES))
                     if not chunk:
                         return
                     left -= len(chunk)

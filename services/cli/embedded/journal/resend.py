@@ -156,7 +156,7 @@ def _booked_records(owed: Owed, booked: BookedOffsets, records: int) -> int:
         booked.get((place.cluster_id, owed.kept.partition), place.first_offset) - place.first_offset
         for place in owed.places
     ]
-    return min(records, max(0, *reached, 0))
+    return min(records, max([0, *reached]))
 
 
 def _rest(batches: bytes, done: int) -> bytes:
