@@ -8,6 +8,7 @@ from services.domain.masking import mask_bytes, mask_text
 from services.domain.usage import UsageEvent
 from services.messages.json_bytes import MalformedJsonError, decode
 from services.messages.usage_events import RECORD_BYTES_MAX, Refusal, known_fields
+from services.metering.dead_letter_share import Origin
 from services.metering.pricing import Element
 
 PAYLOAD_BYTES_MAX = 1_000_000
@@ -39,6 +40,12 @@ class DeadLetter(NamedTuple):
     event: bytes | None
     """The known fields of a valid event whose ``payload`` is not what was sent: what a replay sends. Never shown, for
     its ids are as opaque as a key."""
+
+    @property
+    def origin(self) -> Origin:
+        """Whose it is. Where nothing could be read, the key of its record names the organization."""
+        key = None if self.record_key is None else self.record_key.decode(errors="replace")[:_LABEL_MAX]
+        return Origin(self.org_id or key, self.event_source)
 
 
 def dead_letter(element: Element, refusal: Refusal) -> DeadLetter:

@@ -18,8 +18,10 @@ from psycopg import Connection
 
 from schemas.dead_letters import Reason
 from services.domain.entries import Entry
+from services.domain.usage import UsageEvent
 from services.messages.usage_events import RefusedError
 from services.metering import totals as count
+from services.metering.dead_letter_share import Count, Origin
 from services.metering.dead_letters import DeadLetter, dead_letter
 from services.metering.entry_rows import COLUMNS, entry_row
 from services.metering.pricing import Covered, PricedBatch, PricedElement
@@ -92,6 +94,8 @@ class Booked(NamedTuple):
     recorded: int
     duplicates: int
     dead_letters: int
+    by_origin: Mapping[Origin, Count]
+    """All of them by whose they are."""
 
 
 class LedgerWriter:
@@ -203,7 +207,7 @@ class LedgerWriter:
         ]
         connection.execute(_INSERT_COVERED, _columns(covered))
         add_totals(connection, tally.totals, shard=min(c.partition for c in batch.covered))
-        return Booked(len(new), tally.duplicates, len(rows))
+        return Booked(len(new), tally.duplicates, len(rows), tally.by_origin)
 
     def _stage(self, connection: Connection[Any], firsts: Mapping[UUID, PricedElement]) -> None:
         if not firsts:
@@ -280,6 +284,7 @@ class _Tally:
         self.dead_letters: list[DeadLetter] = []
         self.duplicates = 0
         self._outcomes: Counter[tuple[object, str]] = Counter()
+        self._booked: Counter[Origin] = Counter()
         self._by_partition = {covered.partition: [0, 0, 0] for covered in batch.covered}
         for letter in letters:
             self._dead_letter(letter)
@@ -288,10 +293,10 @@ class _Tally:
             if entry is None:
                 continue
             if entry.entry_id in new and firsts[entry.entry_id] is priced:
-                self._count(priced.element.record.partition, entry.event.type.value, 0)
+                self._book(priced.element.record.partition, entry.event, 0)
             elif hashes[entry.entry_id] == priced.element.payload_hash:
                 self.duplicates += 1
-                self._count(priced.element.record.partition, entry.event.type.value, 1)
+                self._book(priced.element.record.partition, entry.event, 1)
             else:
                 detail = f"id: is already booked with another payload, as entry {entry.entry_id}"
                 self._dead_letter(dead_letter(priced.element, RefusedError(Reason.IDENTITY_CONFLICT, detail).refusal))
@@ -301,6 +306,17 @@ class _Tally:
     def of(self, partition: int) -> list[int]:
         """How many events of the partition were recorded, duplicates and dead letters."""
         return self._by_partition[partition]
+
+    @property
+    def by_origin(self) -> dict[Origin, Count]:
+        """How many events of each organization and source there were, and how many of them are dead letters."""
+        refused = Counter(letter.origin for letter in self.dead_letters)
+        events = self._booked + refused
+        return {origin: Count(events[origin], refused[origin]) for origin in events}
+
+    def _book(self, partition: int, event: UsageEvent, outcome: int) -> None:
+        self._booked[Origin(event.org_id, event.source)] += 1
+        self._count(partition, event.type.value, outcome)
 
     def _count(self, partition: int, event_type: object, outcome: int) -> None:
         self._by_partition[partition][outcome] += 1

@@ -63,7 +63,10 @@ class _Worker:
         self._rerater = Rerater(self._ledger_dsn)
         self._gaps = GapReader(settings.kafka_bootstrap, USAGE_EVENTS.name)
         limit = Limit(
-            settings.metering_pause_share, settings.metering_pause_window_seconds, settings.metering_pause_min_events
+            settings.metering_pause_share,
+            settings.metering_pause_window_seconds,
+            settings.metering_pause_min_events,
+            settings.metering_pause_spares_largest,
         )
         self._pauser = Pauser(self._ledger_dsn, limit)
         self._metrics = MeteringMetrics(lambda: directory.seq, self._lag, lambda: self._pauser.pause is not None)
@@ -151,7 +154,7 @@ class _Worker:
 
     def _observe(self, records: Sequence[ReadRecord], booked: Booked) -> None:
         self._metrics.observe(records, time.time())
-        _log.debug("booked", **booked._asdict())
+        _log.debug("booked", recorded=booked.recorded, duplicates=booked.duplicates, dead_letters=booked.dead_letters)
 
     def _lag(self) -> dict[int, int]:
         if self._app is None or self._book is None:

@@ -49,7 +49,7 @@ class Pauser:
 
     async def note(self, booked: Booked) -> None:
         """Count a batch that was booked; where that makes too many dead letters, pause. Waits for the database."""
-        excess = self._share.add(sum(booked), booked.dead_letters)
+        excess = self._share.add(booked.by_origin)
         if excess is not None:
             await self._patiently(lambda: self._begin(excess))
             self._share.clear()

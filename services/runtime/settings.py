@@ -117,6 +117,8 @@ class Settings(BaseSettings):
     """Over how long the share is taken."""
     metering_pause_min_events: Annotated[int, Field(ge=1)] = 100_000
     """Among fewer events within the window, any share is fine."""
+    metering_pause_spares_largest: bool = True
+    """Whether the rest must be as bad without its largest organization and source; false where one company has all."""
 
     @field_validator("trusted_proxies")
     @classmethod

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from services.metering import pause
-from services.metering.dead_letter_share import Excess, Limit
+from services.metering.dead_letter_share import Count, Excess, Limit, Origin
 from services.metering.ledger_writer import Booked
 from services.metering.pauser import Pauser
 from services.runtime.database import connect
@@ -19,7 +19,9 @@ from tests.integration.metering.ledgers import Ledger
 from tests.integration.metering.workers import Worker, cards, node_call, publish
 from tests.integration.real_parts import Database
 
-LIMIT = Limit(share=0.5, window_seconds=300, min_events=10)
+LIMIT = Limit(share=0.5, window_seconds=300, min_events=10, spares_largest=False)
+"""How a pause works, whoever the events are of: here all are of one organization."""
+SPARING = Limit(share=0.5, window_seconds=300, min_events=10)
 BAD = b"junk"
 
 
@@ -215,7 +217,7 @@ def test_a_pause_is_written_when_the_database_is_back(
         pauser = Pauser(ledger.dsn, LIMIT)
         await pauser.look()
         postgres.stop()
-        noting = asyncio.create_task(pauser.note(Booked(0, 0, 10)))
+        noting = asyncio.create_task(pauser.note(Booked(0, 0, 10, {Origin("acme", "s"): Count(10, 10)})))
         assert await still_waits(noting)
         postgres.start()  # From this thread: the server dies with the thread that started it.
         await noting
@@ -240,3 +242,26 @@ def test_the_database_holds_one_pause_at_a_time_and_every_pause_for_good(ledger:
                 connection.execute(statement)
     kept = ledger.rows("SELECT events, resumed_at IS NULL AS in_force FROM ledger.metering_pause ORDER BY pause_id")
     assert [(row["events"], row["in_force"]) for row in kept] == [(20, False), (30, True)]
+
+
+def of(org_id: str, event_id: str, **changes: Any) -> dict[str, Any]:
+    """A node call of an organization, of a source of its own."""
+    return node_call(f"{org_id}-{event_id}", source=f"runner of {org_id}", data={"org_id": org_id} | changes)
+
+
+def test_one_bad_organization_pauses_nobody_and_a_fault_that_meets_all_does(
+    ledger: Ledger, broker: str, topic: str
+) -> None:
+    async def test() -> None:
+        others = [of(f"org-{n}", "good") for n in range(5)]
+        conflicts = [of("bad", "same", calls=calls) for calls in range(1, 31)]
+        unpriced = [of("bad", f"{n}", model="nobody") for n in range(30)]
+        async with worker(ledger, broker, topic, SPARING) as one:
+            await one.book(publish(broker, topic, 0, *others, conflicts, unpriced, *[BAD] * 3))
+            assert events(ledger) == (68, 62)
+            assert one.pauser.pause is None
+            # A fault of ours.
+            await one.book(publish(broker, topic, 0, *(of(f"org-{n}", "x", model="nobody") for n in range(9))))
+            assert one.pauser.pause is not None
+
+    run(test)
