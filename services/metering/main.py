@@ -69,7 +69,12 @@ class _Worker:
             settings.metering_pause_spares_largest,
         )
         self._pauser = Pauser(self._ledger_dsn, limit)
-        self._metrics = MeteringMetrics(lambda: directory.seq, self._lag, lambda: self._pauser.pause is not None)
+        self._metrics = MeteringMetrics(
+            lambda: directory.seq,
+            self._lag,
+            lambda: self._pauser.pause is not None,
+            lambda: self._pauser.failing,
+        )
 
     async def serve(self) -> NoReturn:
         """Work until told to stop, or until something says that nobody may go on; then end the process."""

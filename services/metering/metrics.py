@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import UTC, datetime
 
 from prometheus_client import CollectorRegistry, Gauge, Histogram, disable_created_metrics
@@ -11,6 +11,7 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from schemas.topics import USAGE_EVENTS
+from services.metering.dead_letter_share import Origin
 from services.metering.pricing import ReadRecord
 
 # A producer that sets no time sends 0 or -1; what is further off than clocks are is no time either.
@@ -27,7 +28,11 @@ class MeteringMetrics:
     """The metrics of one worker, in a registry of their own."""
 
     def __init__(
-        self, registry_seq: Callable[[], int], lag: Callable[[], dict[int, int]], paused: Callable[[], bool]
+        self,
+        registry_seq: Callable[[], int],
+        lag: Callable[[], dict[int, int]],
+        paused: Callable[[], bool],
+        failing: Callable[[], Collection[Origin]],
     ) -> None:
         """``lag`` says, for each partition at work, how many records are not yet booked."""
         self.registry = CollectorRegistry()
@@ -46,6 +51,14 @@ class MeteringMetrics:
             "1 while this worker books nothing because too many events became dead letters; else 0.",
             registry=self.registry,
         ).set_function(paused)
+        one_sided = Gauge(
+            "byok_failing_origins",
+            "Organizations, and sources, of whose own events too many became dead letters lately.",
+            ["kind"],
+            registry=self.registry,
+        )
+        one_sided.labels("organization").set_function(lambda: sum(each.org_id is not None for each in failing()))
+        one_sided.labels("source").set_function(lambda: sum(each.source is not None for each in failing()))
         self.registry.register(_Lag(lag))
 
     def observe(self, records: Sequence[ReadRecord], now: float) -> None:

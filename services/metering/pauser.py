@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import psycopg
 from psycopg import Connection
 
 from services.metering import pause as rows
-from services.metering.dead_letter_share import DeadLetterShare, Excess, Limit
+from services.metering.dead_letter_share import Count, DeadLetterShare, Excess, Limit, Origin
 from services.metering.ledger_writer import Booked
 from services.metering.pause import Pause
 from services.runtime.backoff import delays
@@ -32,6 +32,7 @@ class Pauser:
         self._limit = limit
         self._share = DeadLetterShare(limit, clock)
         self._pause: Pause | None = None
+        self._failing: dict[Origin, Count] = {}
         # Set while it is known that nothing is paused: a worker that was just started has to look first.
         self._free = asyncio.Event()
         # A look that began before a pause must not end after it, and call it off.
@@ -42,6 +43,11 @@ class Pauser:
     def pause(self) -> Pause | None:
         """The pause that is in force, as far as it is known here."""
         return self._pause
+
+    @property
+    def failing(self) -> Collection[Origin]:
+        """Organizations and sources of whose own events too many became dead letters; a second old at most."""
+        return self._failing
 
     async def wait_free(self) -> None:
         """Return when nothing is paused, which may take days."""
@@ -62,6 +68,7 @@ class Pauser:
         """Look every second, for another worker may pause, and an operator resume. Never ends."""
         while True:
             await self.look()
+            self._look_for_failing()
             await asyncio.sleep(_LOOK_SECONDS)
 
     def close(self) -> None:
@@ -102,6 +109,12 @@ class Pauser:
             # What led to this pause must not lead to the next one.
             self._share.clear()
             _log.warning("metering is paused", detail=pause.sentence, **pause._asdict(), limit=self._limit._asdict())
+
+    def _look_for_failing(self) -> None:
+        before, self._failing = self._failing, self._share.failing()
+        for origin, count in self._failing.items():
+            if origin not in before:
+                _log.warning("events of one origin become dead letters", **origin._asdict(), **count._asdict())
 
     def _open(self) -> Connection[Any]:
         if self._connection is None or self._connection.closed:

@@ -50,6 +50,7 @@ METRICS: dict[str, set[str]] = {
     "byok_conservation_residual_events": {"partition"},
     "byok_metering_paused": set(),
     "byok_unrated_entries": {"reason"},
+    "byok_failing_origins": {"kind"},
     "up": set(),
 }
 _SCRAPED = {"job", "instance"}

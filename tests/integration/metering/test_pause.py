@@ -260,6 +260,8 @@ def test_one_bad_organization_pauses_nobody_and_a_fault_that_meets_all_does(
             await one.book(publish(broker, topic, 0, *others, conflicts, unpriced, *[BAD] * 3))
             assert events(ledger) == (68, 62)
             assert one.pauser.pause is None
+            await until("the bad one to be named", lambda: Origin("bad", None) in one.pauser.failing)
+            assert not any(origin.org_id in {f"org-{n}" for n in range(5)} for origin in one.pauser.failing)
             # A fault of ours.
             await one.book(publish(broker, topic, 0, *(of(f"org-{n}", "x", model="nobody") for n in range(9))))
             assert one.pauser.pause is not None
