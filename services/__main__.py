@@ -56,6 +56,7 @@ letters = typer.Typer(help="Refused events: which, why, and once more.", no_args
 letters.command("list")(dead_letters.list_)
 letters.command()(dead_letters.show)
 letters.command()(dead_letters.replay)
+letters.command()(dead_letters.status)
 letters.command()(dead_letters.resume)
 app.add_typer(letters, name="dead-letters")
 

@@ -25,9 +25,10 @@ if TYPE_CHECKING:
     from datetime import datetime
 
     from services.metering.dead_letter_replay import DeadLetterSummary, Wanted
-    from services.metering.pause import Pause
+    from services.metering.pause import Ignored, Pause
 
 _SHOWN_BYTES = 20_000
+_WORST_SHOWN = 10
 
 Reasons = Annotated[list[str] | None, typer.Option("--reason", help="E.g. unpriced_model. Repeatable.")]
 Org = Annotated[str | None, typer.Option(help="Of this organization, as far as it could be read.")]
@@ -164,34 +165,108 @@ def replay(
     raise typer.Exit(1 if ids and total < len(set(ids)) else 0)
 
 
-def resume(*, dry_run: DryRun = False, yes: Yes = False, data_dir: DataDir = None, json: Json = False) -> None:
+def status(*, data_dir: DataDir = None, json: Json = False) -> None:
+    """Show whether metering is paused, who does not count, and who has the most dead letters of the last hour.
+
+    Needs BYOK_LEDGER_DSN. Exit status: 0; 2 wrong options or settings; 3 the
+    database does not answer.
+    """
+    with explained("dead-letters status"):
+        from services.metering.pause import ignored, in_force, worst
+        from services.runtime.database import connect
+
+        settings = stack_settings(data_dir)
+        with connect(settings.required("ledger_dsn"), "dead-letters", autocommit=True) as connection:
+            pause, left_out, refusals = in_force(connection), ignored(connection), worst(connection, _WORST_SHOWN)
+    if json:
+        last_hour = [each._asdict() for each in refusals]
+        said = {"pause": _pause_as_json(pause), "ignored": _ignored_as_json(left_out), "last_hour": last_hour}
+        typer.echo(json_format.dumps(said))
+        return
+    if pause is None:
+        typer.echo("Metering is not paused.")
+    else:
+        _show_pause(pause)
+    for each in left_out:
+        typer.echo(f"Does not count towards a pause since {each.ignored_at:%Y-%m-%d %H:%M:%S %Z}: {each.org_id}")
+    rows = table("dead letters of the last hour", "organization", "reason", right=("dead letters of the last hour",))
+    for refused in refusals:
+        rows.add_row(f"{refused.dead_letters:,}", refused.org_id or "–", refused.reason)
+    results().print(rows if refusals else "No dead letters within the last hour.")
+
+
+def resume(
+    *,
+    ignore_org: Annotated[
+        list[str] | None,
+        typer.Option(help="Count no event of this organization towards a pause, until told otherwise. Repeatable."),
+    ] = None,
+    count_org: Annotated[
+        list[str] | None, typer.Option(help="Count the events of this organization again. Repeatable.")
+    ] = None,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    data_dir: DataDir = None,
+    json: Json = False,
+) -> None:
     """Let metering go on after it paused for too many dead letters.
 
     Every worker books again within seconds and counts anew; it pauses again
-    when the share is passed again. Without a pause nothing is done.
+    when the share is passed again. Without a pause only the options are
+    carried out: whose events count is kept in the database, and shown by
+    `status`. What does not count is booked all the same, or refused.
 
     Needs BYOK_LEDGER_DSN. Exit status: 0; 1 not confirmed; 2 wrong options or
     settings; 3 the database does not answer.
     """
     with explained("dead-letters resume"):
-        from services.metering.pause import end, in_force
+        from services.metering.pause import count_again, end, ignore, ignored, in_force
         from services.runtime.database import connect
 
+        for org_id in ignore_org or []:
+            _require_id("--ignore-org", org_id)
         settings = stack_settings(data_dir)
         with connect(settings.required("ledger_dsn"), "dead-letters", autocommit=True) as connection:
             pause = in_force(connection)
             if pause is not None and not json:
                 _show_pause(pause)
             resumed = False
-            if pause is not None and not dry_run:
-                confirm("Let metering go on?", yes=yes)
-                resumed = end(connection) is not None
+            if not dry_run and (pause is not None or ignore_org or count_org):
+                confirm(_question(pause, ignore_org or [], count_org or []), yes=yes)
+                # Before the workers go on, or what led to the pause would lead to the next one.
+                for org_id in ignore_org or []:
+                    ignore(connection, org_id)
+                for org_id in count_org or []:
+                    count_again(connection, org_id)
+                resumed = pause is not None and end(connection) is not None
+            left_out = ignored(connection)
     if json:
         typer.echo(json_format.dumps({"pause": _pause_as_json(pause), "resumed": resumed, "dry_run": dry_run}))
-    elif pause is None:
+        return
+    if pause is None:
         typer.echo("Metering is not paused.")
     elif resumed:
         typer.echo("Metering goes on.")
+    if left_out:
+        typer.echo(f"Do not count towards a pause: {', '.join(each.org_id for each in left_out)}")
+
+
+def _question(pause: Pause | None, ignore_org: list[str], count_org: list[str]) -> str:
+    parts = [] if pause is None else ["Let metering go on?"]
+    parts += [f"Count no event of {org_id} towards a pause?" for org_id in ignore_org]
+    parts += [f"Count the events of {org_id} again?" for org_id in count_org]
+    return " ".join(parts)
+
+
+def _require_id(option: str, text: str) -> None:
+    from pydantic import TypeAdapter, ValidationError
+
+    from schemas.fields import OrgId
+
+    try:
+        TypeAdapter(OrgId).validate_python(text)
+    except ValidationError:
+        raise Refused(f"{option}: must be an organization's id, 1 to 128 bytes without control characters") from None
 
 
 def _show_pause(pause: Pause) -> None:
@@ -205,6 +280,10 @@ def _show_pause(pause: Pause) -> None:
 
 def _pause_as_json(pause: Pause | None) -> dict[str, Any] | None:
     return None if pause is None else pause._asdict() | {"paused_at": pause.paused_at.isoformat()}
+
+
+def _ignored_as_json(left_out: list[Ignored]) -> list[dict[str, Any]]:
+    return [each._asdict() | {"ignored_at": each.ignored_at.isoformat()} for each in left_out]
 
 
 def _send(connection: Any, settings: Any, wanted: Wanted, total: int, *, force: bool) -> int:

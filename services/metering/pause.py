@@ -1,4 +1,5 @@
-"""The pause of metering as a row of the ledger database: for every worker, and kept through any restart."""
+"""The pause of metering, and who does not count towards it, as rows of the ledger database: for every worker, and kept
+through any restart."""
 
 from __future__ import annotations
 
@@ -24,6 +25,14 @@ SELECT %(events)s, %(dead_letters)s, %(window_seconds)s, coalesce(jsonb_agg(to_j
 ON CONFLICT DO NOTHING
 """
 _END = f"UPDATE ledger.metering_pause SET resumed_at = now() WHERE resumed_at IS NULL RETURNING {_COLUMNS}"
+
+_IGNORED = "SELECT org_id, ignored_at FROM ledger.ignored_organization WHERE counted_at IS NULL ORDER BY ignored_at"
+_IGNORE = "INSERT INTO ledger.ignored_organization (org_id) VALUES (%s) ON CONFLICT DO NOTHING"
+_COUNT_AGAIN = "UPDATE ledger.ignored_organization SET counted_at = now() WHERE counted_at IS NULL AND org_id = %s"
+_WORST = """
+SELECT org_id, reason, count(*) AS dead_letters FROM ledger.dead_letter
+WHERE failed_at > now() - interval '1 hour' GROUP BY org_id, reason ORDER BY count(*) DESC LIMIT %s
+"""
 
 
 class Pause(NamedTuple):
@@ -64,3 +73,40 @@ def end(connection: Connection[Any]) -> Pause | None:
     """Let every worker go on; the pause that ended with this, None where none was in force."""
     with connection.cursor(row_factory=class_row(Pause)) as cursor:
         return cursor.execute(_END).fetchone()
+
+
+class Ignored(NamedTuple):
+    """An organization whose events do not count towards a pause, and since when."""
+
+    org_id: str
+    ignored_at: datetime
+
+
+class Refusals(NamedTuple):
+    """How many events of an organization were refused for one reason within the last hour; None: it is not known."""
+
+    org_id: str | None
+    reason: str
+    dead_letters: int
+
+
+def ignored(connection: Connection[Any]) -> list[Ignored]:
+    """Whose events do not count now."""
+    with connection.cursor(row_factory=class_row(Ignored)) as cursor:
+        return cursor.execute(_IGNORED).fetchall()
+
+
+def ignore(connection: Connection[Any], org_id: str) -> None:
+    """Count no event of the organization towards a pause, until told otherwise."""
+    connection.execute(_IGNORE, (org_id,))
+
+
+def count_again(connection: Connection[Any], org_id: str) -> bool:
+    """Count its events as everybody's; False where they counted already."""
+    return connection.execute(_COUNT_AGAIN, (org_id,)).rowcount > 0
+
+
+def worst(connection: Connection[Any], limit: int) -> list[Refusals]:
+    """Who had the most dead letters within the last hour, and why."""
+    with connection.cursor(row_factory=class_row(Refusals)) as cursor:
+        return cursor.execute(_WORST, (limit,)).fetchall()

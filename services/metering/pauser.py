@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Collection
-from typing import Any
+from typing import Any, NamedTuple
 
 import psycopg
 from psycopg import Connection
@@ -23,6 +23,11 @@ _log = logger(__name__)
 _LOOK_SECONDS = 1.0
 
 
+class _Standing(NamedTuple):
+    pause: Pause | None
+    ignored: frozenset[str]
+
+
 class Pauser:
     """What one worker knows of the pause, once it has looked. For one event loop."""
 
@@ -33,6 +38,7 @@ class Pauser:
         self._share = DeadLetterShare(limit, clock)
         self._pause: Pause | None = None
         self._failing: dict[Origin, Count] = {}
+        self._ignored: frozenset[str] = frozenset()
         # Set while it is known that nothing is paused: a worker that was just started has to look first.
         self._free = asyncio.Event()
         # A look that began before a pause must not end after it, and call it off.
@@ -55,7 +61,8 @@ class Pauser:
 
     async def note(self, booked: Booked) -> None:
         """Count a batch that was booked; where that makes too many dead letters, pause. Waits for the database."""
-        excess = self._share.add(booked.by_origin)
+        counted = {o: count for o, count in booked.by_origin.items() if o.org_id not in self._ignored}
+        excess = self._share.add(counted)
         if excess is not None:
             await self._patiently(lambda: self._begin(excess))
             self._share.clear()
@@ -77,7 +84,7 @@ class Pauser:
             self._connection.close()
             self._connection = None
 
-    async def _patiently(self, work: Callable[[], Pause | None]) -> None:
+    async def _patiently(self, work: Callable[[], _Standing]) -> None:
         for delay in delays():
             try:
                 async with self._one_at_a_time:
@@ -90,14 +97,20 @@ class Pauser:
                 _log.warning("whether metering is paused is not known", error=type(error).__name__)
             await asyncio.sleep(delay)
 
-    def _look(self) -> Pause | None:
-        return rows.in_force(self._open())
+    def _look(self) -> _Standing:
+        # In this order: whoever resumes and leaves somebody out of the count writes the latter first.
+        pause = rows.in_force(self._open())
+        return _Standing(pause, frozenset(each.org_id for each in rows.ignored(self._open())))
 
-    def _begin(self, excess: Excess) -> Pause | None:
+    def _begin(self, excess: Excess) -> _Standing:
         rows.begin(self._open(), excess, self._limit.window_seconds)
-        return rows.in_force(self._open())
+        return self._look()
 
-    def _know(self, pause: Pause | None) -> None:
+    def _know(self, standing: _Standing) -> None:
+        if standing.ignored != self._ignored:
+            self._ignored = standing.ignored
+            _log.warning("events that do not count towards a pause", org_ids=sorted(self._ignored))
+        pause = standing.pause
         before, self._pause = self._pause, pause
         if pause is None:
             self._free.set()

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import psycopg
 import pytest
+from typer.testing import CliRunner
 
+from services.__main__ import app
 from services.metering import pause
 from services.metering.dead_letter_share import Count, Excess, Limit, Origin
 from services.metering.ledger_writer import Booked
@@ -267,3 +271,78 @@ def test_one_bad_organization_pauses_nobody_and_a_fault_that_meets_all_does(
             assert one.pauser.pause is not None
 
     run(test)
+
+
+def test_an_organization_that_is_ignored_does_not_count_until_it_is_told_otherwise(
+    ledger: Ledger, broker: str, topic: str
+) -> None:
+    numbers = itertools.count()
+
+    def bad(org_id: str) -> list[Any]:
+        return publish(broker, topic, 0, *(of(org_id, f"{next(numbers)}", model="nobody") for _ in range(12)))
+
+    async def test() -> None:
+        async with worker(ledger, broker, topic) as one:
+            await one.book(bad("bad"))
+            assert one.pauser.pause is not None
+            with connect(ledger.dsn, "test", autocommit=True) as connection:
+                for _ in range(2):
+                    pause.ignore(connection, "bad")
+                pause.end(connection)
+            await until("the worker to go on", lambda: one.pauser.pause is None)
+            await one.book(bad("bad"))
+            assert one.pauser.pause is None
+            await one.book(bad("another"))
+            assert one.pauser.pause is not None
+        # It outlives a restart.
+        async with worker(ledger, broker, topic) as restarted:
+            resume(ledger)
+            await until("the worker to go on", lambda: restarted.pauser.pause is None)
+            await restarted.book(bad("bad"))
+            assert restarted.pauser.pause is None
+            with connect(ledger.dsn, "test", autocommit=True) as connection:
+                assert [each.org_id for each in pause.ignored(connection)] == ["bad"]
+                assert pause.count_again(connection, "bad")
+                assert not pause.count_again(connection, "bad")
+                assert pause.ignored(connection) == []
+            await restarted.pauser.look()
+            await restarted.book(bad("bad"))
+            assert restarted.pauser.pause is not None
+        (kept,) = ledger.rows("SELECT * FROM ledger.ignored_organization")
+        assert kept["counted_at"] > kept["ignored_at"]
+
+    run(test)
+
+
+def test_the_commands_tell_who_is_worst_and_leave_them_out_of_the_count(
+    ledger: Ledger, broker: str, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def book() -> None:
+        async with worker(ledger, broker, topic) as one:
+            await one.book(
+                publish(broker, topic, 0, *(of("bad", f"{n}", model="nobody") for n in range(12)), of("good", "1"))
+            )
+
+    run(book)
+    monkeypatch.setenv("BYOK_LEDGER_DSN", ledger.dsn)
+
+    def said(*arguments: str) -> str:
+        done = CliRunner().invoke(app, ["dead-letters", *arguments])
+        assert done.exit_code == 0, done.output
+        return done.stdout
+
+    before = json.loads(said("status", "--json"))
+    assert before["pause"]["dead_letters"] == 12
+    assert before["ignored"] == []
+    assert before["last_hour"] == [{"org_id": "bad", "reason": "unpriced_model", "dead_letters": 12}]
+    assert json.loads(said("resume", "--ignore-org", "bad", "--dry-run", "--json"))["resumed"] is False
+    assert json.loads(said("status", "--json"))["ignored"] == []
+    shown = said("resume", "--ignore-org", "bad", "--yes")
+    assert "Metering goes on." in shown
+    assert "Do not count towards a pause: bad" in shown
+    after = json.loads(said("status", "--json"))
+    assert (after["pause"], [each["org_id"] for each in after["ignored"]]) == (None, ["bad"])
+    assert "Does not count towards a pause since" in said("status")
+    assert said("resume", "--count-org", "bad", "--yes") == "Metering is not paused.\n"
+    assert json.loads(said("status", "--json"))["ignored"] == []
+    assert CliRunner().invoke(app, ["dead-letters", "resume", "--ignore-org", "*", "--yes"]).exit_code == 2
