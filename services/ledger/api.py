@@ -99,7 +99,8 @@ def post_usage_events(
     """202 once the broker has all of it on every in-sync replica. Repeating a request is safe: ids count once.
 
     207 where some events are good and were taken, and others are not and were not: `errors` names each of these by its
-    place in the batch. A problem where none was taken.
+    place in the batch. A problem where none was taken: 429 `dead_letter_quota` where too many of the organization's
+    events were refused within the hour, so that good ones come too early.
     """
     request = handlers.accept_usage(viewer, body)
     answer: dict[str, Any] = {"accepted": len(request.accepted)}

@@ -10,6 +10,7 @@ from uuid import UUID
 from services.domain.credits import round_half_even
 from services.domain.permissions import EVERY_ORGANIZATION, LEDGER_READ, USAGE_WRITE
 from services.ledger.access import Viewer, Visible
+from services.ledger.admission import Door
 from services.ledger.export import Export, csv_lines, json_lines
 from services.ledger.export_slots import ExportSlots
 from services.ledger.key_sight import KeySight
@@ -58,6 +59,7 @@ class Handlers:
         entries: EntryRepository,
         registry: RegistryView,
         publisher: Publisher,
+        door: Door,
         *,
         record_bytes_max: int,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
@@ -66,6 +68,7 @@ class Handlers:
         self._entries = entries
         self._registry = registry
         self._publisher = publisher
+        self._door = door
         self._record_bytes_max = record_bytes_max
         self._now = now
         self._exports = ExportSlots(_EXPORTS_MAX, _EXPORTS_OF_ONE_MAX)
@@ -80,6 +83,7 @@ class Handlers:
         request = read_events(body, self._now(), bytes_max=self._record_bytes_max)
         for org_id in request.organizations:
             viewer.require_organization(org_id)
+        request = self._door.admit(request, unlimited=viewer.is_operator)
         self._publisher.publish(pack(request, bytes_max=self._record_bytes_max))
         return request
 

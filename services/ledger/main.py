@@ -14,13 +14,16 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from schemas.topics import USAGE_EVENTS
 from services.ledger import migrations
+from services.ledger.admission import Door
 from services.ledger.api import install_refusal_handlers, router
+from services.ledger.card_watch import CardWatch
 from services.ledger.conservation import ConservationWatch
 from services.ledger.console.pages import console, to_console
 from services.ledger.database import open_engine
+from services.ledger.dead_letter_quota import DeadLetterQuota
 from services.ledger.handlers import Handlers
 from services.ledger.ingest import RECORD_BYTES_MAX, UsagePublisher
-from services.ledger.metrics import ledger_metrics
+from services.ledger.metrics import door_refusals, ledger_metrics
 from services.ledger.registry import RegistryView
 from services.ledger.repository import EntryRepository
 from services.runtime.connections import ConnectionBounds
@@ -43,20 +46,25 @@ def build_app(settings: Settings) -> FastAPI:
     publisher = UsagePublisher(settings.kafka_bootstrap)
     conservation = ConservationWatch(engine, USAGE_EVENTS.name)
     entries = EntryRepository(engine)
+    cards = CardWatch(settings.kafka_bootstrap)
+    quota = DeadLetterQuota(engine, settings.ingest_dead_letters_per_hour)
+
+    metrics = ledger_metrics(engine, conservation)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        publisher.start()
-        conservation.start()
+        parts = (publisher, conservation, cards, quota)
+        for part in parts:
+            part.start()
         yield
-        conservation.stop()
-        publisher.stop()
+        for part in reversed(parts):
+            part.stop()
         engine.dispose()
 
     app = create_app(
         title="BYOK credit ledger",
         description=_DESCRIPTION,
-        metrics=ledger_metrics(engine, conservation),
+        metrics=metrics,
         checks={"database": _database_check(engine), "broker": publisher.unready},
         bodies=BodyBounds.of(settings, BODY_BYTES_MAX),
         lifespan=lifespan,
@@ -64,7 +72,8 @@ def build_app(settings: Settings) -> FastAPI:
     app.state.tokens = TokenVerifier(settings)
     app.state.ingest_limit = RateLimit(settings.ingest_rate_limit_per_second, settings.ingest_rate_limit_burst)
     app.state.export_seconds = settings.export_seconds
-    app.state.handlers = Handlers(entries, RegistryView(entries), publisher, record_bytes_max=RECORD_BYTES_MAX)
+    door = Door(cards, entries.newest_change, quota, on_refused=door_refusals(metrics))
+    app.state.handlers = Handlers(entries, RegistryView(entries), publisher, door, record_bytes_max=RECORD_BYTES_MAX)
     install_refusal_handlers(app)
     app.include_router(router)
     for path in ("/", "/console"):

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from enum import StrEnum
 from typing import NamedTuple
 
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Counter, disable_created_metrics
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
+from schemas.dead_letters import Reason
 from services.domain.credits import MC_PER_CREDIT
+from services.ledger.admission import DoorReason
 from services.ledger.conservation import ConservationWatch
 from services.runtime.logs import logger
 
 _log = logger(__name__)
+
+# The contract lists our metrics; when a series was created is none of them.
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 _CACHED_SECONDS = 1.0
 _PRICED = ("event_type", "provider", "key_source", "byok_scope")
@@ -152,6 +158,23 @@ def _residuals(conservation: ConservationWatch) -> Iterator[Metric]:
     for partition, residual in sorted(residuals.items()):
         family.add_metric([str(partition)], residual)
     yield family
+
+
+def door_refusals(registry: CollectorRegistry) -> Callable[[StrEnum], None]:
+    """A counter of what this process refused at the door of usage events: what hears of each, and why.
+
+    Unlike the totals it begins anew with the process: what was refused here is no row of any table.
+    """
+    counter = Counter(
+        "byok_door_refusals_total",
+        "Usage events that were refused over HTTP although they are well-formed.",
+        ["reason"],
+        registry=registry,
+    )
+    for reason in (Reason.UNPRICED_MODEL, Reason.NO_RATE_CARD, DoorReason.DEAD_LETTER_QUOTA):
+        # From the start, so that the very first one is an increase.
+        counter.labels(reason.value)
+    return lambda reason: counter.labels(reason.value).inc()
 
 
 def ledger_metrics(engine: Engine, conservation: ConservationWatch) -> CollectorRegistry:

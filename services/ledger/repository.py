@@ -155,6 +155,10 @@ class EntryRepository:
         rows = self._rows(statement)
         return rows[0] if rows else None
 
+    def newest_change(self) -> int:
+        """The ``seq`` of the newest registry change that is recorded; 0 where none is."""
+        return int(self._rows(select(func.coalesce(func.max(_REGISTRY.c.seq), 0).label("seq")))[0]["seq"])
+
     def changes_after(self, seq: int) -> Iterator[RecordedChange]:
         """The registry changes after ``seq`` in their order."""
         statement = select(_REGISTRY).where(_REGISTRY.c.seq > seq).order_by(_REGISTRY.c.seq)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from itertools import islice
+from enum import StrEnum
 from typing import Any, NamedTuple
 
 from schemas.dead_letters import Reason
@@ -15,7 +15,7 @@ from services.messages.usage_events import Accepted, Refused, RefusedError, know
 
 _ERRORS_SHOWN = 100
 _BRACKETS = len(b"[]")
-_STATUS = {Reason.MALFORMED_JSON: 400, Reason.BATCH_TOO_LARGE: 413}
+_STATUS: Mapping[StrEnum, int] = {Reason.MALFORMED_JSON: 400, Reason.BATCH_TOO_LARGE: 413}
 
 
 class UsageRecord(NamedTuple):
@@ -40,18 +40,15 @@ class UsageRequest(NamedTuple):
 
     @property
     def errors(self) -> list[dict[str, Any]]:
-        """What is wrong, event by event and field by field; the first hundred."""
-        errors = (
-            {
-                "index": each.source_index,
-                "field": fault.field,
-                "code": each.refusal.reason.value,
-                "detail": fault.detail,
-            }
-            for each in self.refused
-            for fault in each.refusal.faults
-        )
-        return list(islice(errors, _ERRORS_SHOWN))
+        """What is wrong, event by event and field by field; of every refused event one fault at least."""
+        errors: list[dict[str, Any]] = []
+        for index, refusal in self.refused:
+            shown = max(1, _ERRORS_SHOWN - len(errors))
+            errors += [
+                {"index": index, "field": fault.field, "code": refusal.reason.value, "detail": fault.detail}
+                for fault in refusal.faults[:shown]
+            ]
+        return errors
 
     def without(self, refused: Iterable[Refused]) -> UsageRequest:
         """The request with these events refused, too. Raises 422 where none is left."""
@@ -82,7 +79,8 @@ def _checked(request: UsageRequest) -> UsageRequest:
     status = _STATUS.get(reason, 422)
     if status != 422:
         raise Refusal(status, reason.value, f"The request cannot be read: {detail}.")
-    raise Refusal(status, reason.value, "No event of the request can be accepted.", errors=request.errors)
+    errors = request.errors[:_ERRORS_SHOWN]
+    raise Refusal(status, reason.value, "No event of the request can be accepted.", errors=errors)
 
 
 def _too_large(request: UsageRequest, bytes_max: int) -> list[Refused]:

@@ -6,6 +6,7 @@ The one reader for Kafka, HTTP and files: what one of them takes, all take, and 
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from enum import StrEnum
 from typing import Any, NamedTuple, assert_never
 
 import orjson
@@ -46,7 +47,8 @@ class Fault(NamedTuple):
 class Refusal(NamedTuple):
     """Why an event is refused, in one sentence that names the field and holds no key."""
 
-    reason: Reason
+    reason: StrEnum
+    """A ``Reason``, but for what is refused before metering reads it."""
     detail: str
     faults: tuple[Fault, ...] = ()
     """The same, field by field."""
@@ -55,7 +57,7 @@ class Refusal(NamedTuple):
 class RefusedError(Exception):
     """Carries a refusal out of the checks."""
 
-    def __init__(self, reason: Reason, *faults: Fault | str) -> None:
+    def __init__(self, reason: StrEnum, *faults: Fault | str) -> None:
         """What is said is masked and cut here, once for all. A fault without a field may be a string."""
         each = tuple(_masked(Fault("", fault) if isinstance(fault, str) else fault) for fault in faults)
         detail = "; ".join(map(str, each))

@@ -66,6 +66,8 @@ class Settings(BaseSettings):
     ingest_rate_limit_per_second: Annotated[float, Field(gt=0, le=100_000)] = 500
     """How often one caller may hand in usage events over HTTP; each request may hold 1,000 of them."""
     ingest_rate_limit_burst: Annotated[int, Field(ge=1, le=1_000_000)] = 2_000
+    ingest_dead_letters_per_hour: Annotated[int, Field(ge=1, le=100_000)] = 10_000
+    """With more dead letters within an hour, an organization's events are refused at the door for a while."""
 
     connections_max: Annotated[int, Field(ge=10, le=100_000)] = 500
     """How many connections each service keeps at once; beyond them a request is 503."""

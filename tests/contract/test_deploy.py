@@ -51,6 +51,7 @@ METRICS: dict[str, set[str]] = {
     "byok_metering_paused": set(),
     "byok_unrated_entries": {"reason"},
     "byok_failing_origins": {"kind"},
+    "byok_door_refusals_total": {"reason"},
     "up": set(),
 }
 _SCRAPED = {"job", "instance"}

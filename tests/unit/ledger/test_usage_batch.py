@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import pytest
@@ -106,7 +107,13 @@ def test_a_single_event_that_is_too_large_is_refused():
     assert refused.value.more["errors"][0]["detail"] == "must be at most 298 bytes"
 
 
-def test_only_the_first_hundred_faults_are_listed():
+def test_every_refused_event_is_named_where_others_are_taken():
+    errors = read(json.dumps([_event(1, "a", ""), *[{"type": "usage.tool_call.v1"}] * 500])).errors
+    assert [index for index, _ in itertools.groupby(errors, key=lambda error: error["index"])] == list(range(1, 501))
+    assert len(errors) < 700
+
+
+def test_only_the_first_hundred_faults_are_listed_where_none_is():
     with pytest.raises(Refusal) as refused:
         read(json.dumps([1] * 500))
     assert len(refused.value.more["errors"]) == 100

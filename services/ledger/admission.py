@@ -1,0 +1,138 @@
+"""What POST /v1/usage-events refuses before anybody has it: what is certain to be refused, and what is one too many.
+
+An event whose model no card lists would become a dead letter; refused at the door it is still its sender's, who is told
+at once. Only what is certain is refused: where the newest prices may not be known here, the worker decides.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Iterable, Mapping
+from enum import StrEnum
+from typing import NamedTuple, Protocol
+
+from sqlalchemy.exc import SQLAlchemyError
+
+from schemas.dead_letters import Reason
+from services.domain.directory import Directory
+from services.domain.rating import NoRateCardError, UnpricedError, UnpricedModelError, rate
+from services.domain.usage import UsageEvent
+from services.ledger.refusals import Refusal
+from services.ledger.usage_batch import UsageRequest
+from services.messages.usage_events import Accepted, Fault, Refused, RefusedError
+
+
+class DoorReason(StrEnum):
+    """Why an event is refused here that metering would take."""
+
+    DEAD_LETTER_QUOTA = "dead_letter_quota"
+
+
+def unpriced(accepted: Iterable[Accepted], prices: Directory) -> list[Refused]:
+    """The events that have no price by what ``prices`` knows, which must be all there is: as metering would say."""
+    errors = ((each, _without_price(each.event, prices)) for each in accepted)
+    return [Refused(each.source_index, error.refusal) for each, error in errors if error is not None]
+
+
+def _without_price(event: UsageEvent, prices: Directory) -> RefusedError | None:
+    try:
+        rate(event, prices)
+    except NoRateCardError:
+        return RefusedError(Reason.NO_RATE_CARD, Fault("time", "no rate card is in force at this time"))
+    except UnpricedModelError:
+        detail = "is not on the rate card in force at the event's time; keep the event, and send it again once it is"
+        return RefusedError(Reason.UNPRICED_MODEL, Fault("data.model", detail))
+    except UnpricedError:
+        # Whatever else may be missing, metering says it.
+        return None
+    return None
+
+
+class KnownCards(NamedTuple):
+    """What the log says of prices up to one of its changes."""
+
+    directory: Directory
+    """Every rate card, and nothing of keys and plans."""
+    seq: int
+    """The newest change that was read, of whatever kind."""
+    at: float
+    """When that was all, by a clock that never goes back, in seconds."""
+
+
+class Cards(Protocol):
+    """Who knows the rate cards."""
+
+    def known(self) -> KnownCards | None:
+        """All there are; None while that is not certain."""
+
+
+class Quota(Protocol):
+    """Who knows of whom nothing is taken for now."""
+
+    def waits(self, org_ids: Collection[str]) -> Mapping[str, float]:
+        """Those of the organizations, and for how many seconds."""
+
+
+class Door:
+    """Lets in what may go on to the broker."""
+
+    def __init__(
+        self,
+        cards: Cards,
+        recorded_seq: Callable[[], int],
+        quota: Quota,
+        *,
+        on_refused: Callable[[StrEnum], None] = lambda _reason: None,
+    ) -> None:
+        """``recorded_seq`` is the newest registry change that the ledger has; it may raise SQLAlchemyError.
+
+        ``on_refused`` hears of every event that is refused here, and why.
+        """
+        self._cards = cards
+        self._recorded_seq = recorded_seq
+        self._quota = quota
+        self._on_refused = on_refused
+
+    def admit(self, request: UsageRequest, *, unlimited: bool) -> UsageRequest:
+        """The request without what is refused. Raises 422 or 429 where nothing is left; ``unlimited``: no quota."""
+        request = self._without_unpriced(request)
+        waits = {} if unlimited else self._quota.waits(request.organizations)
+        return self._without_waiting(request, waits) if waits else request
+
+    def _without_unpriced(self, request: UsageRequest) -> UsageRequest:
+        known = self._cards.known()
+        refused = [] if known is None else unpriced(request.accepted, known.directory)
+        if known is None or not refused or not self._is_newest(known):
+            return request
+        return self._without(request, refused)
+
+    def _without_waiting(self, request: UsageRequest, waits: Mapping[str, float]) -> UsageRequest:
+        seconds = math.ceil(max(waits.values()))
+        detail = f"too many events of this organization were refused within the hour; send it again in {seconds} s"
+        refusal = RefusedError(DoorReason.DEAD_LETTER_QUOTA, Fault("data.org_id", detail)).refusal
+        refused = [Refused(each.source_index, refusal) for each in request.accepted if each.event.org_id in waits]
+        try:
+            return self._without(request, refused)
+        except Refusal:
+            # Nothing is left, but some of it may be good and only comes too early.
+            raise _too_many(seconds) from None
+
+    def _without(self, request: UsageRequest, refused: Iterable[Refused]) -> UsageRequest:
+        for each in refused:
+            self._on_refused(each.refusal.reason)
+        return request.without(refused)
+
+    def _is_newest(self, known: KnownCards) -> bool:
+        # A topic that was lost, and is being sent again, says less than the ledger; and metering may have been faster.
+        try:
+            return known.seq >= self._recorded_seq()
+        except SQLAlchemyError:
+            return False
+
+
+def _too_many(seconds: int) -> Refusal:
+    detail = (
+        "Too many events of this organization were refused within the hour: mend what sends them. Nothing of this "
+        f"request was taken; send it again in {seconds} s."
+    )
+    return Refusal(429, DoorReason.DEAD_LETTER_QUOTA.value, detail, headers={"Retry-After": str(seconds)})
