@@ -17,7 +17,7 @@ _DAY = 86_400.0
 
 def observed(timestamp: float) -> tuple[float, float]:
     """How many events were observed, and their seconds in all, after a record of one event with this timestamp."""
-    metrics = MeteringMetrics(lambda: 0, dict, lambda: False)
+    metrics = MeteringMetrics(lambda: 0, dict, lambda: False, set)
     event = wire(model="small")
     record = Record(0, 0, None, json.dumps(event).encode(), timestamp)
     metrics.observe([read_elements(record, NOW)], _NOW)
