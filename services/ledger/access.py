@@ -34,7 +34,7 @@ class Viewer(Principal):
     @property
     def is_operator(self) -> bool:
         """Whether this is an admin of every organization: whoever runs the platform, for whom there are no rates."""
-        return self.is_admin and self.org_id == EVERY_ORGANIZATION
+        return self.is_everywhere and self.role == "admin"
 
     def require_scope(self, scope: str) -> None:
         """Raise 403 ``insufficient_scope`` where the token lacks ``scope``."""
