@@ -11,6 +11,7 @@ import faust
 from schemas.topics import USAGE_EVENTS
 from services.metering.app import LedgerApp
 from services.metering.pricing import Record
+from services.runtime.record_log import unreadable_because
 
 Book = Callable[[Sequence[Record]], Awaitable[None]]
 
@@ -36,4 +37,5 @@ def define_agents(app: LedgerApp, book: Book, *, most: int, linger_seconds: floa
 
 def _record(event: Any) -> Record:
     message = event.message
-    return Record(message.partition, message.offset, message.key, message.value, message.timestamp)
+    unreadable = unreadable_because(message.headers)
+    return Record(message.partition, message.offset, message.key, message.value, message.timestamp, unreadable)

@@ -12,6 +12,7 @@ from faust.types import TP
 
 from schemas.topics import USAGE_EVENTS
 from services.runtime.logs import logger
+from services.runtime.record_log import read_tolerantly
 from services.runtime.settings import Settings
 
 _log = logger(__name__)
@@ -48,7 +49,7 @@ class LedgerApp(faust.App):
 
 
 class PromptConsumerThread(driver.AIOKafkaConsumerThread):
-    """Faust's consumer thread with two settings of our own: a shorter fetch, and committed records only."""
+    """Faust's consumer thread with three settings of our own: a shorter fetch, committed records only, any bytes."""
 
     def _create_worker_consumer(self, transport: Any) -> Any:
         consumer = super()._create_worker_consumer(transport)
@@ -56,6 +57,8 @@ class PromptConsumerThread(driver.AIOKafkaConsumerThread):
         consumer._fetch_max_wait_ms = _FETCH_MAX_WAIT_MS
         # What a producer took back was never used, and must not be charged.
         consumer._isolation_level = "read_committed"
+        # One batch that aiokafka cannot read would end every worker, and again after every restart.
+        read_tolerantly(consumer)
         return consumer
 
 

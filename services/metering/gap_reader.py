@@ -14,6 +14,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from services.metering.pricing import Record
+from services.runtime.record_log import read_tolerantly, unreadable_because
 
 _FETCH_MS = 500
 
@@ -101,6 +102,7 @@ class GapReader:
                 auto_offset_reset="none",
                 isolation_level="read_committed",
             )
+            read_tolerantly(consumer)
             try:
                 await consumer.start()
             except BaseException:
@@ -122,4 +124,5 @@ def _away() -> Iterator[None]:
 def to_record(record: object) -> Record:
     """A record of aiokafka's as metering sees it."""
     fields = {name: getattr(record, name) for name in ("partition", "offset", "key", "value")}
-    return Record(**fields, timestamp=getattr(record, "timestamp", 0) / 1000)
+    unreadable = unreadable_because(getattr(record, "headers", ()))
+    return Record(**fields, timestamp=getattr(record, "timestamp", 0) / 1000, unreadable=unreadable)

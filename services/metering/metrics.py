@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Sequence
 from datetime import UTC, datetime
 
-from prometheus_client import CollectorRegistry, Gauge, Histogram, disable_created_metrics
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
@@ -59,6 +59,11 @@ class MeteringMetrics:
         )
         one_sided.labels("organization").set_function(lambda: sum(each.org_id is not None for each in failing()))
         one_sided.labels("source").set_function(lambda: sum(each.source is not None for each in failing()))
+        self._unreadable = Counter(
+            "byok_unreadable_records_total",
+            "Records that became dead letters because the bytes in the log cannot be read, since this worker started.",
+            registry=self.registry,
+        )
         self.registry.register(_Lag(lag))
 
     def observe(self, records: Sequence[ReadRecord], now: float) -> None:
@@ -66,6 +71,7 @@ class MeteringMetrics:
 
         Records whose timestamp cannot be, before the year 2000 or more than a day ahead, are left out.
         """
+        self._unreadable.inc(sum(read.record.unreadable is not None for read in records))
         for read in records:
             if not _EARLIEST <= read.record.timestamp <= now + _AHEAD_MAX_SECONDS:
                 continue

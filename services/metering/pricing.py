@@ -13,7 +13,7 @@ from services.domain.entries import Entry, charge
 from services.domain.rating import AmountTooLargeError, NoRateCardError, UnpricedModelError, rate
 from services.domain.usage import UsageEvent, payload_hash
 from services.messages.json_bytes import element_sources
-from services.messages.usage_events import Accepted, Refusal, RefusedError, read_record
+from services.messages.usage_events import Accepted, Outcome, Refusal, Refused, RefusedError, read_record
 
 
 class Record(NamedTuple):
@@ -25,6 +25,8 @@ class Record(NamedTuple):
     value: bytes | None
     timestamp: float
     """When it was produced, in seconds since 1970."""
+    unreadable: str | None = None
+    """Why nobody can read it, where that is so; it has no key and no value then."""
 
 
 class Element(NamedTuple):
@@ -86,13 +88,19 @@ class PricedBatch(NamedTuple):
 def read_elements(record: Record, now: datetime) -> ReadRecord:
     """The record with what it holds."""
     elements = []
-    for outcome in read_record(record.value, now):
+    for outcome in _outcomes(record, now):
         if isinstance(outcome, Accepted):
             digest = payload_hash(outcome.event)
             elements.append(Element(record, outcome.source_index, outcome.event, digest, None))
         else:
             elements.append(Element(record, outcome.source_index, None, b"", outcome.refusal))
     return ReadRecord(record, tuple(elements))
+
+
+def _outcomes(record: Record, now: datetime) -> list[Outcome]:
+    if record.unreadable is not None:
+        return [Refused(0, RefusedError(Reason.MALFORMED_JSON, record.unreadable).refusal)]
+    return read_record(record.value, now)
 
 
 def price_batch(covered: Sequence[Covered], records: Iterable[ReadRecord], directory: Directory) -> PricedBatch:

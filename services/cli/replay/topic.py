@@ -11,6 +11,7 @@ from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 from services.cli.operator import AWAY, Refused
 from services.metering.gap_reader import to_record
 from services.metering.pricing import Record
+from services.runtime.record_log import read_tolerantly
 
 _FETCH_MS = 500
 
@@ -40,6 +41,7 @@ class TopicReader:
             auto_offset_reset="none",
             isolation_level="read_committed",
         )
+        read_tolerantly(self._consumer)
         try:
             await self._consumer.start()
             found = await self._consumer.beginning_offsets(list(self._ends))
