@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +17,8 @@ from aiokafka.record.util import calc_crc32c
 CODECS = {"none": 0, "gzip": 1, "snappy": 2, "lz4": 3, "zstd": 4}
 UNKNOWN_CODEC = 7
 HEADER_BYTES = 61
+# Now: what is older than its retention a broker deletes.
+_NOW_MS = int(time.time() * 1000)
 _ENCODE = {0: bytes, 1: gzip_encode, 2: snappy_encode, 3: lz4_encode, 4: zstd_encode}
 # Where the fields of a batch's header lie, and how they are written.
 _FIELDS = {
@@ -41,7 +44,7 @@ def batch(
     """A batch of records, compressed whether that makes it smaller or not."""
     builder = DefaultRecordBatchBuilder(2, 0, 0, -1, -1, -1, 2**31 - 1)
     for delta, value in enumerate(values):
-        builder.append(delta, 1_700_000_000_000 + delta, b"key", value, list(headers))
+        builder.append(delta, _NOW_MS + delta, b"key", value, list(headers))
     plain = bytes(builder.build())
     encode = _ENCODE.get(codec, bytes)
     return with_records(plain, bytes(encode(plain[HEADER_BYTES:])), attributes=codec, base_offset=base_offset)

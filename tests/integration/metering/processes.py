@@ -25,7 +25,7 @@ class WorkerProcess(Service):
         self, name: str, broker: str, ledger: Ledger, folder: Path, settings: Mapping[str, str] = NO_SETTINGS
     ) -> None:
         port = Ports.free_block().metering
-        self._url = f"http://{LOOPBACK}:{port}/readyz"
+        self._url = f"http://{LOOPBACK}:{port}"
         own = {name: value for name, value in os.environ.items() if not name.startswith("BYOK_")}
         where = {"BYOK_KAFKA_BOOTSTRAP": broker, "BYOK_LEDGER_DSN": ledger.dsn, "BYOK_METERING_PORT": str(port)}
         super().__init__(name, "metering", {**own, **settings, **where}, port, folder)
@@ -40,10 +40,15 @@ class WorkerProcess(Service):
     def said(self) -> dict[str, str] | None:
         """The same in its words."""
         try:
-            missing: dict[str, str] = httpx.get(self._url, timeout=5).json().get("missing", {})
+            missing: dict[str, str] = httpx.get(f"{self._url}/readyz", timeout=5).json().get("missing", {})
         except httpx.TransportError:
             return None
         return missing
+
+    def metric(self, name: str) -> float:
+        """A metric without labels, as it is now."""
+        lines = httpx.get(f"{self._url}/metrics", timeout=5).text.splitlines()
+        return next(float(line.split()[1]) for line in lines if line.startswith(f"{name} "))
 
     def ask_to_end(self) -> None:
         """SIGTERM, and nothing else after it."""
