@@ -52,6 +52,7 @@ METRICS: dict[str, set[str]] = {
     "byok_unrated_entries": {"reason"},
     "byok_failing_origins": {"kind"},
     "byok_door_refusals_total": {"reason"},
+    "byok_unreadable_records_total": set(),
     "up": set(),
 }
 _SCRAPED = {"job", "instance"}

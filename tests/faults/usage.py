@@ -43,6 +43,24 @@ _DEAREST_BATCHES, _DEAREST_PARTITION = 7, 0
 _DELIVERY_MS = 180_000
 
 
+# As other people's producers are set, by their own choice.
+COMPRESSIONS = (None, "gzip", "snappy", "lz4", "zstd")
+
+
+def _producer(bootstrap: str, codec: str | None) -> KafkaProducer:
+    return KafkaProducer(
+        bootstrap_servers=bootstrap,
+        compression_type=codec,
+        acks="all",
+        enable_idempotence=True,
+        linger_ms=2,
+        delivery_timeout_ms=_DELIVERY_MS,
+        max_block_ms=_DELIVERY_MS,
+        request_timeout_ms=5_000,
+        reconnect_backoff_max_ms=500,
+    )
+
+
 class Known:
     """What runners know of the registry: the ids of keys, and instants at which something changed."""
 
@@ -144,16 +162,11 @@ class Usage:
         self._make = EventMaker(self._rng, known, "e")
         self._bootstrap = bootstrap
         self._seed = seed
-        self._producer = KafkaProducer(
-            bootstrap_servers=bootstrap,
-            acks="all",
-            enable_idempotence=True,
-            linger_ms=2,
-            delivery_timeout_ms=_DELIVERY_MS,
-            max_block_ms=_DELIVERY_MS,
-            request_timeout_ms=5_000,
-            reconnect_backoff_max_ms=500,
-        )
+        # One for each compression, and each partition has its own: what is sent to one keeps its order.
+        producers = [_producer(bootstrap, codec) for codec in COMPRESSIONS]
+        rng = random.Random(seed + 2)  # noqa: S311
+        self._producers = producers
+        self._of_partition = [rng.choice(producers) for _ in range(USAGE_EVENTS.partitions)]
         self._futures: list[Any] = []
         self._past: deque[tuple[int, list[dict[str, Any]]]] = deque(maxlen=200)
         self._stop = threading.Event()
@@ -170,23 +183,29 @@ class Usage:
         for thread in self._threads:
             thread.join(60)
         # What was left open is aborted by the broker; its markers must lie before the last records, not after them.
-        self._producer.flush(timeout=60)
+        self._flush()
         wait_for("open transactions to end", self._all_is_decided)
         # A record at the end of every partition, so that what lies before it, control records too, is covered.
         for partition in range(USAGE_EVENTS.partitions):
             self._valid([self._make()], partition)
-        self._producer.flush(timeout=60)
+        self._flush()
         for future in self._futures:
             future.get(timeout=60)
-        self._producer.close(timeout=5)
+        for producer in self._producers:
+            producer.close(timeout=5)
         if self.failed:
             raise AssertionError("usage could not be sent") from self.failed[0]
 
     def close(self) -> None:
         """Let go of the broker, whatever is unsent."""
         self._stop.set()
-        with suppress(KafkaError):
-            self._producer.close(timeout=0)
+        for producer in self._producers:
+            with suppress(KafkaError):
+                producer.close(timeout=0)
+
+    def _flush(self) -> None:
+        for producer in self._producers:
+            producer.flush(timeout=60)
 
     def _all_is_decided(self) -> bool:
         ends = []
@@ -256,7 +275,8 @@ class Usage:
 
     def _send(self, value: Any, partition: int) -> None:
         data = value if isinstance(value, bytes) else json.dumps(value).encode()
-        self._futures.append(self._producer.send(USAGE_EVENTS.name, value=data, key=b"k", partition=partition))
+        producer = self._of_partition[partition]
+        self._futures.append(producer.send(USAGE_EVENTS.name, value=data, key=b"k", partition=partition))
 
     def _run_aborting(self) -> None:
         """Transactions that are never committed: some are aborted, some forgotten, as by a producer that died."""
@@ -275,6 +295,7 @@ class Usage:
         producer = KafkaProducer(
             bootstrap_servers=self._bootstrap,
             transactional_id=name,
+            compression_type=rng.choice(COMPRESSIONS),
             transaction_timeout_ms=2_000,
             max_block_ms=3_000,
             delivery_timeout_ms=3_000,
