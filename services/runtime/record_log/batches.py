@@ -29,6 +29,11 @@ _TOGETHER_BYTES = 8 * 1024 * 1024
 _STAND_INS_MAX = 100_000
 _NO_PRODUCER = (-1, -1)
 
+_LENGTH = "its length is not that of its bytes"
+_CHECKSUM = "its checksum is wrong"
+_PLACE = "its offsets are not those of its place in the log"
+_RECORDS = "its records do not lie as its header says"
+
 
 class Header(NamedTuple):
     """What stands before the records of a batch."""
@@ -51,10 +56,6 @@ class Header(NamedTuple):
     def last_offset(self) -> int:
         """The offset of the last record, if the header tells the truth."""
         return self.base_offset + self.last_offset_delta
-
-    def lies_within(self, begin: int, end: int) -> bool:
-        """Whether the batch ends in ``[begin, end)``, and not before it begins."""
-        return self.last_offset_delta >= 0 and begin <= self.last_offset < end
 
     @property
     def counts_agree(self) -> bool:
@@ -96,12 +97,8 @@ def readable(data: bytes, offset: int, end: int) -> Reading:
         batch = _batch_at(data, at)
         if batch is None:
             # A fetch may end in the middle of a batch, but never of its first.
-            fault = (
-                None
-                if at
-                else _misplaced(data, _Room(offset, end, end, is_first=True), "its length is not that of its bytes")
-            )
-            return Reading(b"".join(parts), fault)
+            cut = None if at else _misplaced(data, _Room(offset, end, end, is_first=True), _LENGTH)
+            return Reading(b"".join(parts), cut)
         at += len(batch)
         room = _room(data, at, offset, end, is_first=not parts)
         try:
@@ -163,9 +160,9 @@ def _checked(batch: bytes, room: _Room) -> bytes:
     if header.magic != _MAGIC:
         raise _BrokenBatchError(f"its format {header.magic} is not read, only format {_MAGIC}")
     if not _crc_is_right(batch):
-        raise _BrokenBatchError("its checksum is wrong")
+        raise _BrokenBatchError(_CHECKSUM)
     if not room.holds(header):
-        raise _BrokenBatchError("its offsets are not those of its place in the log")
+        raise _BrokenBatchError(_PLACE)
     codec = header.attributes & _CODEC
     try:
         opened = decompressed(codec, batch[_HEADER.size :])
@@ -176,7 +173,7 @@ def _checked(batch: bytes, room: _Room) -> bytes:
         return plain
     mended = _rebuilt(header, _with_ascii_header_keys(opened, header.records))
     if not _reads(header, mended):
-        raise _BrokenBatchError("its records do not lie as its header says")
+        raise _BrokenBatchError(_RECORDS)
     return mended
 
 
@@ -219,7 +216,7 @@ def _with_ascii_header_keys(records: bytes, count: int) -> bytes:
             except UnicodeDecodeError:
                 mended[start:end] = bytes(byte if byte < 0x80 else ord("?") for byte in key)
     except (ValueError, IndexError):
-        raise _BrokenBatchError("its records do not lie as its header says") from None
+        raise _BrokenBatchError(_RECORDS) from None
     return bytes(mended)
 
 
@@ -253,17 +250,10 @@ def _unreadable(batch: bytes, room: _Room, why: str) -> Unreadable:
     header = _header(batch)
     if header.magic != _MAGIC or not _crc_is_right(batch) or not room.holds(header):
         return _misplaced(batch, room, why)
-    whose = (header.producer_id, header.producer_epoch)
     is_transaction = header.attributes & _TRANSACTIONAL and not header.attributes & _CONTROL
-    return _bounded(
-        Unreadable(
-            max(room.begin, header.base_offset),
-            header.last_offset,
-            why,
-            header.counts_agree,
-            whose if is_transaction else _NO_PRODUCER,
-        )
-    )
+    whose = (header.producer_id, header.producer_epoch) if is_transaction else _NO_PRODUCER
+    first = max(room.begin, header.base_offset)
+    return _bounded(Unreadable(first, header.last_offset, why, header.counts_agree, whose))
 
 
 def _misplaced(batch: bytes, room: _Room, why: str) -> Unreadable:

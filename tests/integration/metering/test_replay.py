@@ -24,6 +24,8 @@ from services.runtime.broker import create_topics
 from tests.integration.metering.ledgers import Ledger
 from tests.integration.metering.workers import LONG_AGO, NOW, Worker, cards, key, node_call, plan, publish, rerate
 from tests.integration.real_parts import Database
+from tests.kafka.raw_batches import batch as raw_batch
+from tests.kafka.raw_batches import changed, produce_bytes
 
 TOPIC = USAGE_EVENTS._replace(name="usage-events-replayed", partitions=2)
 TOO_EARLY = (NOW + timedelta(days=1)).isoformat()
@@ -32,7 +34,7 @@ _numbers = itertools.count(1)
 
 @pytest.fixture(scope="module")
 def original(postgres: Database, broker: str) -> str:
-    """A ledger with late changes worked off, duplicates in and across partitions, batches, and refusals."""
+    """A ledger with late changes worked off, duplicates in and across partitions, batches, refusals, broken bytes."""
     name = "replayed_original"
     postgres.create(name, "ledger_owner")
     ledger = Ledger(postgres, name)
@@ -51,6 +53,8 @@ def original(postgres: Database, broker: str) -> str:
         await worker.learn(plan(3, "pro"))
         rerate(ledger.dsn)
         await worker.learn(key(4, (LONG_AGO, None)))
+        broken = changed(raw_batch([b"nobody", b"can read"]), crc=1)
+        await asyncio.to_thread(produce_bytes, broker, TOPIC.name, 1, broken)
         await worker.book(publish(broker, TOPIC.name, 1, node_call("h"), node_call("a", data={"calls": 9})))
         rerate(ledger.dsn)
         await worker.stop()

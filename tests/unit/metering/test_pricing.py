@@ -103,6 +103,13 @@ def test_what_is_no_readable_batch_is_one_element_with_all_its_bytes(value):
     assert element.source == (value or b"")
 
 
+def test_what_nobody_can_read_is_one_element_without_bytes_and_says_why():
+    read = read_elements(Record(0, 0, None, None, 0.0, unreadable="its checksum is wrong"), NOW)
+    (element,) = read.elements
+    assert element.source == b""
+    assert element.refusal[:2] == (Reason.MALFORMED_JSON, "its checksum is wrong")
+
+
 def test_elements_of_a_batch_have_their_own_bytes():
     value = b'[ {"a" : 1},null , "x"]'
     elements = read_elements(Record(0, 0, None, value, 0.0), NOW).elements

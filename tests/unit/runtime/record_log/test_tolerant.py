@@ -41,6 +41,7 @@ def _fetched(*answers: dict[int, bytes]) -> list[dict[int, bytes]]:
             request = FetchRequest(100, 1, 1_000, 1, [("t", [(partition, 0, 1_000) for partition in answer])])
             response = await consumer._client.send(0, request)
             given.append({each[0]: each[-1] for _topic, partitions in response.topics for each in partitions})
+        await consumer.stop()
         return given
 
     return asyncio.run(fetch())
