@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,7 @@ import pytest
 from pydantic import SecretStr
 
 from schemas.registry_changes import REGISTRY_CHANGE, CredentialChange
+from services.cli.rate_card.commands import check
 from services.domain.rate_card import InvalidRateCard
 from services.domain.scope import Plan, Scope, ScopeType
 from services.key_registry.encryption import load_keyring
@@ -190,8 +192,15 @@ def test_a_card_under_which_an_event_would_not_fit_into_the_ledger_is_not_publis
     assert database.rows("SELECT last_seq FROM registry.log_head") == head
 
 
-def test_of_published_cards_with_one_date_the_last_is_in_force(new_database: Callable[[], Any], kek_file: Path) -> None:
-    engine = open_engine(new_database().dsn)
+def test_of_published_cards_with_one_date_the_last_is_in_force(
+    new_database: Callable[[], Any],
+    kek_file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    database = new_database()
+    engine = open_engine(database.dsn)
     registry = Registry(sessions_on(engine), load_keyring(kek_file))
     for document in packaged_cards():
         publish_rate_card(registry.sessions, document)
@@ -202,6 +211,13 @@ def test_of_published_cards_with_one_date_the_last_is_in_force(new_database: Cal
     found = list_providers(registry)
     assert (found.rate_card, found.providers) == ("0", ("xai",))
     engine.dispose()
+    # A card for the same date is held against it.
+    monkeypatch.setenv("BYOK_REGISTRY_DSN", database.dsn)
+    file = tmp_path / "card.json"
+    file.write_text(json.dumps({"card": "new", "effective_from": "2026-11-01T00:00:00Z", "body": again.body}))
+    check(file, json=True)
+    said = json.loads(capsys.readouterr().out)
+    assert (said["against"], said["changes"]) == ("0", [])
 
 
 def test_messages_say_what_the_contract_says(registry: Registry, database: Any, org: str) -> None:
