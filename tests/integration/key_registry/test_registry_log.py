@@ -215,6 +215,7 @@ def test_of_published_cards_with_one_date_the_last_is_in_force(
     monkeypatch.setenv("BYOK_REGISTRY_DSN", database.dsn)
     file = tmp_path / "card.json"
     file.write_text(json.dumps({"card": "new", "effective_from": "2026-11-01T00:00:00Z", "body": again.body}))
+    capsys.readouterr()
     check(file, json=True)
     said = json.loads(capsys.readouterr().out)
     assert (said["against"], said["changes"]) == ("0", [])
