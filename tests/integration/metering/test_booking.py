@@ -165,7 +165,7 @@ def test_an_event_that_breaks_any_statement_is_a_dead_letter_and_its_neighbours_
         records = publish(broker, topic, 0, events, node_call("d"), b"junk")
         async with worker(ledger, broker, topic) as one:
             await one.book(records)
-            assert [tuple(booked) for booked in one.booked] == [(3, 0, 2)]
+            assert [booked[:3] for booked in one.booked] == [(3, 0, 2)]
         assert [entry["event_id"] for entry in ledger.entries()] == ["a", "c", "d"]
         letters = ledger.rows("SELECT * FROM ledger.dead_letter ORDER BY source_offset")
         assert [letter["reason"] for letter in letters] == ["invalid_event", "malformed_json"]
