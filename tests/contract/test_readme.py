@@ -68,21 +68,6 @@ def test_every_target_of_make_that_is_named_exists() -> None:
         assert set(named) <= targets, page.name
 
 
-@pytest.mark.parametrize("page", _PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-def test_links_lead_somewhere(page: Path) -> None:
-    text = page.read_text()
-    for target in re.findall(r"\]\(([^)\s]+)\)", text):
-        if "://" in target:
-            continue
-        path, _, anchor = target.partition("#")
-        file = (page.parent / path) if path else page
-        assert file.exists(), target
-        if anchor:
-            titles = re.findall(r"^#+ (.+)$", file.read_text(), re.MULTILINE)
-            slugs = {re.sub(r"[^\w\- ]", "", title).strip().lower().replace(" ", "-") for title in titles}
-            assert anchor in slugs, target
-
-
 def _commands() -> set[str]:
     from typer.main import get_command
 
