@@ -22,7 +22,7 @@ from services.key_registry.outbox_relay import OutboxRelay
 from services.key_registry.rate_cards import packaged_cards
 from services.key_registry.sessions import open_engine, sessions_on, watch_writes
 from services.runtime.tokens import TokenVerifier
-from tests.integration.key_registry.conftest import UNLIMITED, Database
+from tests.integration.key_registry.conftest import BODIES, UNLIMITED, Database
 
 FULL = """
 CREATE FUNCTION registry.disk_is_full() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -61,7 +61,9 @@ def own_api(
     checks = readiness(registry, OutboxRelay(settings), watch_writes(engine))
     # The relay is not started, so what it has to say is the same all the time.
     del checks["outbox"]  # type: ignore[attr-defined]
-    app = registry_app(registry, TokenVerifier(settings), registry_metrics(registry.sessions), checks, UNLIMITED)
+    app = registry_app(
+        registry, TokenVerifier(settings), registry_metrics(registry.sessions), checks, UNLIMITED, BODIES
+    )
     with TestClient(app, raise_server_exceptions=False) as client:
         yield Api(client, tokens, org)
 
