@@ -99,7 +99,7 @@ def test_the_largest_events_of_every_type_are_booked(ledger: Ledger, events: Seq
         writer.positions([0])
         read = read_elements(Record(0, 0, b"k", json.dumps(told_apart).encode(), 0.0), NOW)
         booked = writer.book(price_batch([Covered(0, 0, 1)], [read], directory))
-    assert booked == (len(events), 0, 0)
+    assert booked[:3] == (len(events), 0, 0)
 
 
 _numbers = itertools.count()
