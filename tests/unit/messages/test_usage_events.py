@@ -274,6 +274,12 @@ def test_an_id_that_is_empty_no_string_or_has_control_characters_is_refused(even
     refusal.detail.encode()
 
 
+@pytest.mark.parametrize("event_type", EVENT_TYPES)
+def test_what_stands_for_every_organization_is_none(event_type):
+    refusal = refused(wire(event_type, org_id="*"))
+    assert refusal[:2] == (Reason.INVALID_EVENT, "data.org_id: * stands for every organization; it is none")
+
+
 COUNTS = [
     (EVENT_TYPES[0], "data.calls", 1, 10**6),
     (EVENT_TYPES[2], "data.calls", 1, 10**6),
