@@ -96,6 +96,7 @@ def _files(data_dir: Path) -> list[Path]:
     return list((data_dir / "journal").iterdir())
 
 
+@pytest.mark.slow
 def test_killed_with_9_it_books_once_what_it_had_acknowledged(data_dir: Path) -> None:
     posted = [f"h-{number:02}" for number in range(4 * PER_REQUEST)]
     published = [f"k-{number:02}" for number in range(20)]

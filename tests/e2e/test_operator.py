@@ -194,6 +194,7 @@ def _card_that_knows(folder: Path, model: str) -> Path:
     return file
 
 
+@pytest.mark.slow
 def test_verify_books_the_topic_again_and_comes_to_the_same(stack: Stack) -> None:
     org_id = corrected(stack)
     before = databases(stack)

@@ -49,6 +49,7 @@ def _child(stack: Stack, command: str) -> int:
     raise AssertionError(f"no {command} below {stack.process.pid}")
 
 
+@pytest.mark.slow
 def test_a_stack_goes_on_with_everything_that_was_booked_or_registered(data_dir: Path) -> None:
     with start_stack(data_dir) as stack:
         org_id = stack.new_organization("pro")

@@ -100,6 +100,7 @@ def can_read(file: str, folder: Path, uid: int) -> bool:
     return tried.returncode == 0
 
 
+@pytest.mark.slow
 def test_no_child_is_root_and_the_registry_alone_reads_the_keyring(running: Running, tmp_path: Path) -> None:
     data = tmp_path / "data"
     children = running.children()

@@ -205,6 +205,7 @@ def test_a_run_that_was_killed_is_finished_by_the_next(
     assert opened(database, file) == 1_200
 
 
+@pytest.mark.slow
 def test_the_commands(database: Database, file: Path) -> None:
     fill(database, file, 2)
     staged = json.loads(said(database, file, "rotate", "--stage", "--json"))
@@ -265,6 +266,7 @@ def start(database: Database, tokens: Any, tmp_path: Path) -> Iterator[Callable[
         yield started
 
 
+@pytest.mark.slow
 def test_two_registries_with_one_file_take_in_a_new_key_without_a_restart(
     start: Callable[[Path], Running], database: Database, file: Path, connection: psycopg.Connection[Any]
 ) -> None:
@@ -301,6 +303,7 @@ def test_a_registry_with_an_old_copy_refuses_and_never_says_no_key(
     assert stale.lease("t")["secret"] == "sk-under-the-new-key-2222"
 
 
+@pytest.mark.slow
 def test_a_staged_key_makes_copies_safe(
     start: Callable[[Path], Running], database: Database, file: Path, tmp_path: Path
 ) -> None:

@@ -95,6 +95,7 @@ def test_it_is_ready_once_the_broker_has_the_log_and_ends_at_sigterm(
     assert {line["level"] for line in lines} <= {"info", "warning"}, log.read_text()
 
 
+@pytest.mark.slow
 def test_it_destroys_the_key_before_a_rotation_in_time(
     settings: dict[str, str], broker: ProxiedBroker, tmp_path: Path, tokens: Any
 ) -> None:

@@ -99,6 +99,7 @@ def _copies(broker: str) -> list[int]:
         consumer.close()
 
 
+@pytest.mark.slow
 def test_a_slow_broker_gets_each_dead_letter_once(
     ledger: Ledger, own_broker: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
