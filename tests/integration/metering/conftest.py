@@ -28,13 +28,20 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield bootstrap
 
 
-@pytest.fixture
-def ledger(postgres: Database) -> Ledger:
-    name = f"ledger_{next(_numbers)}"
+@pytest.fixture(scope="session")
+def empty_ledger(postgres: Database) -> str:
+    """The name of a database that the others are copies of: a tenth of the time that our migrations take."""
+    name = "empty_ledger"
     postgres.create(name, "ledger_owner")
-    ledger = Ledger(postgres, name)
-    upgrade(ledger.owner_dsn)
-    return ledger
+    upgrade(Ledger(postgres, name).owner_dsn)
+    return name
+
+
+@pytest.fixture
+def ledger(postgres: Database, empty_ledger: str) -> Ledger:
+    name = f"ledger_{next(_numbers)}"
+    postgres.create(name, "ledger_owner", template=empty_ledger)
+    return Ledger(postgres, name)
 
 
 @pytest.fixture

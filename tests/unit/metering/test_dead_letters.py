@@ -104,7 +104,7 @@ def test_of_what_is_too_long_the_beginning_is_kept_and_how_long_it_was():
     assert (len(whole.payload), whole.whole_bytes) == (PAYLOAD_BYTES_MAX, None)
 
 
-@pytest.mark.parametrize("place", range(1, 180, 7))
+@pytest.mark.parametrize("place", [1, 8, 17, 40, 99])
 @pytest.mark.parametrize("disguise", [str, lambda text: "".join(f"\\u{ord(letter):04x}" for letter in text)])
 def test_no_part_of_a_key_is_left_where_a_payload_is_cut(place, disguise):
     text = disguise(KEY)
