@@ -1,4 +1,4 @@
-"""Dead letters: the bytes of refused events; why and where from stand in the headers (CONTRACT sections 1 and 7)."""
+"""Dead letters: the bytes of refused events; the headers say why and where (docs/contract.md, sections 1 and 7)."""
 
 from __future__ import annotations
 

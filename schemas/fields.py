@@ -1,4 +1,4 @@
-"""The kinds of values that every message is made of: ids, times and counts, and their limits (CONTRACT, preamble)."""
+"""The kinds of values in every message: ids, times and counts, and their limits (docs/contract.md, Values)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Registry changes: the one ordered log of everything that can move a price (CONTRACT section 2)."""
+"""Registry changes: the one ordered log of everything that can move a price (docs/contract.md, section 2)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every topic with its owner and settings, in one table (CONTRACT section 1)."""
+"""Every topic with its owner and settings, in one table (docs/contract.md, section 1)."""
 
 from __future__ import annotations
 
@@ -46,4 +46,4 @@ USAGE_DEAD_LETTERS = Topic(
 TOPICS = (REGISTRY_CHANGES, USAGE_EVENTS, USAGE_DEAD_LETTERS)
 
 BATCH_EVENTS_MAX = 1_000
-"""The most elements of one batch (CONTRACT section 1)."""
+"""The most elements of one batch (docs/contract.md, section 1)."""

@@ -1,4 +1,4 @@
-"""Usage events: CloudEvents 1.0 in structured JSON (CONTRACT section 3). Unknown attributes and fields are ignored."""
+"""Usage events: CloudEvents 1.0 in structured JSON (docs/contract.md, section 3). What is unknown is ignored."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from jwt.algorithms import OKPAlgorithm
 from services.runtime.private_file import write_private
 
 ALL_SCOPES = "credentials:write credentials:lease usage:write ledger:read plans:write registry:backdate"
-"""The six scopes of CONTRACT section 8."""
+"""The six scopes of docs/contract.md, section 8."""
 
 
 class SigningKey(NamedTuple):
@@ -51,7 +51,7 @@ def token_claims(
     issuer: str = "byok",
     audience: str = "byok",
 ) -> dict[str, Any]:
-    """The claims of a service's token (CONTRACT section 8); add ``org_role`` or ``teams`` as needed."""
+    """The claims of a service's token (docs/contract.md, section 8); add ``org_role`` or ``teams`` as needed."""
     return {
         "iss": issuer,
         "aud": audience,

@@ -1,4 +1,4 @@
-"""Where a stack listens: its ports, and the line of JSON by which other programs find it (CONTRACT section 10)."""
+"""Where a stack listens: its ports, and the line of JSON by which others find it (docs/contract.md, section 10)."""
 
 from __future__ import annotations
 

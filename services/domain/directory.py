@@ -1,4 +1,4 @@
-"""Everything that moves a price, as of any time: a fold over the ordered registry log (DESIGN decision 3).
+"""Everything that moves a price, as of any time: a fold over the ordered registry log (docs/design.md, decision 3).
 
 ``price = f(event, log prefix)``; ``Directory.seq`` names the prefix. It is held in memory by every metering worker.
 """
@@ -98,7 +98,7 @@ class Directory:
         self._cards = in_order(published for _, published in sorted(self._published.values(), key=itemgetter(0)))
 
     def plan_at(self, org_id: str, at: datetime) -> Plan:
-        """The organization's plan at ``at``; ``free`` where none is known (CONTRACT section 4)."""
+        """The organization's plan at ``at``; ``free`` where none is known (docs/contract.md, section 4)."""
         for period in reversed(self.plans_of(org_id)):
             if period.interval.covers(at):
                 return period.plan

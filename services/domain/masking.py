@@ -1,6 +1,6 @@
 """Masks whatever has the shape of a provider's key, in text that people or other programs will see.
 
-The shapes are those of FIELD's provider table: hints, never gates. A key needs 16 characters to be taken for one; right
+The shapes are those of docs/design.md, Provider keys: hints, never gates. A key needs 16 characters to be one; right
 behind a letter or digit, where it may be the end of a word, more that no word has.
 
 Its characters may stand plainly, escaped as in JSON (``\\u0073``, also in JSON within JSON: ``\\\\u0073``), in percent

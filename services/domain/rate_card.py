@@ -1,4 +1,4 @@
-"""Rate cards: dated, immutable data that say what an act costs and who takes own keys (CONTRACT sections 4 and 5).
+"""Rate cards: dated, immutable data: what an act costs, and who takes own keys (docs/contract.md, sections 4 and 5).
 
 New models, tools, tiers, providers and factors are new cards, never new code. Amounts in a card's body are JSON
 integers or decimal strings; here they become integers, so that no float is ever near a price.

@@ -1,4 +1,4 @@
-"""What one event costs: list and charged, each computed exactly and rounded once (CONTRACT section 5)."""
+"""What one event costs: list and charged, each computed exactly and rounded once (docs/contract.md, section 5)."""
 
 from __future__ import annotations
 

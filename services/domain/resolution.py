@@ -1,4 +1,4 @@
-"""Which key applies to one use of a model, and why: CONTRACT section 4, rule by rule. Pure, total, deterministic."""
+"""Which key applies to one use of a model, and why: docs/contract.md, section 4, rule by rule. Pure and total."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ class PlanPeriod(NamedTuple):
 
 
 def change_plan(periods: tuple[PlanPeriod, ...], plan: Plan, start: datetime) -> tuple[PlanPeriod, ...]:
-    """The history with ``plan`` from ``start`` on, in place of whatever stood after it (CONTRACT section 8).
+    """The history with ``plan`` from ``start`` on, in place of whatever stood after it (docs/contract.md, section 8).
 
     A plan that already holds at ``start`` is simply continued, so that saying the same twice changes nothing.
     """

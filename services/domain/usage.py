@@ -15,7 +15,7 @@ TOKENS_MAX = 10**10
 
 
 class EventType(StrEnum):
-    """The four acts that cost credits (CONTRACT section 3)."""
+    """The four acts that cost credits (docs/contract.md, section 3)."""
 
     NODE_CALL = "usage.node_call.v1"
     TOKEN_USAGE = "usage.token_usage.v1"  # noqa: S105 - a kind of event, not a password

@@ -1,4 +1,4 @@
-"""The registry over HTTP (CONTRACT section 8): requests in, use cases called, refusals told as problems."""
+"""The registry over HTTP (docs/contract.md, section 8): requests in, use cases called, refusals told as problems."""
 
 from __future__ import annotations
 

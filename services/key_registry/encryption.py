@@ -1,4 +1,4 @@
-"""Keys at rest: envelope encryption with AES-256-GCM (DESIGN decision 8).
+"""Keys at rest: envelope encryption with AES-256-GCM (docs/design.md, decision 8).
 
 Each version of a secret has a data key of its own, which the active key-encryption key (KEK) wraps. Both layers bind
 whose key it is as associated data, so a row that is copied elsewhere does not decrypt. The format, version 1:

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Code(StrEnum):
-    """The codes of CONTRACT section 8 that a use case can answer with."""
+    """The codes of docs/contract.md, section 8 that a use case can answer with."""
 
     NOT_FOUND = "not_found"
     FORBIDDEN = "forbidden"

@@ -1,4 +1,4 @@
-"""The registry's Prometheus metrics (CONTRACT section 9), each read from the database it speaks of."""
+"""The registry's Prometheus metrics (docs/contract.md, section 9), each read from the database it speaks of."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a credential stands at one moment. Pure; follows from its intervals, the plan and the rate card (CONTRACT 4)."""
+"""How a credential stands at one moment. Pure; from its intervals, plan and rate card (docs/contract.md, section 4)."""
 
 from __future__ import annotations
 

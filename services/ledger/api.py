@@ -1,4 +1,4 @@
-"""The ledger's HTTP API (CONTRACT section 8): thin routes over the handlers."""
+"""The ledger's HTTP API (docs/contract.md, section 8): thin routes over the handlers."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ router = APIRouter(prefix="/v1", tags=["ledger"], responses=_problems(responses.
 _USAGE_BODY = {
     "required": True,
     "content": {
-        media_type: {"schema": {"description": "A CloudEvent of CONTRACT section 3, or an array of 1 to 1,000."}}
+        media_type: {"schema": {"description": "A usage event (CloudEvents 1.0), or an array of 1 to 1,000."}}
         for media_type in _USAGE_TYPES
     },
 }

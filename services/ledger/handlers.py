@@ -1,4 +1,4 @@
-"""What can be asked of the ledger, one use case each. They know no web framework and no broker (DESIGN, layout)."""
+"""What one can ask of the ledger, one use case each. They know no web framework, no broker (docs/design.md, Layout)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Prometheus metrics read from the ledger database (CONTRACT section 9): nothing is counted in this process."""
+"""Prometheus metrics read from the ledger database (docs/contract.md, section 9): nothing is counted here."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ _UTC = DateTime(timezone=True)
 
 
 class EntryColumns(SQLModel):
-    """The columns of the view ``ledger.entries`` (CONTRACT section 6). Amounts are in mc; times in UTC."""
+    """The columns of the view ``ledger.entries`` (docs/contract.md, section 6). Amounts are in mc; times in UTC."""
 
     entry_id: UUID = Field(primary_key=True)
     kind: str = Field(description="charge, reversal or correction")
@@ -87,7 +87,7 @@ class SourcePartition(SQLModel, table=True):
 
 
 class RegistryChangeRow(SQLModel, table=True):
-    """One registry change in the bytes that were read (CONTRACT section 2)."""
+    """One registry change in the bytes that were read (docs/contract.md, section 2)."""
 
     __tablename__ = "registry_change"
     __table_args__ = {"schema": "ledger"}

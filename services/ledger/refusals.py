@@ -1,4 +1,4 @@
-"""What the ledger refuses, without a web framework: the API turns a refusal into problem+json (CONTRACT section 8)."""
+"""What the ledger refuses, without a web framework: the API makes it problem+json (docs/contract.md, section 8)."""
 
 from __future__ import annotations
 

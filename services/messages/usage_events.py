@@ -87,7 +87,7 @@ Outcome = Accepted | Refused
 
 
 def read_record(value: bytes | None, now: datetime) -> list[Outcome]:
-    """What a record holds; a record that is unreadable, empty or too large counts as one event (CONTRACT section 6)."""
+    """What a record holds; one that is unreadable, empty or too large is one event (docs/contract.md, section 6)."""
     if value is not None and len(value) > RECORD_BYTES_MAX:
         detail = f"the record has {len(value)} bytes, at most {RECORD_BYTES_MAX} are read"
         return [_refused_record(Reason.BATCH_TOO_LARGE, detail)]

@@ -1,4 +1,4 @@
-"""Dead letters as rows: written with the batch that refused them, every key in them masked (CONTRACT section 7)."""
+"""Dead letters as rows: written with the batch that refused them, all keys masked (docs/contract.md, section 7)."""
 
 from __future__ import annotations
 

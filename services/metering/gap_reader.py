@@ -1,7 +1,8 @@
 """Reads records that the stream did not deliver, straight from the log.
 
-Kafka's committed offset is only a hint (DESIGN decision 5): where the stream stands beyond what is booked, the records
-between are fetched here. What the log does not hold there (control records, aborted transactions) is an honest gap.
+Kafka's committed offset is only a hint (docs/design.md, decision 5): where the stream stands beyond what is booked, the
+records between are fetched here. What the log does not hold there (control records, aborted transactions) is an honest
+gap.
 """
 
 from __future__ import annotations

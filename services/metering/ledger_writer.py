@@ -1,4 +1,4 @@
-"""The ledger side of metering: one batch is one transaction (DESIGN decisions 5 and 6), in plain SQL.
+"""The ledger side of metering: one batch is one transaction (docs/design.md, decisions 5 and 6), in plain SQL.
 
 Lock order, the same everywhere: fence (shared), source partitions by id, entries by entry id. Once the first lock is
 held, each statement is sent in one go: no COPY, no pipeline (which ``executemany`` is). A worker can be stopped at any

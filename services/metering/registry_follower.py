@@ -1,4 +1,4 @@
-"""Follows the registry log: every change is in the ledger database before it is used (DESIGN decision 3).
+"""Follows the registry log: every change is in the ledger database before it is used (docs/design.md, decision 3).
 
 A consumer without a group reads the whole log; a restart reads the table first, for the compacted topic forgets
 earlier states. Nothing is priced before both are read to the end and a rate card is known.

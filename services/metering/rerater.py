@@ -1,4 +1,4 @@
-"""Convergence: late knowledge is worked into the ledger by reversals and corrections (DESIGN decision 6).
+"""Convergence: late knowledge is worked into the ledger by reversals and corrections (docs/design.md, decision 6).
 
 One re-rater works at a time. It raises the fence first, so that from then on no worker books with less than it knows;
 then, in new transactions, it goes through the entries that a change can have moved, chunk by chunk. Killed between any

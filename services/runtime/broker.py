@@ -83,8 +83,9 @@ def _cluster_id(bootstrap: str, timeout_seconds: float) -> str:
 def kafka_producer(bootstrap: str, client_id: str, *, timeout_seconds: float) -> KafkaProducer:
     """A producer that is acknowledged by all in-sync replicas and sends nothing twice.
 
-    Its futures fail after ``timeout_seconds``; later sends may succeed while earlier ones fail (FAUST.md), so whoever
-    needs order keeps the prefix before the first failure, closes this producer, and goes on from there.
+    Its futures fail after ``timeout_seconds``; later sends may succeed while earlier ones fail (docs/design.md, Kafka
+    clients), so whoever needs order keeps the prefix before the first failure, closes this producer, and goes on from
+    there.
     """
     return KafkaProducer(
         bootstrap_servers=bootstrap.split(","),

@@ -15,7 +15,7 @@ from services.runtime.problems import Problem, problem_response
 from services.runtime.settings import Settings
 from services.runtime.tokens import authenticate
 
-# Everything under this path needs a token (CONTRACT section 8).
+# Everything under this path needs a token (docs/contract.md, section 8).
 _API = "/v1/"
 # Elsewhere anybody may send something: a form, at most.
 _OPEN_BYTES_MAX = 64 * 1024

@@ -1,4 +1,4 @@
-"""Who calls: bearer JWTs, checked against a JWKS (CONTRACT section 8). EdDSA and RS256, nothing else."""
+"""Who calls: bearer JWTs, checked against a JWKS (docs/contract.md, section 8). EdDSA and RS256, nothing else."""
 
 from __future__ import annotations
 

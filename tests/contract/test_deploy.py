@@ -26,7 +26,7 @@ PROMETHEUS = ROOT / "deploy" / "prometheus"
 DASHBOARDS = sorted((ROOT / "deploy" / "grafana" / "dashboards").glob("*.json"))
 
 _PRICED = {"event_type", "provider", "key_source", "byok_scope"}
-# CONTRACT section 9 and what stands beside it, with what the formats of counters and histograms add to a name.
+# docs/contract.md, section 9 and what stands beside it, with what the formats of counters and histograms add to a name.
 METRICS: dict[str, set[str]] = {
     "byok_usage_events_total": {"event_type", "outcome"},
     "byok_list_credits_total": _PRICED,

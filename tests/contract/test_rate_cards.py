@@ -33,7 +33,7 @@ def cards():
 
 
 def listed_in(card):
-    """The first card that lists a model is named; later cards keep it (CONTRACT section 5)."""
+    """The first card that lists a model is named; later cards keep it (docs/contract.md, section 5)."""
     return [line for line in LINES if line["in_rate_card"] <= card]
 
 

@@ -81,7 +81,7 @@ def test_wheels_hold_the_schemas_and_the_examples():
 # --- topics -----------------------------------------------------------------------------------------------------------
 
 DAY_MS = 86_400_000
-# CONTRACT section 1, line by line: partitions, cleanup policy, retention.
+# docs/contract.md, section 1, line by line: partitions, cleanup policy, retention.
 TABLE = {
     "byok.registry-changes": (1, "compact", None),
     "byok.usage-events": (12, "delete", 7 * DAY_MS),
@@ -280,7 +280,7 @@ def test_the_reasons_are_those_of_the_contract_in_its_order():
     assert [reason.value for reason in Reason] == [*order.split(), "identity_conflict"]
 
 
-# --- CONTRACT section 2, the three messages as they stand there -------------------------------------------------------
+# --- docs/contract.md, section 2, the three messages as they stand there ----------------------------------------------
 
 SECTION_2 = [
     {

@@ -1,4 +1,4 @@
-"""The kinds of values that every message is made of (CONTRACT, preamble), without the machinery that reads records."""
+"""The kinds of values that every message is made of (docs/contract.md, Values), without what reads records."""
 
 from __future__ import annotations
 

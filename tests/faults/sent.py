@@ -11,7 +11,7 @@ Wire = Mapping[str, Any]
 
 
 class Identity(NamedTuple):
-    """What makes two messages the same event (CONTRACT section 3)."""
+    """What makes two messages the same event (docs/contract.md, section 3)."""
 
     org_id: str
     source: str

@@ -1,6 +1,6 @@
 """Workers, re-raters, fence and ledger as a small pure model: every ``yield`` is a point where others may go on.
 
-It is DESIGN decisions 5 and 6 and nothing else: no prices (an event's price is what its registry key says), no SQL, no
+It is docs/design.md, decisions 5 and 6, and nothing else: no SQL, no prices (an event has that of its key), no
 clock. Each actor is a generator; killing one closes it, which rolls back what it had not committed and lets go of its
 locks, as PostgreSQL does for a session that is gone.
 """

@@ -99,7 +99,7 @@ def rules_1_to_6(facts):
 
 
 def by_the_contract(event, log, rate_card):
-    """CONTRACT section 4 read aloud, over the bare messages: (key source, reason, credential id, flags)."""
+    """docs/contract.md, section 4 read aloud, over the bare messages: (key source, reason, credential id, flags)."""
     facts = Facts(event, log, rate_card)
     ruled = rules_1_to_6(facts)
     if event.claim is None:

@@ -1,4 +1,4 @@
-"""A usage event of the core as the CloudEvent that a runner would send (CONTRACT section 3)."""
+"""A usage event of the core as the CloudEvent that a runner would send (docs/contract.md, section 3)."""
 
 from __future__ import annotations
 

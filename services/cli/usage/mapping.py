@@ -1,4 +1,4 @@
-"""From a file's columns to the fields of a usage event (CONTRACT section 3)."""
+"""From a file's columns to the fields of a usage event (docs/contract.md, section 3)."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from services.cli.usage.refusals import Refusal, Refusals, check_event
 from services.cli.usage.sources import Row, Unreadable
 
 _LINGER_SECONDS = 0.1
-# Beyond it the metering refuses an event as time_in_future (CONTRACT section 7).
+# Beyond it the metering refuses an event as time_in_future (docs/contract.md, section 7).
 _FUTURE_MAX = timedelta(minutes=5)
 
 

@@ -1,4 +1,4 @@
-"""What must hold for a key to begin to apply, be it new or switched on again (CONTRACT section 8)."""
+"""What must hold for a key to begin to apply, be it new or switched on again (docs/contract.md, section 8)."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ def _listed(wanted: CredentialFilter) -> Subject:
 def add_credential(
     registry: Registry, actor: Actor, new: NewCredential, idempotency_key: str | None = None
 ) -> CredentialView:
-    """Add a key. Refusals: CONTRACT section 8."""
+    """Add a key. Refusals: docs/contract.md, section 8."""
     policy.require_organization(actor, new.org_id)
     if new.scope.type is ScopeType.ORGANIZATION and new.scope.id != new.org_id:
         raise Refusal(

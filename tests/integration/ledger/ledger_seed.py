@@ -18,7 +18,7 @@ from services.runtime.registry_log import read_change, to_change
 
 T0 = datetime(2026, 5, 1, 12, tzinfo=UTC)
 START = "2026-04-27T00:00:00Z"
-# The view's columns, as CONTRACT section 6 lists them.
+# The view's columns, as docs/contract.md, section 6 lists them.
 COLUMNS = re.findall(
     r"\w+",
     "entry_id, kind, revision, adjusts, org_id, team_id, user_id, event_source, event_id, event_type, occurred_at,"

@@ -1,4 +1,4 @@
-"""Charges, and the reversal and correction by which late knowledge converges (CONTRACT section 6)."""
+"""Charges, and the reversal and correction by which late knowledge converges (docs/contract.md, section 6)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Golden prices, worked out by hand from the help article, CONTRACT section 5 and reference/model-prices.csv."""
+"""Golden prices, worked out by hand from the help article, docs/contract.md, section 5, and the model prices."""
 
 from __future__ import annotations
 

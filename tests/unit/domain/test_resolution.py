@@ -1,4 +1,4 @@
-"""CONTRACT section 4, rule by rule and claim by claim."""
+"""docs/contract.md, section 4, rule by rule and claim by claim."""
 
 from __future__ import annotations
 

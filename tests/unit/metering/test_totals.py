@@ -1,4 +1,4 @@
-"""The totals that are committed with the rows they count (CONTRACT section 9)."""
+"""The totals that are committed with the rows they count (docs/contract.md, section 9)."""
 
 from __future__ import annotations
 

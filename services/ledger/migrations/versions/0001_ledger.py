@@ -133,7 +133,7 @@ CREATE TABLE ledger.registry_change (
 );
 CREATE INDEX registry_change_by_key ON ledger.registry_change (key, seq);
 
--- What a worker must know before it may book (DESIGN decision 6), and how far late changes are worked off.
+-- What a worker must know before it may book (docs/design.md, decision 6), and how far late changes are worked off.
 CREATE TABLE ledger.fence (
   only_row boolean PRIMARY KEY DEFAULT true CHECK (only_row),
   seq bigint NOT NULL,
