@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 from starlette.requests import Request
@@ -20,6 +20,7 @@ _API = "/v1/"
 # Elsewhere anybody may send something: a form, at most.
 _OPEN_BYTES_MAX = 64 * 1024
 _CLOSE = {"Connection": "close"}
+_THROWN_AWAY_SECONDS = 10.0
 
 
 class BodyBounds(NamedTuple):
@@ -57,15 +58,25 @@ class RequestBodies:
         if scope["type"] != "http" or not _has_body(request := Request(scope)):
             await self._app(scope, receive, send)
             return
+        arriving = _Arriving(receive)
+        problem = await self._handed_on(request, scope, arriving, send)
+        if problem is None:
+            return
+        if _ends_with_the_answer(request) and problem.status != 408:
+            await arriving.thrown_away()
+        await problem_response(_told(problem, request))(scope, receive, send)
+
+    async def _handed_on(self, request: Request, scope: Scope, arriving: _Arriving, send: Send) -> Problem | None:
+        """Let the application answer the request; why not, where it is refused."""
         with self._room.place() as place:
             try:
                 place.whose, most = await self._sender(request)
-                body = await self._read(request, receive, most, place)
+                body = await self._read(request, arriving, most, place)
             except Problem as problem:
-                await problem_response(_told(problem, request))(scope, receive, send)
-                return
+                return problem
             if body is not None:
-                await self._app(scope, _replay(body, receive), send)
+                await self._app(scope, _replay(body, arriving.receive), send)
+        return None
 
     async def _sender(self, request: Request) -> tuple[str, int]:
         """The organization that the body counts for, and how long it may be."""
@@ -74,17 +85,17 @@ class RequestBodies:
         request.state.caller = caller = await authenticate(request)
         return caller.org_id, self._bounds.bytes_max
 
-    async def _read(self, request: Request, receive: Receive, most: int, place: _Place) -> bytes | None:
+    async def _read(self, request: Request, arriving: _Arriving, most: int, place: _Place) -> bytes | None:
         """The body; None where the client has gone."""
         too_large = Problem(413, "request_too_large", f"The body must be at most {most} bytes.")
         declared = request.headers.get("content-length", "")
         if declared.isdecimal() and int(declared) > most:
             raise too_large
-        body, more = bytearray(), True
+        body = bytearray()
         try:
             async with asyncio.timeout(self._bounds.seconds_max):
-                while more:
-                    message = await receive()
+                while arriving.more:
+                    message = await arriving.receive()
                     if message["type"] == "http.disconnect":
                         return None
                     part = message.get("body", b"")
@@ -92,11 +103,35 @@ class RequestBodies:
                         raise too_large
                     place.take(len(part))
                     body += part
-                    more = message.get("more_body", False)
         except TimeoutError:
             detail = f"The body did not arrive within {self._bounds.seconds_max:g} s; send it again."
             raise Problem(408, "request_timeout", detail, headers=_CLOSE) from None
         return bytes(body)
+
+
+class _Arriving:
+    """A body on its way, and whether there is more of it."""
+
+    def __init__(self, receive: Receive) -> None:
+        self._receive = receive
+        self.more = True
+
+    async def receive(self) -> Message:
+        """The next part of it, or that the client has gone."""
+        message = await self._receive()
+        self.more = message.get("more_body", False)
+        return message
+
+    async def thrown_away(self) -> None:
+        """Let the rest arrive, for seconds.
+
+        Closed with something unread, the kernel cuts a connection, and a client that sends all of it first would find
+        no answer.
+        """
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_THROWN_AWAY_SECONDS):
+                while self.more:
+                    await self.receive()
 
 
 class _Room:
@@ -148,6 +183,12 @@ def _told(problem: Problem, request: Request) -> Problem:
     if "expect" in request.headers:
         problem.headers |= _CLOSE
     return problem
+
+
+def _ends_with_the_answer(request: Request) -> bool:
+    # Whoever asked first, and is refused, does not send it at all.
+    closes = request.scope.get("http_version") == "1.0" or "close" in request.headers.get("connection", "").lower()
+    return closes and "expect" not in request.headers
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

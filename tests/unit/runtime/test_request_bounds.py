@@ -192,6 +192,19 @@ def test_whoever_sends_all_of_it_first_finds_the_answer_and_may_go_on(serve: Ser
         assert answer(client)[2] == 3
 
 
+@pytest.mark.parametrize("bearer", [False, True])
+@pytest.mark.parametrize("length", [16 * BODY_BYTES_MAX, None])
+def test_whoever_wants_the_connection_closed_finds_the_answer_too(
+    serve: Serve, length: int | None, *, bearer: bool
+) -> None:
+    body = b"x" * 16 * BODY_BYTES_MAX
+    sent = body if length is not None else b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+    with serve().connect() as client:
+        client.sendall(head(length, bearer=token() if bearer else None, more="Connection: close\r\n") + sent)
+        assert refusal(client) == ((413, "request_too_large") if bearer else (401, "unauthenticated"))
+        assert is_cut(client)
+
+
 def test_whoever_asks_first_is_told_not_to_send(serve: Serve) -> None:
     with serve().connect() as client:
         client.sendall(head(BODY_BYTES_MAX, more="Expect: 100-continue\r\n"))
