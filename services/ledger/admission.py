@@ -11,8 +11,6 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 
-from sqlalchemy.exc import SQLAlchemyError
-
 from schemas.dead_letters import Reason
 from services.domain.directory import Directory
 from services.domain.rating import NoRateCardError, UnpricedError, UnpricedModelError, rate
@@ -79,12 +77,12 @@ class Door:
     def __init__(
         self,
         cards: Cards,
-        recorded_seq: Callable[[], int],
+        recorded_seq: Callable[[], int | None],
         quota: Quota,
         *,
         on_refused: Callable[[StrEnum], None] = lambda _reason: None,
     ) -> None:
-        """``recorded_seq`` is the newest registry change that the ledger has; it may raise SQLAlchemyError.
+        """``recorded_seq`` is the newest registry change that the ledger has; None where it does not say.
 
         ``on_refused`` hears of every event that is refused here, and why.
         """
@@ -124,10 +122,8 @@ class Door:
 
     def _is_newest(self, known: KnownCards) -> bool:
         # A topic that was lost, and is being sent again, says less than the ledger; and metering may have been faster.
-        try:
-            return known.seq >= self._recorded_seq()
-        except SQLAlchemyError:
-            return False
+        recorded = self._recorded_seq()
+        return recorded is not None and known.seq >= recorded
 
 
 def _too_many(seconds: int) -> Refusal:

@@ -24,6 +24,7 @@ from services.ledger.dead_letter_quota import DeadLetterQuota
 from services.ledger.handlers import Handlers
 from services.ledger.ingest import RECORD_BYTES_MAX, UsagePublisher
 from services.ledger.metrics import door_refusals, ledger_metrics
+from services.ledger.recorded_changes import RecordedChanges
 from services.ledger.registry import RegistryView
 from services.ledger.repository import EntryRepository
 from services.runtime.connections import ConnectionBounds
@@ -72,7 +73,7 @@ def build_app(settings: Settings) -> FastAPI:
     app.state.tokens = TokenVerifier(settings)
     app.state.ingest_limit = RateLimit(settings.ingest_rate_limit_per_second, settings.ingest_rate_limit_burst)
     app.state.export_seconds = settings.export_seconds
-    door = Door(cards, entries.newest_change, quota, on_refused=door_refusals(metrics))
+    door = Door(cards, RecordedChanges(entries.newest_change).newest, quota, on_refused=door_refusals(metrics))
     app.state.handlers = Handlers(entries, RegistryView(entries), publisher, door, record_bytes_max=RECORD_BYTES_MAX)
     install_refusal_handlers(app)
     app.include_router(router)
