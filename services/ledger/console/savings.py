@@ -60,6 +60,8 @@ def read_form(query: Mapping[str, str], viewer: Viewer, today: date) -> Asked:
         first = last = None
     elif first is None and last is None:
         first = today - timedelta(days=_DAYS_SHOWN - 1)
+    elif first is not None and last is not None and last < first:
+        raise UnusableFormError("“to” must not be before “from”")
     own = "" if viewer.is_everywhere else viewer.org_id
     filters = {name: value for name in _TEXT_FILTERS if (value := query.get(name, "").strip())}
     return Asked(_organization(query) or own, first, last, filters, everything, today)
