@@ -105,7 +105,7 @@ class Accounts:
 
 def _as_root(what: str, account: Account, executable: str) -> str:
     return (
-        f"as root: {what}, since the user id {account.uid} cannot run {executable} or read what belongs to it;"
+        f"running as root: {what}, since the user id {account.uid} cannot run {executable} or read what belongs to it;"
         " run byok as an ordinary user, or install it where other users may read it"
     )
 

@@ -27,7 +27,7 @@ Ready to meter.
 In another terminal:
 
   set -a; . {environment_file}; set +a     # the settings of this stack, with its passwords
-  {byok} token --help
+  {byok} token --scope all --role admin     # signs you in to the console
   {byok} verify
 
 Ctrl-C stops everything; what was acknowledged stays in {data_dir},
