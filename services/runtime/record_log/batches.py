@@ -253,7 +253,9 @@ def _unreadable(batch: bytes, room: _Room, why: str) -> Unreadable:
     is_transaction = header.attributes & _TRANSACTIONAL and not header.attributes & _CONTROL
     whose = (header.producer_id, header.producer_epoch) if is_transaction else _NO_PRODUCER
     first = max(room.begin, header.base_offset)
-    return _bounded(Unreadable(first, header.last_offset, why, header.counts_agree, whose))
+    # Nothing is read of it, so a batch that is there where it claims to go on is believed.
+    last = min(header.last_offset, room.end - 1)
+    return _bounded(Unreadable(first, last, why, header.counts_agree, whose))
 
 
 def _misplaced(batch: bytes, room: _Room, why: str) -> Unreadable:
