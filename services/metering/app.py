@@ -108,6 +108,8 @@ def create_faust_app(settings: Settings) -> LedgerApp:
         topic_allow_declare=False,
         topic_disable_leader=True,
         consumer_auto_offset_reset="earliest",
+        # A compressed batch may hold millions of records: no more of them are made at once than one batch takes.
+        broker_max_poll_records=settings.metering_batch_records,
         broker_session_timeout=6.0,
         broker_heartbeat_interval=2.0,
         broker_commit_interval=1.0,

@@ -153,7 +153,7 @@ class BookRecords:
         """Book what the log holds between what is booked and ``end``, and was not delivered."""
         while missing := await self._log.read(partition, self._next_offset(partition), end):
             _log.warning("records fetched that were not delivered", partition=partition, records=len(missing))
-            read = [read_elements(record, self._clock()) for record in missing]
+            read = (read_elements(record, self._clock()) for record in missing)
             for part in _chunks(read, self._events_max):
                 await self._commit(part)
 

@@ -51,13 +51,19 @@ class _Fetches:
         self._send = send
         self._in_vain: dict[_Place, tuple[int, int]] = {}
         """By partition: an offset at which nothing could be read, and how often it was tried."""
+        # Of several brokers' answers one at a time is taken out of its compression: so many are not held at once.
+        self._one_at_a_time = asyncio.Lock()
 
     async def send(self, node_id: int, request: Any, **options: Any) -> Any:
         response = await self._send(node_id, request, **options)
         if isinstance(request, FetchRequest):
-            tried = dict(self._in_vain)
-            self._look_through(request, response)
-            if self._in_vain.items() - tried.items():
+            async with self._one_at_a_time:
+                tried = dict(self._in_vain)
+                # In a thread, for a few bytes may stand for millions of records: a consumer that sends no heartbeat
+                # meanwhile is put out of its group, fetches the same again, and so for ever.
+                await asyncio.to_thread(self._look_through, request, response)
+                failed = self._in_vain.items() - tried.items()
+            if failed:
                 await asyncio.sleep(_AGAIN_SECONDS)
         return response
 

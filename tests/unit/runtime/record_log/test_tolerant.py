@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,6 +13,7 @@ from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.record.memory_records import MemoryRecords
 
 from services.runtime.record_log import read_tolerantly, tolerant, unreadable_because
+from services.runtime.record_log.batches import Reading
 from tests.kafka.raw_batches import batch, changed
 
 GOOD = batch([b"one", b"two"])
@@ -70,3 +72,34 @@ def test_other_partitions_are_read_meanwhile() -> None:
 def test_nobody_can_send_a_record_that_passes_for_one_that_cannot_be_read() -> None:
     assert unreadable_because([("unreadable", b"so they say")]) is None
     assert unreadable_because(()) is None
+
+
+def test_heartbeats_go_on_while_bytes_are_looked_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    heartbeat = threading.Event()
+    heard: list[bool] = []
+
+    def slowly(data: bytes, _offset: int, _end: int) -> Reading:
+        heard.append(heartbeat.wait(10))
+        return Reading(data, None)
+
+    async def fetch() -> None:
+        consumer = AIOKafkaConsumer()
+        begun = asyncio.Event()
+
+        async def send(_node: int, _request: Any) -> Any:
+            begun.set()
+            return SimpleNamespace(API_VERSION=5, topics=[("t", [(0, 0, 2, 2, 0, [], GOOD)])])
+
+        async def beat() -> None:
+            await begun.wait()
+            heartbeat.set()
+
+        consumer._client.send = send
+        read_tolerantly(consumer)
+        request = FetchRequest(100, 1, 1_000, 1, [("t", [(0, 0, 1_000)])])
+        await asyncio.gather(consumer._client.send(0, request), beat())
+        await consumer.stop()
+
+    monkeypatch.setattr(tolerant, "readable", slowly)
+    asyncio.run(fetch())
+    assert heard == [True]
