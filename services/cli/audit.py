@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from services.cli.operator import DataDir, Json, Refused, counting, explained, stack_settings
+from services.cli.operator import DataDir, Json, counting, explained, stack_settings
+from services.runtime.command_failed import CommandFailed
 
 if TYPE_CHECKING:
     from services.key_registry.audit_chain import BrokenChain
@@ -56,7 +57,7 @@ def verify(
 
 def _hash(text: str) -> bytes:
     if re.fullmatch(r"[0-9a-f]{64}", text) is None:
-        raise Refused("--head: write the 64 hexadecimal digits that this command printed")
+        raise CommandFailed("--head: write the 64 hexadecimal digits that this command printed")
     return bytes.fromhex(text)
 
 

@@ -11,7 +11,6 @@ from services.cli.operator import (
     DataDir,
     DryRun,
     Json,
-    Refused,
     Yes,
     confirm,
     explained,
@@ -20,6 +19,7 @@ from services.cli.operator import (
     stack_settings,
     table,
 )
+from services.runtime.command_failed import CommandFailed
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -32,8 +32,8 @@ _WORST_SHOWN = 10
 
 Reasons = Annotated[list[str] | None, typer.Option("--reason", help="E.g. unpriced_model. Repeatable.")]
 Org = Annotated[str | None, typer.Option(help="Of this organization, as far as it could be read.")]
-Since = Annotated[str | None, typer.Option(help="Refused at or after this time; RFC 3339.")]
-Until = Annotated[str | None, typer.Option(help="Refused before this time; RFC 3339.")]
+Since = Annotated[str | None, typer.Option(help="CommandFailed at or after this time; RFC 3339.")]
+Until = Annotated[str | None, typer.Option(help="CommandFailed before this time; RFC 3339.")]
 
 
 def list_(
@@ -96,7 +96,7 @@ def show(
         with connect(settings.required("ledger_dsn"), "dead-letters", autocommit=True) as connection:
             letter = kept(connection, dead_letter_id)
         if letter is None:
-            raise Refused(f"there is no dead letter {dead_letter_id}; `byok dead-letters list` shows them", 1)
+            raise CommandFailed(f"there is no dead letter {dead_letter_id}; `byok dead-letters list` shows them", 1)
         why = why_not(letter.summary, force=False)
     payload = letter.payload.decode(errors="replace")
     key = None if letter.record_key is None else letter.record_key.decode(errors="replace")
@@ -266,7 +266,9 @@ def _require_id(option: str, text: str) -> None:
     try:
         TypeAdapter(OrgId).validate_python(text)
     except ValidationError:
-        raise Refused(f"{option}: must be an organization's id, 1 to 128 bytes without control characters") from None
+        raise CommandFailed(
+            f"{option}: must be an organization's id, 1 to 128 bytes without control characters"
+        ) from None
 
 
 def _show_pause(pause: Pause) -> None:
@@ -327,7 +329,7 @@ def _wanted(
     known = [reason.value for reason in Reason]
     for reason in reasons or []:
         if reason not in known:
-            raise Refused(f"--reason {reason}: must be one of {', '.join(known)}")
+            raise CommandFailed(f"--reason {reason}: must be one of {', '.join(known)}")
     return Wanted(ids or None, reasons or None, org, _time("--since", since), _time("--until", until))
 
 
@@ -337,7 +339,7 @@ def _time(option: str, text: str | None) -> datetime | None:
     try:
         return None if text is None else parse_time(text)
     except ValueError as error:
-        raise Refused(f"{option} {text}: {error}; write 2026-11-01T00:00:00Z") from None
+        raise CommandFailed(f"{option} {text}: {error}; write 2026-11-01T00:00:00Z") from None
 
 
 def _as_json(letter: DeadLetterSummary) -> dict[str, Any]:

@@ -9,7 +9,8 @@ from urllib.parse import quote as quoted
 
 import typer
 
-from services.cli.operator import DataDir, Json, Refused, explained, results
+from services.cli.operator import DataDir, Json, explained, results
+from services.runtime.command_failed import CommandFailed
 
 Token = Annotated[
     str | None,
@@ -38,7 +39,7 @@ def explain(
         try:
             number = uuid.UUID(entry_id)
         except ValueError:
-            raise Refused(f"{entry_id}: is no entry id; the column entry_id of ledger.entries has them") from None
+            raise CommandFailed(f"{entry_id}: is no entry id; the column entry_id of ledger.entries has them") from None
         answer = ask_ledger(data_dir, token, "GET", f"/v1/entries/{quoted(str(number))}/receipt")
     if json:
         typer.echo(json_format.dumps(answer))

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from services.cli.operator import DataDir, Json, Refused, counting, explained, results, stack_settings, table
+from services.cli.operator import DataDir, Json, counting, explained, results, stack_settings, table
+from services.runtime.command_failed import CommandFailed
 
 if TYPE_CHECKING:
     from psycopg import Connection
@@ -75,7 +76,7 @@ def rotate(
         from services.key_registry.kek_file import activate_kek, add_kek
 
         if stage and to is not None:
-            raise Refused("--stage makes a key, --to takes one that is there; leave one of them out")
+            raise CommandFailed("--stage makes a key, --to takes one that is there; leave one of them out")
         file = _file(stack_settings(data_dir))
         if to is None:
             kek_id = add_kek(file, activate=not stage)
@@ -135,7 +136,7 @@ def retire(
             try:
                 kek_use.retire(connection, _file(settings), kek_id)
             except kek_use.KekInUse as refused:
-                raise Refused(str(refused), status=1) from None
+                raise CommandFailed(str(refused), status=1) from None
     typer.echo(f"{kek_id} is no longer in the keyring.")
 
 
@@ -147,7 +148,7 @@ def _registry(settings: Settings) -> Connection[Any]:
 
 def _file(settings: Settings) -> Path:
     if settings.keks is not None:
-        raise Refused("the key-encryption keys come from BYOK_KEKS: change them where it is set, and restart")
+        raise CommandFailed("the key-encryption keys come from BYOK_KEKS: change them where it is set, and restart")
     return Path(settings.required("kek_file"))
 
 

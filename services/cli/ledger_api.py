@@ -10,7 +10,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from services.cli.operator import AWAY, Refused, stack_settings
+from services.cli.operator import stack_settings
+from services.runtime.command_failed import AWAY, CommandFailed
 
 _TIMEOUT_SECONDS = 30
 _TOKEN_LIFETIME = timedelta(minutes=5)
@@ -19,13 +20,13 @@ _TOKEN_LIFETIME = timedelta(minutes=5)
 def ask_ledger(
     data_dir: Path | None, token: str | None, method: str, path: str, body: dict[str, Any] | None = None
 ) -> dict[str, Any]:
-    """The ledger's answer. Raises Refused: status 1 where it says no, AWAY where it does not answer."""
+    """The ledger's answer. Raises CommandFailed: status 1 where it says no, AWAY where it does not answer."""
     # Before the settings are taken from a data directory: this one is not a setting of any service.
     token = token or os.environ.get("BYOK_TOKEN")
     settings = stack_settings(data_dir)
     url = settings.ledger_url.rstrip("/")
     if not url.startswith(("http://", "https://")):
-        raise Refused("BYOK_LEDGER_URL must begin with http:// or https://")
+        raise CommandFailed("BYOK_LEDGER_URL must begin with http:// or https://")
     request = urllib.request.Request(  # noqa: S310 - the scheme is checked
         url + path,
         None if body is None else json.dumps(body).encode(),
@@ -40,7 +41,7 @@ def ask_ledger(
         raise _refused(error) from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", error)
-        raise Refused(f"the ledger does not answer at {url} ({reason}); check BYOK_LEDGER_URL", AWAY) from None
+        raise CommandFailed(f"the ledger does not answer at {url} ({reason}); check BYOK_LEDGER_URL", AWAY) from None
 
 
 def _own_token(settings: Any) -> str:
@@ -51,7 +52,7 @@ def _own_token(settings: Any) -> str:
     try:
         key_file = signing_key_file(os.environ, Path(".byok"))
     except ValueError as error:
-        raise Refused(f"{error}; or give a token with --token or BYOK_TOKEN") from None
+        raise CommandFailed(f"{error}; or give a token with --token or BYOK_TOKEN") from None
     claims = token_claims(
         "operator",
         ALL_SCOPES,
@@ -63,7 +64,7 @@ def _own_token(settings: Any) -> str:
     return sign_token(key_file, claims)
 
 
-def _refused(error: urllib.error.HTTPError) -> Refused:
+def _refused(error: urllib.error.HTTPError) -> CommandFailed:
     try:
         problem = json.loads(error.read())
         said = f"{problem['code']}: {problem['detail']}"
@@ -72,4 +73,4 @@ def _refused(error: urllib.error.HTTPError) -> Refused:
     except (OSError, ValueError, KeyError, TypeError):
         said = error.reason
     hint = "; give another token with --token" if error.code in {401, 403} else ""
-    return Refused(f"the ledger says {error.code} {said}{hint}", AWAY if error.code >= 500 else 1)
+    return CommandFailed(f"the ledger says {error.code} {said}{hint}", AWAY if error.code >= 500 else 1)

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from services.runtime.command_failed import AWAY, USAGE, CommandFailed
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
@@ -21,19 +23,6 @@ if TYPE_CHECKING:
 _DEFAULT_DATA_DIR = Path(".byok")
 
 _SAY_EVERY_SECONDS = 5.0
-
-USAGE, AWAY = 2, 3
-"""Exit statuses: wrong options or settings; a database, broker or service that does not answer."""
-
-
-class Refused(Exception):
-    """The command cannot do what it was asked; the message says why, and what would help."""
-
-    def __init__(self, message: str, status: int = USAGE) -> None:
-        """``status`` is what the command ends with."""
-        super().__init__(message)
-        self.status = status
-
 
 DataDir = Annotated[
     Path | None,
@@ -51,7 +40,7 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done
 def stack_environment(environment: Mapping[str, str], data_dir: Path | None) -> dict[str, str]:
     """The BYOK_ settings to work with: of the stack that is named, else the environment's, else of ``./.byok``.
 
-    Never a mixture of two stacks. Raises Refused where the named directory is none of `byok up`.
+    Never a mixture of two stacks. Raises CommandFailed where the named directory is none of `byok up`.
     """
     own = {name: value for name, value in environment.items() if _is_setting(name)}
     if data_dir is None and own:
@@ -59,7 +48,7 @@ def stack_environment(environment: Mapping[str, str], data_dir: Path | None) -> 
     file = (data_dir or _DEFAULT_DATA_DIR) / "secrets" / "env"
     if not file.is_file():
         if data_dir is not None:
-            raise Refused(f"--data-dir {data_dir}: there is no {file}; `byok up --data-dir {data_dir}` writes it")
+            raise CommandFailed(f"--data-dir {data_dir}: there is no {file}; `byok up --data-dir {data_dir}` writes it")
         return own
     pairs = (line.partition("=") for line in shlex.split(file.read_text()))
     return {name: value for name, _, value in pairs}
@@ -68,7 +57,7 @@ def stack_environment(environment: Mapping[str, str], data_dir: Path | None) -> 
 def stack_settings(data_dir: Path | None) -> Settings:
     """The settings that the command works with; the process's environment says the same from then on.
 
-    Raises SettingsError or Refused.
+    Raises SettingsError or CommandFailed.
     """
     from services.runtime.logs import configure_logs
     from services.runtime.settings import load_settings
@@ -98,7 +87,7 @@ def explained(command: str) -> Iterator[None]:
 
     try:
         yield
-    except Refused as refused:
+    except CommandFailed as refused:
         fail(command, str(refused), refused.status)
     except (SettingsError, UnreadableChangeError) as error:
         fail(command, str(error), USAGE)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from services.cli.operator import DataDir, Json, Refused, explained, progress, results, stack_settings, table
+from services.cli.operator import DataDir, Json, explained, progress, results, stack_settings, table
+from services.runtime.command_failed import CommandFailed
 
 if TYPE_CHECKING:
     from services.ledger.verify import Verification
@@ -60,9 +61,11 @@ def verify(
     """
     with explained("verify"):
         if org is not None and conservation:
-            raise Refused("--conservation looks at partitions, which hold events of all organizations; drop --org")
+            raise CommandFailed(
+                "--conservation looks at partitions, which hold events of all organizations; drop --org"
+            )
         if replay and (org is not None or conservation):
-            raise Refused("--replay compares all of the ledger with the topic; drop --org and --conservation")
+            raise CommandFailed("--replay compares all of the ledger with the topic; drop --org and --conservation")
         settings = stack_settings(data_dir)
         if replay:
             _replay(settings, json=json)

@@ -10,9 +10,9 @@ import pytest
 from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
 
 from schemas.topics import USAGE_EVENTS
-from services.cli.operator import Refused
 from services.cli.replay.topic import TopicReader
 from services.runtime.broker import create_topics
+from services.runtime.command_failed import CommandFailed
 from tests.kafka.apache_kafka import ApacheKafka
 
 pytestmark = pytest.mark.slow
@@ -57,6 +57,6 @@ async def _read(bootstrap: str, *, delete: bool) -> int:
 
 def test_records_deleted_before_they_are_read_are_no_silent_broker(bootstrap: str) -> None:
     assert asyncio.run(_read(bootstrap, delete=False)) == RECORDS
-    with pytest.raises(Refused, match=r"retention deleted records .* partition 0 no longer holds offset 0"):
+    with pytest.raises(CommandFailed, match=r"retention deleted records .* partition 0 no longer holds offset 0"):
         asyncio.run(_read(bootstrap, delete=True))
     assert asyncio.run(_read(bootstrap, delete=False)) == RECORDS - DELETED

@@ -12,7 +12,6 @@ from services.cli.operator import (
     DataDir,
     DryRun,
     Json,
-    Refused,
     Yes,
     confirm,
     explained,
@@ -21,6 +20,7 @@ from services.cli.operator import (
     stack_settings,
     table,
 )
+from services.runtime.command_failed import CommandFailed
 
 if TYPE_CHECKING:
     from services.cli.rate_card.document import Change
@@ -121,11 +121,11 @@ def _cards(settings: Settings) -> tuple[list[CardDocument], str]:
 
 
 def _refuse_edited(document: CardDocument, cards: list[CardDocument]) -> bool:
-    """Whether the very card is published. Raises Refused (1) where its name is taken by another content."""
+    """Whether the very card is published. Raises CommandFailed (1) where its name is taken by another content."""
     for card in cards:
         if card.card == document.card:
             if card != document:
-                raise Refused(
+                raise CommandFailed(
                     f"{document.card} is published with another content; a published card is never edited:"
                     " give this one another name",
                     1,
@@ -152,7 +152,7 @@ def _publish(settings: Settings, document: CardDocument) -> bool:
         return publish_rate_card(sessions_on(engine), document)
     except RateCardConflict as error:
         # Somebody else was faster, with another content.
-        raise Refused(str(error), 1) from None
+        raise CommandFailed(str(error), 1) from None
     finally:
         engine.dispose()
 

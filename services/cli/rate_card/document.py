@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
-from services.cli.operator import Refused
 from services.domain.rate_card import InvalidRateCard, in_order, require_amounts_fit
 from services.key_registry.changes import rate_card_change
 from services.key_registry.outbox import CHANGE_BYTES_MAX
 from services.key_registry.rate_cards import CardDocument, read_card
+from services.runtime.command_failed import CommandFailed
 
 
 class Change(NamedTuple):
@@ -25,35 +25,35 @@ class Change(NamedTuple):
 
 
 def read_document(file: Path) -> CardDocument:
-    """The card in ``file``. Raises Refused (status 1) that names what is wrong with it, or (2) where there is none."""
+    """The card in ``file``. Raises CommandFailed (status 1) that names what is wrong with it, or (2) where there is none."""
     try:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise Refused(f"{file}: {getattr(error, 'strerror', None) or 'is not UTF-8'}") from None
+        raise CommandFailed(f"{file}: {getattr(error, 'strerror', None) or 'is not UTF-8'}") from None
     try:
         document = read_card(text)
     except KeyError as error:
-        raise Refused(f"{file}: {error.args[0]}: is missing", 1) from None
+        raise CommandFailed(f"{file}: {error.args[0]}: is missing", 1) from None
     except (TypeError, ValueError) as error:
-        raise Refused(f"{file}: is not a card: {error}", 1) from None
+        raise CommandFailed(f"{file}: is not a card: {error}", 1) from None
     return _checked(file, document)
 
 
 def _checked(file: Path, document: CardDocument) -> CardDocument:
     if document.effective_from.tzinfo is None:
-        raise Refused(f"{file}: effective_from: must have an offset, such as 2027-01-01T00:00:00Z", 1)
+        raise CommandFailed(f"{file}: effective_from: must have an offset, such as 2027-01-01T00:00:00Z", 1)
     document = document._replace(effective_from=document.effective_from.astimezone(UTC))
     try:
         require_amounts_fit(document.parse())
         message = rate_card_change(1, document.effective_from, document)
     except InvalidRateCard as error:
-        raise Refused(f"{file}: body.{error}", 1) from None
+        raise CommandFailed(f"{file}: body.{error}", 1) from None
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False, include_context=False)[0]
-        raise Refused(f"{file}: {'.'.join(str(part) for part in first['loc'])}: {first['msg']}", 1) from None
+        raise CommandFailed(f"{file}: {'.'.join(str(part) for part in first['loc'])}: {first['msg']}", 1) from None
     size = len(message.model_dump_json().encode())
     if size > CHANGE_BYTES_MAX:
-        raise Refused(f"{file}: is {size:,} bytes long as a message; at most {CHANGE_BYTES_MAX:,} are sent", 1)
+        raise CommandFailed(f"{file}: is {size:,} bytes long as a message; at most {CHANGE_BYTES_MAX:,} are sent", 1)
     return document
 
 

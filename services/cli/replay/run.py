@@ -13,7 +13,6 @@ from typing import Any
 from psycopg import Connection, sql
 from psycopg.rows import dict_row
 
-from services.cli.operator import AWAY, Refused
 from services.cli.replay.booking import book_topic
 from services.cli.replay.comparison import ATTRIBUTION, SUMS, Account, Comparison, Evidence, Place, accounts, compare
 from services.cli.replay.shadow import shadow_ledger
@@ -21,6 +20,7 @@ from services.cli.replay.shadow_writer import ShadowWriter
 from services.cli.replay.topic import TopicReader
 from services.domain.directory import Directory
 from services.ledger.verify import Report, changes_upto, snapshot
+from services.runtime.command_failed import AWAY, CommandFailed
 from services.runtime.database import connect
 
 _REST_SECONDS = 30.0
@@ -75,7 +75,7 @@ def replay(
 ) -> Replay:
     """Book the topic into an empty shadow ledger and compare. The ledger itself is only read.
 
-    Raises Refused where the ledger does not come to rest, the broker is silent, the shadow goes away or nothing can be
+    Raises CommandFailed where the ledger does not come to rest, the broker is silent, the shadow goes away or nothing can be
     compared, and psycopg.Error where the ledger is away.
     """
     began = time.monotonic()
@@ -109,7 +109,7 @@ def _at_rest(dsn: str) -> Iterator[Connection[Any]]:
                 yield connection
                 return
         if time.monotonic() > deadline:
-            raise Refused(
+            raise CommandFailed(
                 f"late changes are worked off up to {rerated} of {known}; start metering, or wait until it is done",
                 AWAY,
             )
@@ -121,7 +121,7 @@ def _booked_upto(ledger: Connection[Any], log: Log) -> dict[int, int]:
     ends = dict(ledger.execute(_BOOKED, (log.cluster_id, log.topic)).fetchall())
     if not ends:
         known = ", ".join(row[0] for row in ledger.execute(_CLUSTERS, (log.topic,)))
-        raise Refused(
+        raise CommandFailed(
             f"the ledger has booked nothing of {log.topic} in the cluster {log.cluster_id} at {log.bootstrap}; "
             f"it knows {known or 'no cluster yet'}. Check BYOK_KAFKA_BOOTSTRAP and BYOK_LEDGER_DSN"
         )
@@ -132,7 +132,7 @@ def _require_something_compared(comparison: Comparison) -> None:
     compared = comparison.ledger.identities + comparison.replay.identities
     if comparison.booked and not compared:
         why = "; ".join(f"{count:,} identities, {reason}" for reason, count in sorted(comparison.not_compared.items()))
-        raise Refused(f"nothing was compared: {why}. Check BYOK_KAFKA_BOOTSTRAP; `byok verify` needs no topic")
+        raise CommandFailed(f"nothing was compared: {why}. Check BYOK_KAFKA_BOOTSTRAP; `byok verify` needs no topic")
 
 
 def _book(

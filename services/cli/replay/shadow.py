@@ -10,8 +10,8 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from services.cli.operator import Refused
 from services.ledger.migrations import upgrade
+from services.runtime.command_failed import CommandFailed
 from services.runtime.database import connect
 from services.runtime.logs import logger
 
@@ -28,7 +28,7 @@ def shadow_ledger(dsn: str) -> Iterator[str]:
     """An empty, migrated ledger; yields its DSN.
 
     Where the role of ``dsn`` may create databases, it is a new one on that server; else it is the database of ``dsn``
-    itself, which must hold no ledger. Raises Refused where it does, psycopg.Error where the server refuses.
+    itself, which must hold no ledger. Raises CommandFailed where it does, psycopg.Error where the server refuses.
     """
     with connect(dsn, "replay", autocommit=True) as connection:
         row = connection.execute(_MAY_CREATE).fetchone()
@@ -60,7 +60,7 @@ def _drop(connection: psycopg.Connection[object], name: str) -> None:
 @contextmanager
 def _borrowed(connection: psycopg.Connection[object], dsn: str) -> Iterator[str]:
     if connection.execute(_IN_USE).fetchone():
-        raise Refused(
+        raise CommandFailed(
             "the database of BYOK_REPLAY_DSN holds a ledger already, and its role may not create another database; "
             "name an empty database, or a role with CREATEDB"
         )

@@ -7,14 +7,14 @@ from contextlib import contextmanager
 
 import psycopg
 
-from services.cli.operator import AWAY, Refused
 from services.metering.ledger_writer import Booked, LedgerWriter, Position
 from services.metering.pricing import PricedBatch
+from services.runtime.command_failed import AWAY, CommandFailed
 from services.runtime.database import is_outage
 
 
 class ShadowWriter(LedgerWriter):
-    """Raises Refused for every outage, which metering would wait out."""
+    """Raises CommandFailed for every outage, which metering would wait out."""
 
     def positions(self, partitions: Iterable[int]) -> dict[int, Position]:
         """As of any ledger."""
@@ -45,4 +45,6 @@ def _outages_refused() -> Iterator[None]:
         if isinstance(error, psycopg.Error) and not is_outage(error):
             raise
         said = str(error).partition("\n")[0]
-        raise Refused(f"the shadow's database is away or full: {said}; look at it, and begin again", AWAY) from None
+        raise CommandFailed(
+            f"the shadow's database is away or full: {said}; look at it, and begin again", AWAY
+        ) from None

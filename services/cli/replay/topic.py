@@ -8,9 +8,9 @@ from collections.abc import AsyncIterator, Mapping
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
-from services.cli.operator import AWAY, Refused
 from services.metering.gap_reader import to_record
 from services.metering.pricing import Record
+from services.runtime.command_failed import AWAY, CommandFailed
 from services.runtime.record_log import read_tolerantly
 
 _FETCH_MS = 500
@@ -34,7 +34,7 @@ class TopicReader:
         self._bootstrap = bootstrap
 
     async def __aenter__(self) -> TopicReader:
-        """Connect, and find where the partitions begin. Raises Refused where the broker does not answer."""
+        """Connect, and find where the partitions begin. Raises CommandFailed where the broker does not answer."""
         self._consumer = AIOKafkaConsumer(
             bootstrap_servers=self._bootstrap,
             enable_auto_commit=False,
@@ -69,7 +69,7 @@ class TopicReader:
     async def records(self) -> AsyncIterator[list[Record]]:
         """All records before the ends, in their order within a partition.
 
-        Raises Refused where the broker does not answer, and where records are deleted before they are read.
+        Raises CommandFailed where the broker does not answer, and where records are deleted before they are read.
         """
         left = {tp for tp, end in self._ends.items() if self.begins[tp.partition] < end}
         self._consumer.assign(sorted(left))
@@ -97,12 +97,12 @@ class TopicReader:
                 left.remove(tp)
 
 
-def _away(error: KafkaError | None) -> Refused:
+def _away(error: KafkaError | None) -> CommandFailed:
     why = "it delivers nothing more" if error is None else type(error).__name__
-    return Refused(f"the broker does not answer ({why}); check BYOK_KAFKA_BOOTSTRAP", AWAY)
+    return CommandFailed(f"the broker does not answer ({why}); check BYOK_KAFKA_BOOTSTRAP", AWAY)
 
 
-def _deleted(error: OffsetOutOfRangeError) -> Refused:
+def _deleted(error: OffsetOutOfRangeError) -> CommandFailed:
     (offsets,) = error.args
     where = ", ".join(f"partition {tp.partition} no longer holds offset {offset}" for tp, offset in offsets.items())
-    return Refused(f"the topic's retention deleted records before they were read: {where}; begin again", AWAY)
+    return CommandFailed(f"the topic's retention deleted records before they were read: {where}; begin again", AWAY)

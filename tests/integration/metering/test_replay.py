@@ -14,13 +14,13 @@ import psycopg
 import pytest
 
 from schemas.topics import USAGE_EVENTS
-from services.cli.operator import AWAY, Refused
 from services.cli.replay.comparison import CONFLICT, GONE, REFUSED_THEN
 from services.cli.replay.run import Log, Replay, replay
 from services.cli.replay.shadow import shadow_ledger
 from services.ledger.migrations import upgrade
 from services.ledger.verify import Report
 from services.runtime.broker import create_topics
+from services.runtime.command_failed import AWAY, CommandFailed
 from tests.integration.metering.ledgers import Ledger
 from tests.integration.metering.workers import LONG_AGO, NOW, Worker, cards, key, node_call, plan, publish, rerate
 from tests.integration.real_parts import Database
@@ -172,7 +172,7 @@ def test_entries_of_another_cluster_are_counted_and_not_compared(
 
 def test_a_cluster_of_which_nothing_is_booked_is_refused(booked: Ledger, broker: str, postgres: Database) -> None:
     before = databases(postgres)
-    with pytest.raises(Refused, match=r"nothing of .* in the cluster another .* knows cluster-1"):
+    with pytest.raises(CommandFailed, match=r"nothing of .* in the cluster another .* knows cluster-1"):
         replayed(booked, broker, cluster_id="another")
     assert databases(postgres) == before
 
@@ -187,7 +187,7 @@ def test_a_topic_that_holds_nothing_of_what_is_booked_is_refused(
         "INSERT INTO ledger.source_partition (cluster_id, topic, partition, origin_offset, next_offset)"
         f" VALUES ('cluster-1', '{TOPIC.name}', 0, 0, 0)",
     )
-    with pytest.raises(Refused, match="nothing was compared: 6 identities, only in the ledger"):
+    with pytest.raises(CommandFailed, match="nothing was compared: 6 identities, only in the ledger"):
         replayed(booked, broker)
 
 
@@ -196,7 +196,7 @@ def test_changes_that_are_not_worked_off_are_no_differences(
 ) -> None:
     monkeypatch.setattr("services.cli.replay.run._REST_SECONDS", 0.1)
     tamper(postgres, booked, "UPDATE ledger.fence SET rerated_seq = 3")
-    with pytest.raises(Refused, match="worked off up to 3 of 4"):
+    with pytest.raises(CommandFailed, match="worked off up to 3 of 4"):
         replayed(booked, broker)
 
 
@@ -211,7 +211,7 @@ def test_an_empty_database_serves_where_none_may_be_created(booked: Ledger, brok
 
 
 def test_a_database_with_a_ledger_is_never_taken_for_the_shadow(booked: Ledger, postgres: Database) -> None:
-    with pytest.raises(Refused, match="holds a ledger already"), shadow_ledger(booked.dsn):
+    with pytest.raises(CommandFailed, match="holds a ledger already"), shadow_ledger(booked.dsn):
         pass
     assert booked.entries()
 
@@ -235,7 +235,7 @@ def test_a_shadow_that_goes_away_ends_the_replay(booked: Ledger, broker: str, po
             ended.set_exception(error)
 
     threading.Thread(target=run, daemon=True).start()
-    with pytest.raises(Refused, match="shadow") as refused:
+    with pytest.raises(CommandFailed, match="shadow") as refused:
         ended.result(timeout=30)
     assert refused.value.status == AWAY
     assert databases(postgres) == before
@@ -257,9 +257,9 @@ def test_a_shadow_that_cannot_be_dropped_hides_no_reason(postgres: Database) -> 
     def refuse_without_a_server() -> None:
         with shadow_ledger(postgres.dsn("ledger_replay", "postgres")):
             postgres.disconnect_all("ledger_replay")
-            raise Refused("the reason")
+            raise CommandFailed("the reason")
 
-    with pytest.raises(Refused, match="the reason"):
+    with pytest.raises(CommandFailed, match="the reason"):
         refuse_without_a_server()
     (left,) = databases(postgres) - before
     with postgres.server.connect() as admin:

@@ -8,12 +8,13 @@ from datetime import UTC, datetime
 import pytest
 import typer
 
-from services.cli.operator import AWAY, USAGE, Refused, counting, explained, stack_environment
+from services.cli.operator import counting, explained, stack_environment
 from services.cli.rate_card.document import changes, in_force_before, read_document
 from services.cli.receipt import quote_lines, receipt_lines
 from services.domain.rate_card import parse_rate_card
 from services.key_registry.rate_cards import CardDocument, packaged_cards
 from services.metering.dead_letter_replay import DeadLetterSummary, why_not
+from services.runtime.command_failed import AWAY, USAGE, CommandFailed
 
 NEWEST = packaged_cards()[-1]
 
@@ -48,7 +49,7 @@ def test_the_environment_counts_where_no_stack_is_named(data_dir, monkeypatch):
 
 
 def test_a_directory_that_no_stack_was_started_in_is_refused(tmp_path):
-    with pytest.raises(Refused, match="byok up"):
+    with pytest.raises(CommandFailed, match="byok up"):
         stack_environment({}, tmp_path)
     assert stack_environment({}, None) == {}
 
@@ -64,7 +65,7 @@ def _errors():
     from services.runtime.settings import SettingsError
 
     yield SettingsError("BYOK_LEDGER_DSN is not set"), USAGE, "BYOK_LEDGER_DSN"
-    yield Refused("no such card", 1), 1, "no such card"
+    yield CommandFailed("no such card", 1), 1, "no such card"
     yield psycopg.OperationalError("connection refused\nmore"), AWAY, "is it running"
     yield OperationalError("SELECT 1", {}, psycopg.OperationalError("connection refused")), AWAY, "connection refused"
     yield psycopg.errors.UndefinedTable("relation"), USAGE, "byok db upgrade"
@@ -118,19 +119,19 @@ def test_a_card_is_read_with_its_start_in_utc(tmp_path):
     ],
 )
 def test_a_card_that_cannot_be_published_is_refused_with_the_place(tmp_path, replaced, part):
-    with pytest.raises(Refused, match=part) as refused:
+    with pytest.raises(CommandFailed, match=part) as refused:
         read_document(card_file(tmp_path, **replaced))
     assert refused.value.status == 1
 
 
 def test_a_file_that_is_not_there_or_no_json_is_refused(tmp_path):
-    with pytest.raises(Refused, match="No such file"):
+    with pytest.raises(CommandFailed, match="No such file"):
         read_document(tmp_path / "none.json")
     (tmp_path / "broken.json").write_text("{")
-    with pytest.raises(Refused, match="is not a card"):
+    with pytest.raises(CommandFailed, match="is not a card"):
         read_document(tmp_path / "broken.json")
     (tmp_path / "card.json").write_text('{"card": "new"}')
-    with pytest.raises(Refused, match="effective_from: is missing"):
+    with pytest.raises(CommandFailed, match="effective_from: is missing"):
         read_document(tmp_path / "card.json")
 
 
