@@ -17,7 +17,7 @@ import orjson
 
 from services.domain.directory import Directory
 from services.domain.scope import Scope, ScopeType
-from services.runtime.registry_log import read_change, to_change
+from services.messages.registry_changes import read_change, to_change
 
 _AT = datetime(2026, 11, 20, tzinfo=UTC)
 _PER_ORGANIZATION = 50

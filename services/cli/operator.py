@@ -82,7 +82,7 @@ def explained(command: str) -> Iterator[None]:
     from kafka.errors import KafkaError
     from sqlalchemy.exc import DBAPIError
 
-    from services.runtime.registry_log import UnreadableChangeError
+    from services.messages.registry_changes import UnreadableChangeError
     from services.runtime.settings import SettingsError
 
     try:

@@ -19,9 +19,9 @@ from kafka.errors import KafkaError
 from schemas.topics import REGISTRY_CHANGES
 from services.domain.directory import Change, Directory, directory_of
 from services.ledger.admission import KnownCards
+from services.messages.registry_changes import UnreadableChangeError, read_change, to_change
 from services.runtime.backoff import delays
 from services.runtime.logs import logger
-from services.runtime.registry_log import UnreadableChangeError, read_change, to_change
 
 _log = logger(__name__)
 

@@ -19,7 +19,7 @@ from services.ledger import explanation
 from services.ledger.key_sight import KeySight
 from services.ledger.registry import Known, RegistryView
 from services.ledger.repository import EntryRepository, RecordedChange, Row
-from services.runtime.registry_log import read_change
+from services.messages.registry_changes import read_change
 
 _ATTRIBUTED = ("key_source", "byok_scope", "credential_id", "reason", "rate_card", "tier")
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from schemas.registry_changes import CredentialChange, RateCardChange, RegistryChange
 from services.domain.directory import Credential, Directory
 from services.ledger.repository import EntryRepository
-from services.runtime.registry_log import read_change, to_change
+from services.messages.registry_changes import read_change, to_change
 
 
 class Known(NamedTuple):

@@ -28,7 +28,7 @@ from services.ledger.reconciliation import (
     total_key,
 )
 from services.ledger.verification import COLUMNS, Difference, Ratings, check_chain
-from services.runtime.registry_log import read_change, to_change
+from services.messages.registry_changes import read_change, to_change
 
 _FETCHED_ROWS = 5_000
 _ROWS_PER_REPORT = 5_000

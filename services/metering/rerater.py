@@ -23,6 +23,7 @@ from services.domain.directory import Change, Directory
 from services.domain.entries import reprice
 from services.domain.rating import UnpricedError, rate
 from services.domain.windows import Touched, touched
+from services.messages.registry_changes import read_change, to_change
 from services.metering import totals as count
 from services.metering.entry_rows import COLUMNS, StoredEntry, stored_entry
 from services.metering.ledger_writer import FENCE_LOCK, IDLE_SECONDS, add_totals
@@ -33,7 +34,6 @@ from services.runtime.backoff import delays
 from services.runtime.database import connect, is_outage
 from services.runtime.last_failure import LastFailure
 from services.runtime.logs import logger
-from services.runtime.registry_log import read_change, to_change
 
 _log = logger(__name__)
 

@@ -18,8 +18,8 @@ from schemas.topics import BATCH_EVENTS_MAX, TOPICS
 from schemas.usage_events import EVENT_MODELS, UsageEventOrBatch
 from services.domain.directory import Credential, PlanHistory
 from services.domain.rate_card import RateCard
+from services.messages.registry_changes import read_change, to_change
 from services.messages.usage_events import Accepted, Refused, read_record
-from services.runtime.registry_log import read_change, to_change
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "schemas" / "examples"

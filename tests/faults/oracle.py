@@ -17,7 +17,7 @@ from services.domain.directory import Directory, directory_of
 from services.domain.entries import attribution
 from services.domain.rating import rate
 from services.domain.usage import Claim, EventType, UsageEvent
-from services.runtime.registry_log import read_change, to_change
+from services.messages.registry_changes import read_change, to_change
 from tests.faults.admins import Answered
 from tests.faults.rig import Rig
 from tests.faults.sent import Identity, Sent, Wire

@@ -25,7 +25,7 @@ from services.key_registry.metrics import registry_metrics
 from services.key_registry.policy import Actor
 from services.key_registry.rate_cards import packaged_cards
 from services.key_registry.sweeper import sweep
-from services.runtime.registry_log import read_change, to_change
+from services.messages.registry_changes import read_change, to_change
 
 RUNNER = Actor("runner", "*", None, {}, frozenset({"credentials:lease"}))
 AHEAD = "UPDATE registry.log_head SET last_at = clock_timestamp() + %s RETURNING last_at"

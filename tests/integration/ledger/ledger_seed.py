@@ -14,7 +14,7 @@ from services.domain.entries import Entry, EntryKind, charge, reprice
 from services.domain.rating import rate
 from services.domain.usage import Claim, EventType, UsageEvent, payload_hash
 from services.key_registry.rate_cards import packaged_cards
-from services.runtime.registry_log import read_change, to_change
+from services.messages.registry_changes import read_change, to_change
 
 T0 = datetime(2026, 5, 1, 12, tzinfo=UTC)
 START = "2026-04-27T00:00:00Z"

@@ -12,10 +12,10 @@ import psycopg
 import pytest
 
 from schemas.registry_changes import RateCardChange
+from services.messages.registry_changes import UnreadableChangeError
 from services.metering import pause
 from services.metering.dead_letter_share import Excess
 from services.metering.registry_follower import RegistryForkedError
-from services.runtime.registry_log import UnreadableChangeError
 from tests.integration.metering.ledgers import Ledger
 from tests.integration.metering.workers import LONG_AGO, NOW, Worker, cards, key, node_call, plan, publish, rerate
 from tests.integration.real_parts import Database

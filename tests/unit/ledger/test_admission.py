@@ -15,7 +15,7 @@ from services.key_registry.rate_cards import packaged_cards
 from services.ledger.admission import Door, KnownCards, unpriced
 from services.ledger.refusals import Refusal
 from services.ledger.usage_batch import UsageRequest, read_events
-from services.runtime.registry_log import to_change
+from services.messages.registry_changes import to_change
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
