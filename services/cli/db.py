@@ -14,8 +14,8 @@ def upgrade() -> None:
     """
     with explained("db upgrade"):
         # Imported here, so that `byok --help` answers at once.
+        from services.books.migrations import upgrade as upgrade_ledger
         from services.key_registry.migrations import upgrade as upgrade_registry
-        from services.ledger.migrations import upgrade as upgrade_ledger
         from services.runtime.settings import load_settings
 
         settings = load_settings()

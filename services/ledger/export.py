@@ -11,8 +11,8 @@ from typing import Any
 
 import orjson
 
+from services.books.tables import COLUMNS
 from services.ledger.explanation import utc
-from services.ledger.models import COLUMNS
 
 _LINES_AT_ONCE = 500
 # A spreadsheet takes text that begins like this for a formula; ids are whatever a customer chose.

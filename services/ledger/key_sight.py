@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from services.books.tables import COLUMNS
 from services.domain.directory import Credential
 from services.domain.permissions import Principal, Sight, Told, sight_of_applied, told
 from services.domain.scope import Scope, ScopeType
-from services.ledger.models import COLUMNS
 
 _OWNERS = {ScopeType.ORGANIZATION: "org_id", ScopeType.TEAM: "team_id", ScopeType.PERSONAL: "user_id"}
 

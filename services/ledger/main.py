@@ -13,7 +13,7 @@ from sqlalchemy import Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from schemas.topics import USAGE_EVENTS
-from services.ledger import migrations
+from services.books import migrations
 from services.ledger.admission import Door
 from services.ledger.api import install_refusal_handlers, router
 from services.ledger.card_watch import CardWatch

@@ -9,9 +9,9 @@ from uuid import UUID
 
 from sqlalchemy import ColumnElement, Engine, RowMapping, Select, and_, case, false, func, literal, or_, select, tuple_
 
+from services.books.tables import DeadLetterRow, EntryRow, EntryView, RegistryChangeRow, SourcePartition, table_of
 from services.domain.permissions import Sight
 from services.domain.scope import ScopeType
-from services.ledger.models import DeadLetterRow, EntryRow, EntryView, RegistryChangeRow, SourcePartition, table_of
 from services.ledger.query import Cursor, Order, Selection
 
 _VIEW = table_of(EntryView)

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
 
-from services.ledger.models import EntryColumns
+from services.books.tables import EntryColumns
 
 
 class Problem(BaseModel):

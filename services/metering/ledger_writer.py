@@ -17,15 +17,15 @@ import psycopg
 from psycopg import Connection
 
 from schemas.dead_letters import Reason
+from services.books import totals as count
+from services.books.entry_rows import COLUMNS, entry_row
+from services.books.totals import Totals
 from services.domain.entries import Entry
 from services.domain.usage import UsageEvent
 from services.messages.usage_events import RefusedError
-from services.metering import totals as count
 from services.metering.dead_letter_share import Count, Origin
 from services.metering.dead_letters import DeadLetter, dead_letter
-from services.metering.entry_rows import COLUMNS, entry_row
 from services.metering.pricing import Covered, PricedBatch, PricedElement
-from services.metering.totals import Totals
 from services.runtime.database import connect
 
 FENCE_LOCK = 4_270_002

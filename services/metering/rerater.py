@@ -19,16 +19,16 @@ from uuid import UUID
 import psycopg
 from psycopg import Connection
 
+from services.books import totals as count
+from services.books.entry_rows import COLUMNS, StoredEntry, stored_entry
+from services.books.totals import Totals
 from services.domain.directory import Change, Directory
 from services.domain.entries import reprice
 from services.domain.rating import UnpricedError, rate
 from services.domain.windows import Touched, touched
 from services.messages.registry_changes import read_change, to_change
-from services.metering import totals as count
-from services.metering.entry_rows import COLUMNS, StoredEntry, stored_entry
 from services.metering.ledger_writer import FENCE_LOCK, IDLE_SECONDS, add_totals
 from services.metering.revisions import Revision, write_revisions
-from services.metering.totals import Totals
 from services.metering.unrated import Unrated, Why, set_aside, settle
 from services.runtime.backoff import delays
 from services.runtime.database import connect, is_outage

@@ -10,7 +10,7 @@ import psycopg
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
 
-from services.ledger.migrations import upgrade
+from services.books.migrations import upgrade
 from services.runtime.command_failed import CommandFailed
 from services.runtime.database import connect
 from services.runtime.logs import logger

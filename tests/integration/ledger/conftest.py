@@ -12,6 +12,7 @@ from fastapi.testclient import TestClient
 from ledger_process import running
 from ledger_seed import Books, seed_company
 
+from services.books import migrations
 from services.cli.children import listens
 from services.cli.dev_tokens import create_signing_key, sign_token, token_claims
 from services.cli.embedded.broker import broker_program
@@ -19,7 +20,6 @@ from services.cli.embedded.databases import LOGIN_ROLES, prepare_databases
 from services.cli.embedded.postgres import Postgres
 from services.cli.endpoints import Ports
 from services.cli.processes import StopSwitch, Supervisor
-from services.ledger import migrations
 from services.ledger.main import build_app
 from services.runtime.broker import create_topics
 from services.runtime.settings import Settings

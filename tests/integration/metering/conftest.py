@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from schemas.topics import USAGE_EVENTS
-from services.ledger.migrations import upgrade
+from services.books.migrations import upgrade
 from services.runtime.broker import create_topics
 from tests.integration.metering.ledgers import Ledger
 from tests.integration.real_parts import Database, running_broker, running_postgres

@@ -14,10 +14,10 @@ import psycopg
 import pytest
 
 from schemas.topics import USAGE_EVENTS
+from services.books.migrations import upgrade
 from services.cli.replay.comparison import CONFLICT, GONE, REFUSED_THEN
 from services.cli.replay.run import Log, Replay, replay
 from services.cli.replay.shadow import shadow_ledger
-from services.ledger.migrations import upgrade
 from services.ledger.verify import Report
 from services.runtime.broker import create_topics
 from services.runtime.command_failed import AWAY, CommandFailed

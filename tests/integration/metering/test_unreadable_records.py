@@ -15,7 +15,7 @@ from aiokafka import AIOKafkaProducer
 from kafka import KafkaProducer
 
 from schemas.topics import REGISTRY_CHANGES, USAGE_EVENTS
-from services.ledger.migrations import upgrade
+from services.books.migrations import upgrade
 from tests.e2e.running import wait_for
 from tests.integration.metering.ledgers import Ledger
 from tests.integration.metering.processes import WorkerProcess, send

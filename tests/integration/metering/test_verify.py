@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from schemas.topics import USAGE_EVENTS
-from services.ledger.migrations import upgrade
+from services.books.migrations import upgrade
 from services.ledger.verification import Difference
 from services.ledger.verify import verify
 from services.runtime.broker import create_topics

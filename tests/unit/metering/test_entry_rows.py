@@ -7,10 +7,10 @@ from factories import START, credential, directory, node_call, plan, token_usage
 from hypothesis import given
 from strategies import events
 
+from services.books.entry_rows import COLUMNS, entry_row, stored_entry
 from services.domain.entries import charge, reprice
 from services.domain.rating import rate
 from services.domain.usage import Claim, payload_hash
-from services.metering.entry_rows import COLUMNS, entry_row, stored_entry
 
 PRICED = events().filter(lambda event: event.occurred_at >= START)
 KNOWN = directory(plan(), credential("my-key"), credential("org-key", "organization"))

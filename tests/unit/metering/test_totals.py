@@ -7,11 +7,11 @@ import json
 import pytest
 from factories import credential, directory, node_call, plan, token_usage, tool_call
 
+from services.books import totals as count
+from services.books.totals import Totals
 from services.domain.entries import charge, reprice
 from services.domain.rating import rate
 from services.domain.usage import Claim
-from services.metering import totals as count
-from services.metering.totals import Totals
 
 FREE = directory()
 PRO = directory(plan("pro"), credential("my-key"))
