@@ -31,7 +31,7 @@ from pydantic import SecretStr
 
 from services.cli.processes import StopSwitch, stop_on_signals
 from services.cli.stack import BYOK_COMMANDS, Commands, Stack
-from services.key_registry.encryption import Binding, Keyring, load_keyring
+from services.key_registry.keyring.envelopes import Binding, Keyring, load_keyring
 
 _ORGANIZATIONS = 100
 _SINCE = datetime(2026, 6, 1, tzinfo=UTC)

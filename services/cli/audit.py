@@ -12,7 +12,7 @@ from services.cli.operator import DataDir, Json, counting, explained, stack_sett
 from services.runtime.command_failed import CommandFailed
 
 if TYPE_CHECKING:
-    from services.key_registry.audit_chain import BrokenChain
+    from services.key_registry.audit.chain import BrokenChain
 
 
 def verify(
@@ -36,8 +36,8 @@ def verify(
     2 wrong options or settings; 3 the database does not answer.
     """
     with explained("audit verify"):
-        from services.key_registry.audit_chain import BrokenChain
-        from services.key_registry.audit_verify import verify_audit
+        from services.key_registry.audit.chain import BrokenChain
+        from services.key_registry.audit.verify import verify_audit
         from services.runtime.database import connect
 
         kept = None if head is None else _hash(head)

@@ -14,7 +14,7 @@ from services.runtime.command_failed import CommandFailed
 if TYPE_CHECKING:
     from psycopg import Connection
 
-    from services.key_registry.kek_use import Rewrapped
+    from services.key_registry.keyring.rewrapping import Rewrapped
     from services.runtime.settings import Settings
 
 _SHOWN = 20
@@ -31,8 +31,8 @@ def status(*, data_dir: DataDir = None, json: Json = False) -> None:
     settings; 3 the database does not answer.
     """
     with explained("kek status"):
-        from services.key_registry.encryption import keyring_of
-        from services.key_registry.kek_use import count_secrets
+        from services.key_registry.keyring.envelopes import keyring_of
+        from services.key_registry.keyring.rewrapping import count_secrets
 
         settings = stack_settings(data_dir)
         with _registry(settings) as connection:
@@ -73,7 +73,7 @@ def rotate(
     Needs BYOK_KEK_FILE. Exit status: 0; 2 wrong options or settings.
     """
     with explained("kek rotate"):
-        from services.key_registry.kek_file import activate_kek, add_kek
+        from services.key_registry.keyring.kek_file import activate_kek, add_kek
 
         if stage and to is not None:
             raise CommandFailed("--stage makes a key, --to takes one that is there; leave one of them out")
@@ -100,8 +100,8 @@ def rewrap(*, data_dir: DataDir = None, json: Json = False) -> None:
     options or settings; 3 the database does not answer.
     """
     with explained("kek rewrap"):
-        from services.key_registry import kek_use
-        from services.key_registry.encryption import keyring_of
+        from services.key_registry.keyring import rewrapping as kek_use
+        from services.key_registry.keyring.envelopes import keyring_of
 
         settings = stack_settings(data_dir)
         keyring = keyring_of(settings)
@@ -129,7 +129,7 @@ def retire(
     secrets; 2 wrong options or settings; 3 the database does not answer.
     """
     with explained("kek retire"):
-        from services.key_registry import kek_use
+        from services.key_registry.keyring import rewrapping as kek_use
 
         settings = stack_settings(data_dir)
         with _registry(settings) as connection:

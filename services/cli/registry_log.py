@@ -20,7 +20,7 @@ def republish(*, data_dir: DataDir = None, json: Json = False) -> None:
     the database does not answer.
     """
     with explained("registry-log republish"):
-        from services.key_registry.outbox_relay import republish as republish_log
+        from services.key_registry.log.relay import republish as republish_log
 
         changes = republish_log(stack_settings(data_dir))
     typer.echo(json_format.dumps({"changes": changes}) if json else f"{changes:,} changes are sent again.")

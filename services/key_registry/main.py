@@ -13,17 +13,17 @@ import psycopg.errors
 import sqlalchemy.exc
 from sqlalchemy import text
 
-from services.key_registry.api import BODY_BYTES_MAX, registry_app
-from services.key_registry.callers import CallLimits
-from services.key_registry.encryption import keyring_of
+from services.key_registry.api.callers import CallLimits
+from services.key_registry.api.routes import BODY_BYTES_MAX, registry_app
+from services.key_registry.database.sessions import Sessions, open_engine, sessions_on, watch_writes
 from services.key_registry.handlers.cards import RateCardConflict, publish_rate_card
 from services.key_registry.handlers.registry import Registry
+from services.key_registry.keyring.envelopes import keyring_of
+from services.key_registry.log.relay import OutboxRelay
 from services.key_registry.metrics import registry_metrics
 from services.key_registry.migrations import newest_revision
-from services.key_registry.outbox_relay import OutboxRelay
-from services.key_registry.provider_checks import provider_checks
+from services.key_registry.providers.checks import provider_checks
 from services.key_registry.rate_cards import packaged_cards
-from services.key_registry.sessions import Sessions, open_engine, sessions_on, watch_writes
 from services.key_registry.sweeper import Sweeper
 from services.runtime.backoff import delays
 from services.runtime.connections import ConnectionBounds

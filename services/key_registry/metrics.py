@@ -13,7 +13,7 @@ from prometheus_client.registry import Collector
 from sqlalchemy import text
 from sqlmodel import Session
 
-from services.key_registry.sessions import Sessions
+from services.key_registry.database.sessions import Sessions
 from services.runtime.logs import logger
 
 _log = logger(__name__)

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import sqlalchemy.exc
 
-from services.key_registry import secret_rows
+from services.key_registry.database import secrets as secret_rows
+from services.key_registry.database.sessions import Sessions
 from services.key_registry.handlers.once import forget_answers
-from services.key_registry.sessions import Sessions
 from services.runtime.logs import logger
 
 _log = logger(__name__)

@@ -99,8 +99,8 @@ def test_the_wire_contracts_import_pydantic_and_the_standard_library_alone(path)
 
 # Who may use the library that holds secrets, and for what.
 CRYPTOGRAPHY = {
-    "services/key_registry/encryption.py": "customers' keys: envelope encryption",
-    "services/key_registry/key_encryption_keys.py": "the keys that wrap their data keys",
+    "services/key_registry/keyring/envelopes.py": "customers' keys: envelope encryption",
+    "services/key_registry/keyring/keks.py": "the keys that wrap their data keys",
     "services/runtime/jwks.py": "the public keys that tokens are checked with",
     "services/cli/dev_tokens.py": "the signing key of development tokens, on this machine alone",
 }

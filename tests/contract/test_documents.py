@@ -18,8 +18,8 @@ from schemas.usage_events import EVENT_MODELS
 from services.books.tables import COLUMNS
 from services.cli.dev_tokens import ALL_SCOPES
 from services.domain import resolution
-from services.key_registry import api as registry_api
-from services.key_registry.errors import Code
+from services.key_registry.api import routes as registry_api
+from services.key_registry.rules.refusals import Code
 from services.ledger import api as ledger_api
 
 ROOT = Path(__file__).parents[2]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from services.key_registry.provider_answers import PROBES
+from services.key_registry.providers.probes import PROBES
 from tests.e2e.running import Stack, start_stack
 
 

@@ -22,7 +22,7 @@ from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from psycopg.rows import dict_row
 
 from services.cli.endpoints import Ports
-from services.key_registry.provider_answers import PROBES
+from services.key_registry.providers.probes import PROBES
 
 READY_SECONDS = 90
 BOOKED_SECONDS = 30

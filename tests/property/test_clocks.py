@@ -16,7 +16,7 @@ from services.domain.directory import Change, Credential, PlanHistory, directory
 from services.domain.resolution import KeySource, Reason, Resolution, Use, resolve, resolve_unclaimed
 from services.domain.scope import Interval, Plan, PlanPeriod, change_plan
 from services.domain.usage import Claim
-from services.key_registry.clock import WAIT_MAX, ClockBehindLogError, reached, time_of_change, waited_out
+from services.key_registry.rules.clock import WAIT_MAX, ClockBehindLogError, reached, time_of_change, waited_out
 
 CARD = card("card-0")
 MICROSECOND = timedelta(microseconds=1)

@@ -144,8 +144,8 @@ def _impact(settings: Settings, document: CardDocument) -> Impact:
 
 
 def _publish(settings: Settings, document: CardDocument) -> bool:
+    from services.key_registry.database.sessions import open_engine, sessions_on
     from services.key_registry.handlers.cards import RateCardConflict, publish_rate_card
-    from services.key_registry.sessions import open_engine, sessions_on
 
     engine = open_engine(settings.required("registry_dsn"))
     try:

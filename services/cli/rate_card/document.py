@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from services.domain.rate_card import InvalidRateCard, in_order, require_amounts_fit
-from services.key_registry.changes import rate_card_change
-from services.key_registry.outbox import CHANGE_BYTES_MAX
+from services.key_registry.log.changes import rate_card_change
+from services.key_registry.log.outbox import CHANGE_BYTES_MAX
 from services.key_registry.rate_cards import CardDocument, read_card
 from services.runtime.command_failed import CommandFailed
 

@@ -9,9 +9,9 @@ from sqlmodel import Session
 
 from services.domain.directory import Directory, PlanHistory
 from services.domain.scope import Interval, Plan, Scope, ScopeType
-from services.key_registry import repository
-from services.key_registry.errors import Code, Refusal
+from services.key_registry.database import credentials as repository
 from services.key_registry.handlers.registry import Registry, card_for
+from services.key_registry.rules.refusals import Code, Refusal
 
 
 class Place(NamedTuple):

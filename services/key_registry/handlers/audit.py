@@ -9,13 +9,14 @@ from typing import Any, NamedTuple
 
 from services.domain.permissions import Action, may
 from services.domain.scope import Scope, ScopeType
-from services.key_registry import audit_rows, policy
-from services.key_registry.audit import Event, Subject
-from services.key_registry.audit_rows import AuditFilter
+from services.key_registry.audit import rows as audit_rows
+from services.key_registry.audit.rows import AuditFilter
+from services.key_registry.audit.trail import Event, Subject
+from services.key_registry.database.tables import AuditRow
 from services.key_registry.handlers.refusals import refusals_audited
 from services.key_registry.handlers.registry import Registry
-from services.key_registry.models import AuditRow
-from services.key_registry.policy import Actor
+from services.key_registry.rules import policy
+from services.key_registry.rules.policy import Actor
 
 
 class AuditView(NamedTuple):

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from services.domain.rate_card import require_amounts_fit
-from services.key_registry.changes import rate_card_change
+from services.key_registry.database.sessions import Sessions
+from services.key_registry.database.tables import RateCardRow
 from services.key_registry.handlers.registry import Registry, card_for
-from services.key_registry.models import RateCardRow
-from services.key_registry.outbox import LogWriter, log_time
+from services.key_registry.log.changes import rate_card_change
+from services.key_registry.log.outbox import LogWriter, log_time
 from services.key_registry.rate_cards import CardDocument
-from services.key_registry.sessions import Sessions
 from services.runtime.logs import logger
 
 _log = logger(__name__)

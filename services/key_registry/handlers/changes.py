@@ -9,10 +9,11 @@ from sqlmodel import Session
 
 from services.domain.permissions import Action
 from services.domain.scope import Interval
-from services.key_registry import audit, repository
-from services.key_registry.audit import Entry, Event
-from services.key_registry.changes import credential_change
-from services.key_registry.errors import Code, Refusal
+from services.key_registry.audit import trail as audit
+from services.key_registry.audit.trail import Entry, Event
+from services.key_registry.database import credentials as repository
+from services.key_registry.database.credentials import scope_of
+from services.key_registry.database.tables import CredentialRow
 from services.key_registry.handlers.additions import Place, check_addition
 from services.key_registry.handlers.refusals import refusals_audited, unknown_credential
 from services.key_registry.handlers.registry import Registry
@@ -25,11 +26,11 @@ from services.key_registry.handlers.views import (
     view,
     visible,
 )
-from services.key_registry.models import CredentialRow
-from services.key_registry.outbox import LogWriter
-from services.key_registry.policy import Actor
-from services.key_registry.preconditions import ANY, Expected
-from services.key_registry.repository import scope_of
+from services.key_registry.log.changes import credential_change
+from services.key_registry.log.outbox import LogWriter
+from services.key_registry.rules.policy import Actor
+from services.key_registry.rules.preconditions import ANY, Expected
+from services.key_registry.rules.refusals import Code, Refusal
 from services.runtime.logs import logger
 
 _log = logger(__name__)

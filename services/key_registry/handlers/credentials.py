@@ -11,10 +11,12 @@ from sqlmodel import Session
 
 from services.domain.permissions import Action, may, sight
 from services.domain.scope import Interval, Scope, ScopeType
-from services.key_registry import audit, policy, repository, secret_rows
-from services.key_registry.audit import Entry, Event, Subject
-from services.key_registry.changes import credential_change, hint
-from services.key_registry.errors import Code, Refusal
+from services.key_registry.audit import trail as audit
+from services.key_registry.audit.trail import Entry, Event, Subject
+from services.key_registry.database import credentials as repository
+from services.key_registry.database import secrets as secret_rows
+from services.key_registry.database.credentials import CredentialFilter
+from services.key_registry.database.tables import CredentialRow
 from services.key_registry.handlers.additions import Place, check_addition
 from services.key_registry.handlers.once import Once, once_by
 from services.key_registry.handlers.refusals import backdated, refusals_audited, unknown_credential
@@ -29,11 +31,12 @@ from services.key_registry.handlers.views import (
     views,
     visible,
 )
-from services.key_registry.models import CredentialRow
-from services.key_registry.outbox import LogWriter, log_time
-from services.key_registry.policy import Actor
-from services.key_registry.preconditions import ANY, Expected
-from services.key_registry.repository import CredentialFilter
+from services.key_registry.log.changes import credential_change, hint
+from services.key_registry.log.outbox import LogWriter, log_time
+from services.key_registry.rules import policy
+from services.key_registry.rules.policy import Actor
+from services.key_registry.rules.preconditions import ANY, Expected
+from services.key_registry.rules.refusals import Code, Refusal
 from services.runtime.logs import logger
 
 _log = logger(__name__)

@@ -12,17 +12,18 @@ from services.domain.directory import Directory, PlanHistory
 from services.domain.permissions import CREDENTIALS_LEASE, may_resolve
 from services.domain.resolution import LEASE_LIFE, Resolution, Use, resolve_unclaimed
 from services.domain.scope import Plan, ScopeType
-from services.key_registry import policy, repository
-from services.key_registry.audit import Entry, Event, Subject
-from services.key_registry.clock import waited_out
-from services.key_registry.errors import Code, Refusal
+from services.key_registry.audit.trail import Entry, Event, Subject
+from services.key_registry.database import credentials as repository
+from services.key_registry.database.tables import CredentialRow
 from services.key_registry.handlers.refusals import refusals_audited
 from services.key_registry.handlers.registry import Registry, card_for
 from services.key_registry.handlers.secrets import open_secret
 from services.key_registry.handlers.views import subject_of
-from services.key_registry.models import CredentialRow
-from services.key_registry.outbox import charged_time
-from services.key_registry.policy import Actor
+from services.key_registry.log.outbox import charged_time
+from services.key_registry.rules import policy
+from services.key_registry.rules.clock import waited_out
+from services.key_registry.rules.policy import Actor
+from services.key_registry.rules.refusals import Code, Refusal
 
 USE_NOTED_EVERY = timedelta(minutes=1)
 """How exactly the last use of a key is known: a write for each lease would cost more than it tells."""

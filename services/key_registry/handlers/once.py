@@ -14,12 +14,12 @@ from pydantic import TypeAdapter
 from sqlalchemy import delete, func
 from sqlmodel import Session, col
 
-from services.key_registry.encryption import Keyring
-from services.key_registry.errors import Code, Refusal
+from services.key_registry.database.tables import IdempotentAnswer
 from services.key_registry.handlers.views import CredentialView
-from services.key_registry.models import IdempotentAnswer
-from services.key_registry.outbox import log_time
-from services.key_registry.policy import Actor
+from services.key_registry.keyring.envelopes import Keyring
+from services.key_registry.log.outbox import log_time
+from services.key_registry.rules.policy import Actor
+from services.key_registry.rules.refusals import Code, Refusal
 
 KEPT_FOR = timedelta(hours=24)
 _VIEW = TypeAdapter(CredentialView)

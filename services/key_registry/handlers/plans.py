@@ -8,14 +8,16 @@ from typing import NamedTuple
 from services.domain.directory import Directory, PlanHistory
 from services.domain.permissions import PLANS_WRITE
 from services.domain.scope import Plan, PlanPeriod, change_plan
-from services.key_registry import audit, policy, repository
-from services.key_registry.audit import Entry, Event
-from services.key_registry.changes import plan_change
+from services.key_registry.audit import trail as audit
+from services.key_registry.audit.trail import Entry, Event
+from services.key_registry.database import credentials as repository
 from services.key_registry.handlers.refusals import backdated, refusals_audited, whole_organization
 from services.key_registry.handlers.registry import Registry, check_backdating, start_of
-from services.key_registry.outbox import LogWriter, log_time
-from services.key_registry.policy import Actor
-from services.key_registry.preconditions import ANY, Expected
+from services.key_registry.log.changes import plan_change
+from services.key_registry.log.outbox import LogWriter, log_time
+from services.key_registry.rules import policy
+from services.key_registry.rules.policy import Actor
+from services.key_registry.rules.preconditions import ANY, Expected
 
 
 class PlanView(NamedTuple):

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Concatenate, ParamSpec, TypeVar
 
-from services.key_registry.audit import Entry, Event, Subject
-from services.key_registry.errors import Code, Refusal
+from services.key_registry.audit.trail import Entry, Event, Subject
 from services.key_registry.handlers.registry import Registry
-from services.key_registry.policy import Actor
+from services.key_registry.rules.policy import Actor
+from services.key_registry.rules.refusals import Code, Refusal
 
 _About = TypeVar("_About")
 _Rest = ParamSpec("_Rest")

@@ -7,14 +7,14 @@ from datetime import datetime, timedelta
 
 from services.domain.permissions import REGISTRY_BACKDATE
 from services.domain.rate_card import RateCard, in_force
-from services.key_registry import policy
-from services.key_registry.audit import AuditTrail
-from services.key_registry.encryption import Keyring
-from services.key_registry.errors import Code, Refusal
-from services.key_registry.policy import Actor
-from services.key_registry.provider_checks import ProviderChecks
-from services.key_registry.repository import CardShelf
-from services.key_registry.sessions import Sessions
+from services.key_registry.audit.trail import AuditTrail
+from services.key_registry.database.credentials import CardShelf
+from services.key_registry.database.sessions import Sessions
+from services.key_registry.keyring.envelopes import Keyring
+from services.key_registry.providers.checks import ProviderChecks
+from services.key_registry.rules import policy
+from services.key_registry.rules.policy import Actor
+from services.key_registry.rules.refusals import Code, Refusal
 
 
 @dataclass(frozen=True)

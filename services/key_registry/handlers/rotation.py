@@ -8,10 +8,12 @@ from pydantic import SecretStr
 from sqlmodel import Session
 
 from services.domain.permissions import Action
-from services.key_registry import audit, repository, secret_rows
-from services.key_registry.audit import Entry, Event
-from services.key_registry.changes import credential_change, hint
-from services.key_registry.errors import Code, Refusal
+from services.key_registry.audit import trail as audit
+from services.key_registry.audit.trail import Entry, Event
+from services.key_registry.database import credentials as repository
+from services.key_registry.database import secrets as secret_rows
+from services.key_registry.database.secrets import Check
+from services.key_registry.database.tables import CredentialRow
 from services.key_registry.handlers.once import Once, once_by
 from services.key_registry.handlers.refusals import refusals_audited, unknown_credential
 from services.key_registry.handlers.registry import Registry
@@ -26,12 +28,12 @@ from services.key_registry.handlers.views import (
     view,
     visible,
 )
-from services.key_registry.models import CredentialRow
-from services.key_registry.outbox import LogWriter, log_time
-from services.key_registry.policy import Actor
-from services.key_registry.preconditions import ANY, Expected
-from services.key_registry.provider_answers import Result, Verdict
-from services.key_registry.secret_rows import Check
+from services.key_registry.log.changes import credential_change, hint
+from services.key_registry.log.outbox import LogWriter, log_time
+from services.key_registry.providers.probes import Result, Verdict
+from services.key_registry.rules.policy import Actor
+from services.key_registry.rules.preconditions import ANY, Expected
+from services.key_registry.rules.refusals import Code, Refusal
 from services.runtime.logs import logger
 
 _log = logger(__name__)

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pydantic import SecretStr
 from sqlmodel import Session
 
-from services.key_registry import secret_rows
-from services.key_registry.errors import Code, Refusal
+from services.key_registry.database import secrets as secret_rows
+from services.key_registry.database.credentials import binding_of
+from services.key_registry.database.secrets import StoredSecret
+from services.key_registry.database.tables import CredentialRow
 from services.key_registry.handlers.registry import Registry
-from services.key_registry.key_encryption_keys import UnusableSecret
-from services.key_registry.models import CredentialRow
-from services.key_registry.repository import binding_of
-from services.key_registry.secret_rows import StoredSecret
+from services.key_registry.keyring.keks import UnusableSecret
+from services.key_registry.rules.refusals import Code, Refusal
 from services.runtime.logs import logger
 
 _log = logger(__name__)

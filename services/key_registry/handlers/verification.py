@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from services.domain.permissions import Action
-from services.key_registry import audit, secret_rows
-from services.key_registry.audit import Entry, Event
+from services.key_registry.audit import trail as audit
+from services.key_registry.audit.trail import Entry, Event
+from services.key_registry.database import secrets as secret_rows
+from services.key_registry.database.secrets import Check
 from services.key_registry.handlers.refusals import refusals_audited, unknown_credential
 from services.key_registry.handlers.registry import Registry
 from services.key_registry.handlers.secrets import current_secret
 from services.key_registry.handlers.views import require, require_undeleted, subject_of, visible
-from services.key_registry.outbox import log_time
-from services.key_registry.policy import Actor
-from services.key_registry.secret_rows import Check
+from services.key_registry.log.outbox import log_time
+from services.key_registry.rules.policy import Actor
 
 
 @refusals_audited(Event.VERIFY, unknown_credential)

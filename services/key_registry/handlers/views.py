@@ -11,16 +11,17 @@ from sqlmodel import Session
 from services.domain.directory import Directory, PlanHistory
 from services.domain.permissions import Action, may
 from services.domain.scope import Interval, Scope
-from services.key_registry import repository, secret_rows
-from services.key_registry.audit import Subject
-from services.key_registry.errors import Code, Refusal, not_found
+from services.key_registry.audit.trail import Subject
+from services.key_registry.database import credentials as repository
+from services.key_registry.database import secrets as secret_rows
+from services.key_registry.database.credentials import scope_of
+from services.key_registry.database.secrets import Check, SecretState
+from services.key_registry.database.tables import CredentialRow
 from services.key_registry.handlers.registry import Registry, card_for
-from services.key_registry.models import CredentialRow
-from services.key_registry.outbox import LogWriter
-from services.key_registry.policy import Actor
-from services.key_registry.repository import scope_of
-from services.key_registry.secret_rows import Check, SecretState
-from services.key_registry.standing import Standing, Surroundings
+from services.key_registry.log.outbox import LogWriter
+from services.key_registry.rules.policy import Actor
+from services.key_registry.rules.refusals import Code, Refusal, not_found
+from services.key_registry.rules.standing import Standing, Surroundings
 
 
 class CredentialView(NamedTuple):

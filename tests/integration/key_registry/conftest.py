@@ -28,16 +28,16 @@ from services.cli.embedded.databases import LOGIN_ROLES, prepare_databases
 from services.cli.embedded.postgres import Postgres
 from services.cli.endpoints import Ports
 from services.cli.processes import StopSwitch, Supervisor
-from services.key_registry.api import BODY_BYTES_MAX, registry_app
-from services.key_registry.callers import CallLimits
-from services.key_registry.encryption import load_keyring
+from services.key_registry.api.callers import CallLimits
+from services.key_registry.api.routes import BODY_BYTES_MAX, registry_app
+from services.key_registry.database.sessions import open_engine, sessions_on
 from services.key_registry.handlers.cards import publish_rate_card
 from services.key_registry.handlers.registry import Registry
+from services.key_registry.keyring.envelopes import load_keyring
 from services.key_registry.metrics import registry_metrics
 from services.key_registry.migrations import upgrade
-from services.key_registry.provider_checks import ProviderChecks
+from services.key_registry.providers.checks import ProviderChecks
 from services.key_registry.rate_cards import packaged_cards
-from services.key_registry.sessions import open_engine, sessions_on
 from services.runtime.connections import ConnectionBounds
 from services.runtime.rate_limit import RateLimit
 from services.runtime.request_bodies import BodyBounds

@@ -16,8 +16,8 @@ from provider_server import BAD, DOCUMENTED, GOOD, ProviderServer, provider_serv
 from proxied_broker import free_port
 from pydantic import SecretStr
 
-from services.key_registry.provider_answers import PROBES
-from services.key_registry.provider_checks import ANSWER_BYTES_MAX, CHECKS_AT_ONCE, ProviderChecks, provider_checks
+from services.key_registry.providers.checks import ANSWER_BYTES_MAX, CHECKS_AT_ONCE, ProviderChecks, provider_checks
+from services.key_registry.providers.probes import PROBES
 from services.runtime.settings import Settings, SettingsError, load_settings
 
 

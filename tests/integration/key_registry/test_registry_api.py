@@ -14,10 +14,10 @@ from httpx import Response
 from proxied_broker import free_port
 from registry_caller import CANARY, Api, names_field, refused
 
-from services.key_registry.api import registry_app
+from services.key_registry.api.routes import registry_app
+from services.key_registry.database.sessions import open_engine, sessions_on
 from services.key_registry.handlers.registry import Registry
 from services.key_registry.metrics import registry_metrics
-from services.key_registry.sessions import open_engine, sessions_on
 from services.runtime.tokens import TokenVerifier
 from tests.integration.key_registry.conftest import BODIES, UNLIMITED
 

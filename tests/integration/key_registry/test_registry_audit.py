@@ -17,10 +17,10 @@ import psycopg
 import pytest
 from fastapi.testclient import TestClient
 
-from services.key_registry.api import registry_app
-from services.key_registry.audit_chain import BrokenChain
-from services.key_registry.audit_verify import Verified, verify_audit
-from services.key_registry.callers import CallLimits
+from services.key_registry.api.callers import CallLimits
+from services.key_registry.api.routes import registry_app
+from services.key_registry.audit.chain import BrokenChain
+from services.key_registry.audit.verify import Verified, verify_audit
 from services.key_registry.handlers.registry import Registry
 from services.key_registry.metrics import registry_metrics
 from services.runtime.rate_limit import RateLimit

@@ -17,13 +17,13 @@ from services.domain.entries import charge
 from services.domain.rating import rate
 from services.domain.resolution import Use
 from services.domain.usage import Claim
-from services.key_registry import clock
 from services.key_registry.handlers.cards import publish_rate_card
 from services.key_registry.handlers.keys import lease_key
 from services.key_registry.handlers.registry import Registry
 from services.key_registry.metrics import registry_metrics
-from services.key_registry.policy import Actor
 from services.key_registry.rate_cards import packaged_cards
+from services.key_registry.rules import clock
+from services.key_registry.rules.policy import Actor
 from services.key_registry.sweeper import sweep
 from services.messages.registry_changes import read_change, to_change
 

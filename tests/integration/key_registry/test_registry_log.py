@@ -18,15 +18,15 @@ from schemas.registry_changes import REGISTRY_CHANGE, CredentialChange
 from services.cli.rate_card.commands import check
 from services.domain.rate_card import InvalidRateCard
 from services.domain.scope import Plan, Scope, ScopeType
-from services.key_registry.encryption import load_keyring
-from services.key_registry.errors import Code, Refusal
+from services.key_registry.database.sessions import open_engine, sessions_on
 from services.key_registry.handlers.cards import RateCardConflict, list_providers, publish_rate_card
 from services.key_registry.handlers.credentials import NewCredential, add_credential, revoke_credential
 from services.key_registry.handlers.plans import set_plan
 from services.key_registry.handlers.registry import Registry
-from services.key_registry.policy import Actor
+from services.key_registry.keyring.envelopes import load_keyring
 from services.key_registry.rate_cards import packaged_cards
-from services.key_registry.sessions import open_engine, sessions_on
+from services.key_registry.rules.policy import Actor
+from services.key_registry.rules.refusals import Code, Refusal
 
 SERVICE = Actor(
     "service", "*", None, {}, frozenset({"credentials:write", "plans:write", "registry:backdate", "credentials:lease"})

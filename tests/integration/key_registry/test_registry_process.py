@@ -17,7 +17,7 @@ import psycopg
 import pytest
 from proxied_broker import ProxiedBroker, free_port
 
-from services.key_registry.provider_answers import PROBES
+from services.key_registry.providers.probes import PROBES
 from tests.integration.key_registry.conftest import write_keyring
 
 RUN = """

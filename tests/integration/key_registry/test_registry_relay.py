@@ -22,16 +22,16 @@ from pydantic import SecretStr
 
 from schemas.topics import REGISTRY_CHANGES
 from services.domain.scope import Plan, Scope, ScopeType
-from services.key_registry.change_sender import SEND_BYTES_MAX, ChangeSender, UnsentChange
-from services.key_registry.encryption import load_keyring
+from services.key_registry.database.sessions import open_engine, sessions_on
 from services.key_registry.handlers.credentials import NewCredential, add_credential, revoke_credential
 from services.key_registry.handlers.plans import set_plan
 from services.key_registry.handlers.registry import Registry
+from services.key_registry.keyring.envelopes import load_keyring
+from services.key_registry.log.relay import OutboxRelay, republish
+from services.key_registry.log.sender import SEND_BYTES_MAX, ChangeSender, UnsentChange
 from services.key_registry.main import publish_packaged_cards
 from services.key_registry.metrics import registry_metrics
-from services.key_registry.outbox_relay import OutboxRelay, republish
-from services.key_registry.policy import Actor
-from services.key_registry.sessions import open_engine, sessions_on
+from services.key_registry.rules.policy import Actor
 from services.runtime.settings import Settings
 
 SERVICE = Actor("service", "*", None, {}, frozenset({"credentials:write", "plans:write"}))

@@ -12,15 +12,15 @@ from fastapi.testclient import TestClient
 from registry_caller import Api, refused
 from sqlalchemy import Engine
 
-from services.key_registry.api import registry_app
-from services.key_registry.encryption import load_keyring
+from services.key_registry.api.routes import registry_app
+from services.key_registry.database.sessions import open_engine, sessions_on, watch_writes
 from services.key_registry.handlers.cards import publish_rate_card
 from services.key_registry.handlers.registry import Registry
+from services.key_registry.keyring.envelopes import load_keyring
+from services.key_registry.log.relay import OutboxRelay
 from services.key_registry.main import readiness
 from services.key_registry.metrics import registry_metrics
-from services.key_registry.outbox_relay import OutboxRelay
 from services.key_registry.rate_cards import packaged_cards
-from services.key_registry.sessions import open_engine, sessions_on, watch_writes
 from services.runtime.tokens import TokenVerifier
 from tests.integration.key_registry.conftest import BODIES, UNLIMITED, Database
 

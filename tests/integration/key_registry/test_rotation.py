@@ -17,7 +17,7 @@ from httpx import Response
 from provider_server import BAD, GOOD, ProviderServer, documented, reply
 from registry_caller import CANARY, Api, messages, names_field, patch, path_of, refused, shown, shown_tag
 
-from services.key_registry import secret_rows
+from services.key_registry.database import secrets as secret_rows
 from services.key_registry.handlers.registry import Registry
 from services.key_registry.sweeper import sweep
 

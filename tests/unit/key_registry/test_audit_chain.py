@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.key_registry.audit_chain import GENESIS, BrokenChain, Link, checked, link_hash
+from services.key_registry.audit.chain import GENESIS, BrokenChain, Link, checked, link_hash
 
 START = datetime(2026, 11, 1, 12, 0, 0, 5, UTC)
 FIELDS = Link._fields[2:18]

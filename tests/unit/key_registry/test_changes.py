@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from services.domain.directory import Credential, PlanHistory
 from services.domain.scope import Interval, Plan, PlanPeriod, Scope, ScopeType
-from services.key_registry.changes import (
+from services.key_registry.log.changes import (
     credential_change,
     hint,
     periods_from_json,

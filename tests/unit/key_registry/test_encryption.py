@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from services.key_registry.encryption import Binding, Keyring, SealedSecret, keyring_of, load_keyring
-from services.key_registry.key_encryption_keys import HeldKeks, UnusableSecret
+from services.key_registry.keyring.envelopes import Binding, Keyring, SealedSecret, keyring_of, load_keyring
+from services.key_registry.keyring.keks import HeldKeks, UnusableSecret
 from services.runtime.settings import Settings, SettingsError
 
 BINDING = Binding("acme", "team", "growth", "openai", "5b0d", 1)

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from services.key_registry.encryption import Binding, load_keyring
-from services.key_registry.kek_file import activate_kek, add_kek, remove_kek
-from services.key_registry.key_encryption_keys import UnusableSecret
+from services.key_registry.keyring.envelopes import Binding, load_keyring
+from services.key_registry.keyring.kek_file import activate_kek, add_kek, remove_kek
+from services.key_registry.keyring.keks import UnusableSecret
 from services.runtime.private_file import write_private
 from services.runtime.settings import SettingsError
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.key_registry.refusal_quota import RefusalQuota
+from services.key_registry.audit.refusal_quota import RefusalQuota
 
 DAY_SECONDS = 86_400
 

@@ -11,7 +11,7 @@ from services.domain.directory import Credential, PlanHistory, directory_of
 from services.domain.resolution import KeySource, Reason, Use, resolve_unclaimed
 from services.domain.scope import Interval, Plan, PlanPeriod, Scope, ScopeType
 from services.key_registry.rate_cards import packaged_cards
-from services.key_registry.standing import Standing, Status, Surroundings
+from services.key_registry.rules.standing import Standing, Status, Surroundings
 
 NOW = datetime(2026, 12, 1, tzinfo=UTC)
 ALWAYS = Interval(datetime(2026, 1, 1, tzinfo=UTC), None)

@@ -48,7 +48,7 @@ INSERT INTO registry.audit_head (last_seq, last_at, last_hash)
 """
 
 # The database chains the rows, so that the service can only append: it may neither choose a hash nor move the head.
-# services/key_registry/audit_chain.py derives the same hash on its own; what is hashed never changes.
+# services/key_registry/audit/chain.py derives the same hash on its own; what is hashed never changes.
 _CHAIN = """
 CREATE FUNCTION registry.audit_field(value text) RETURNS text LANGUAGE sql IMMUTABLE AS
   $$ SELECT CASE WHEN value IS NULL THEN '-,' ELSE octet_length(value) || ':' || value || ',' END $$;

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 from psycopg import Connection
 from psycopg.errors import LockNotAvailable
 
-from services.key_registry.encryption import Binding, Keyring, SealedSecret
-from services.key_registry.kek_file import remove_kek
-from services.key_registry.key_encryption_keys import UnusableSecret
+from services.key_registry.keyring.envelopes import Binding, Keyring, SealedSecret
+from services.key_registry.keyring.kek_file import remove_kek
+from services.key_registry.keyring.keks import UnusableSecret
 
 ROWS_AT_ONCE = 500
 _LIMITS = "SET lock_timeout = '5s'; SET statement_timeout = '10s'; SET idle_in_transaction_session_timeout = '10s'"

@@ -7,7 +7,7 @@ from typing import Annotated, NamedTuple
 
 from fastapi import Depends, Header, Request
 
-from services.key_registry.policy import Actor, Origin
+from services.key_registry.rules.policy import Actor, Origin
 from services.runtime.rate_limit import RateLimit
 from services.runtime.settings import Settings
 from services.runtime.tokens import Authenticated

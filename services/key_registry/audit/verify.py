@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from psycopg import Connection, IsolationLevel
 
-from services.key_registry.audit_chain import GENESIS, BrokenChain, Link, checked
+from services.key_registry.audit.chain import GENESIS, BrokenChain, Link, checked
 
 _ROWS = f"SELECT {', '.join(Link._fields)} FROM registry.audit ORDER BY seq"
 _HEAD = "SELECT last_seq, last_hash FROM registry.audit_head"

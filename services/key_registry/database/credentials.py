@@ -15,17 +15,17 @@ from services.domain.directory import Credential, PlanHistory
 from services.domain.permissions import Sight
 from services.domain.rate_card import RateCard, in_order, parse_rate_card
 from services.domain.scope import Interval, PlanPeriod, Scope, ScopeType
-from services.key_registry.changes import periods_from_json, periods_to_json
-from services.key_registry.encryption import Binding, SealedSecret
-from services.key_registry.models import (
+from services.key_registry.database.secrets import insert_version
+from services.key_registry.database.tables import (
     CredentialInterval,
     CredentialRow,
     PlanHistoryRow,
     RateCardRow,
     Slot,
 )
-from services.key_registry.secret_rows import insert_version
-from services.key_registry.standing import Status, Surroundings
+from services.key_registry.keyring.envelopes import Binding, SealedSecret
+from services.key_registry.log.changes import periods_from_json, periods_to_json
+from services.key_registry.rules.standing import Status, Surroundings
 
 _SWITCHED_ON = (
     exists()

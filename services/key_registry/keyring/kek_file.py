@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from services.key_registry.key_encryption_keys import KEY_BYTES, HeldKeks, WrappedKey, parse_keks
+from services.key_registry.keyring.keks import KEY_BYTES, HeldKeks, WrappedKey, parse_keks
 from services.runtime.logs import logger
 from services.runtime.private_file import write_private
 from services.runtime.settings import SettingsError

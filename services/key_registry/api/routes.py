@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 from schemas.fields import Id, Time
 from services.domain.resolution import Use
 from services.domain.scope import Plan, ScopeType
-from services.key_registry.api_models import (
+from services.key_registry.api.answers import (
     PAGE_ITEMS_MAX,
     AuditPageDocument,
     CredentialDocument,
@@ -31,7 +31,9 @@ from services.key_registry.api_models import (
     plan_document,
     resolution_document,
 )
-from services.key_registry.api_requests import (
+from services.key_registry.api.callers import CallLimits, Lessee, Who
+from services.key_registry.api.refusals import ADDED, CHANGED, REFUSED, answers, install_refusals
+from services.key_registry.api.requests import (
     ChangeRequest,
     CredentialRequest,
     LeaseRequest,
@@ -39,20 +41,18 @@ from services.key_registry.api_requests import (
     ResolveRequest,
     RotationRequest,
 )
-from services.key_registry.api_responses import ADDED, CHANGED, REFUSED, answers, install_refusals
-from services.key_registry.audit import Event
-from services.key_registry.audit_rows import AuditFilter
-from services.key_registry.callers import CallLimits, Lessee, Who
-from services.key_registry.errors import Code, Refusal
+from services.key_registry.audit.rows import AuditFilter
+from services.key_registry.audit.trail import Event
+from services.key_registry.database.credentials import CredentialFilter
 from services.key_registry.handlers import audit, cards, changes, credentials, keys, plans, rotation, verification
 from services.key_registry.handlers.credentials import NewCredential
 from services.key_registry.handlers.plans import PlanView
 from services.key_registry.handlers.registry import Registry
 from services.key_registry.handlers.views import CredentialView
-from services.key_registry.policy import Actor
-from services.key_registry.preconditions import Expected, entity_tag, expected_by
-from services.key_registry.repository import CredentialFilter
-from services.key_registry.standing import Status
+from services.key_registry.rules.policy import Actor
+from services.key_registry.rules.preconditions import Expected, entity_tag, expected_by
+from services.key_registry.rules.refusals import Code, Refusal
+from services.key_registry.rules.standing import Status
 from services.runtime.request_bodies import BodyBounds
 from services.runtime.tokens import TokenVerifier
 from services.runtime.web import ReadinessCheck, create_app

@@ -23,8 +23,8 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from pydantic import SecretStr
 
-from services.key_registry.kek_file import KekFile
-from services.key_registry.key_encryption_keys import (
+from services.key_registry.keyring.kek_file import KekFile
+from services.key_registry.keyring.keks import (
     KEY_BYTES,
     NONCE_BYTES,
     KeyEncryptionKeys,

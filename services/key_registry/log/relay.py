@@ -15,7 +15,7 @@ import psycopg
 from kafka.errors import KafkaError
 from psycopg import Connection
 
-from services.key_registry.change_sender import SEND_BYTES_MAX, ChangeSender, SendInterrupted, UnsentChange
+from services.key_registry.log.sender import SEND_BYTES_MAX, ChangeSender, SendInterrupted, UnsentChange
 from services.runtime.backoff import delays
 from services.runtime.database import cannot_write, connect
 from services.runtime.last_failure import LastFailure

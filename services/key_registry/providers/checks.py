@@ -12,7 +12,7 @@ from urllib.request import getproxies, proxy_bypass
 import aiohttp
 from pydantic import SecretStr
 
-from services.key_registry.provider_answers import PROBES, CheckReason, Probe, Verdict, unknown, verdict
+from services.key_registry.providers.probes import PROBES, CheckReason, Probe, Verdict, unknown, verdict
 from services.runtime.settings import Settings, SettingsError
 
 ANSWER_BYTES_MAX = 1024 * 1024

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from sqlmodel import Session, col, select
 
-from services.key_registry.models import AuditRow
+from services.key_registry.database.tables import AuditRow
 
 
 class AuditFilter(NamedTuple):

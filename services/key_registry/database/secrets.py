@@ -10,8 +10,8 @@ from sqlalchemy import ColumnElement, Update, and_, func, tuple_
 from sqlalchemy import select as select_columns
 from sqlmodel import Session, col, select, update
 
-from services.key_registry.encryption import SealedSecret
-from services.key_registry.models import CredentialRow, SecretVersion
+from services.key_registry.database.tables import CredentialRow, SecretVersion
+from services.key_registry.keyring.envelopes import SealedSecret
 
 _SWEPT_MAX = 1_000
 # Everything from which the key could be had.

@@ -10,13 +10,13 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.domain.scope import Interval, Plan, PlanPeriod, Scope, ScopeType
+from services.key_registry.database.secrets import Check
 from services.key_registry.handlers.audit import AuditPage, AuditView
 from services.key_registry.handlers.credentials import CredentialPage
 from services.key_registry.handlers.keys import Answer, Lease
 from services.key_registry.handlers.plans import PlanView
 from services.key_registry.handlers.views import CredentialView
-from services.key_registry.secret_rows import Check
-from services.key_registry.standing import Status
+from services.key_registry.rules.standing import Status
 
 PAGE_ITEMS_MAX = 200
 

@@ -12,9 +12,9 @@ import sqlalchemy.exc
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
-from services.key_registry.api_models import ProblemDocument
-from services.key_registry.clock import ClockBehindLogError
-from services.key_registry.errors import Code, Refusal
+from services.key_registry.api.answers import ProblemDocument
+from services.key_registry.rules.clock import ClockBehindLogError
+from services.key_registry.rules.refusals import Code, Refusal
 from services.runtime.database import cannot_write
 from services.runtime.logs import logger
 from services.runtime.problems import Problem, problem_response

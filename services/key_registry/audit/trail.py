@@ -20,10 +20,10 @@ from sqlmodel import Session
 from services.domain.masking import mask_text
 from services.domain.permissions import EVERY_ORGANIZATION
 from services.domain.scope import Scope
-from services.key_registry.errors import Code
-from services.key_registry.policy import Actor
-from services.key_registry.refusal_quota import RefusalQuota
-from services.key_registry.sessions import Sessions
+from services.key_registry.audit.refusal_quota import RefusalQuota
+from services.key_registry.database.sessions import Sessions
+from services.key_registry.rules.policy import Actor
+from services.key_registry.rules.refusals import Code
 
 _TOGETHER_MAX = 100
 _COLUMNS = (

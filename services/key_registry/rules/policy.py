@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from services.domain.permissions import CREDENTIALS_WRITE, EVERY_ORGANIZATION, Principal
-from services.key_registry.errors import Code, Refusal
+from services.key_registry.rules.refusals import Code, Refusal
 
 
 class Origin(NamedTuple):

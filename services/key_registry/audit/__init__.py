@@ -1,0 +1,1 @@
+"""Who did what with which key: the trail, its chain of hashes, and its proof."""

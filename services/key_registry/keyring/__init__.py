@@ -1,0 +1,1 @@
+"""Envelope encryption, and the key-encryption keys."""

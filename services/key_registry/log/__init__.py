@@ -1,0 +1,1 @@
+"""The one ordered log: from a change to its message, and on to the topic."""

@@ -1,0 +1,1 @@
+"""What the registry allows, pure: who may do what, how a key stands, what is refused."""
