@@ -24,8 +24,8 @@ from services.runtime.command_failed import CommandFailed
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from services.metering.dead_letter_replay import DeadLetterSummary, Wanted
-    from services.metering.pause import Ignored, Pause
+    from services.metering.dead_letters.pause import Ignored, Pause
+    from services.metering.dead_letters.resend import DeadLetterSummary, Wanted
 
 _SHOWN_BYTES = 20_000
 _WORST_SHOWN = 10
@@ -52,7 +52,7 @@ def list_(
     database does not answer.
     """
     with explained("dead-letters list"):
-        from services.metering.dead_letter_replay import newest
+        from services.metering.dead_letters.resend import newest
         from services.runtime.database import connect
 
         wanted = _wanted(None, reasons, org, since, until)
@@ -89,7 +89,7 @@ def show(
     options or settings; 3 the database does not answer.
     """
     with explained("dead-letters show"):
-        from services.metering.dead_letter_replay import kept, why_not
+        from services.metering.dead_letters.resend import kept, why_not
         from services.runtime.database import connect
 
         settings = stack_settings(data_dir)
@@ -142,7 +142,7 @@ def replay(
     options or settings; 3 database or broker do not answer (repeat it).
     """
     with explained("dead-letters replay"):
-        from services.metering.dead_letter_replay import plan
+        from services.metering.dead_letters.resend import plan
         from services.runtime.database import connect
 
         wanted = _wanted(ids, reasons, org, since, until)
@@ -172,7 +172,7 @@ def status(*, data_dir: DataDir = None, json: Json = False) -> None:
     database does not answer.
     """
     with explained("dead-letters status"):
-        from services.metering.pause import ignored, in_force, worst
+        from services.metering.dead_letters.pause import ignored, in_force, worst
         from services.runtime.database import connect
 
         settings = stack_settings(data_dir)
@@ -220,7 +220,7 @@ def resume(
     settings; 3 the database does not answer.
     """
     with explained("dead-letters resume"):
-        from services.metering.pause import count_again, end, ignore, ignored, in_force
+        from services.metering.dead_letters.pause import count_again, end, ignore, ignored, in_force
         from services.runtime.database import connect
 
         for org_id in ignore_org or []:
@@ -289,7 +289,7 @@ def _ignored_as_json(left_out: list[Ignored]) -> list[dict[str, Any]]:
 
 
 def _send(connection: Any, settings: Any, wanted: Wanted, total: int, *, force: bool) -> int:
-    from services.metering.dead_letter_replay import replay as send
+    from services.metering.dead_letters.resend import replay as send
     from services.runtime.broker import kafka_producer
 
     timeout = settings.kafka_timeout_seconds
@@ -324,7 +324,7 @@ def _wanted(
     ids: list[int] | None, reasons: list[str] | None, org: str | None, since: str | None, until: str | None
 ) -> Wanted:
     from schemas.dead_letters import Reason
-    from services.metering.dead_letter_replay import Wanted
+    from services.metering.dead_letters.resend import Wanted
 
     known = [reason.value for reason in Reason]
     for reason in reasons or []:

@@ -19,18 +19,18 @@ from faust.types import TP
 
 from schemas.topics import USAGE_EVENTS
 from services.domain.directory import Directory
-from services.metering.agents import define_agents
-from services.metering.app import LedgerApp, create_faust_app
-from services.metering.dead_letter_relay import DeadLetterRelay
-from services.metering.dead_letter_share import Limit
-from services.metering.gap_reader import GapReader, LogTruncatedError
-from services.metering.handlers import BookRecords
-from services.metering.ledger_writer import Booked, LedgerWriter
+from services.metering.booking.book_records import BookRecords
+from services.metering.booking.ledger_writer import Booked, LedgerWriter
+from services.metering.booking.pricing import ReadRecord
+from services.metering.dead_letters.pauser import Pauser
+from services.metering.dead_letters.relay import DeadLetterRelay
+from services.metering.dead_letters.share import Limit
 from services.metering.metrics import MeteringMetrics
-from services.metering.pauser import Pauser
-from services.metering.pricing import ReadRecord
 from services.metering.registry_follower import RegistryFollower
-from services.metering.rerater import Rerater
+from services.metering.rerating.rerater import Rerater
+from services.metering.stream.agents import define_agents
+from services.metering.stream.app import LedgerApp, create_faust_app
+from services.metering.stream.gap_reader import GapReader, LogTruncatedError
 from services.runtime.broker import wait_for_cluster_id
 from services.runtime.connections import ConnectionBounds
 from services.runtime.database import connect

@@ -11,8 +11,8 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 from schemas.topics import USAGE_EVENTS
-from services.metering.dead_letter_share import Origin
-from services.metering.pricing import ReadRecord
+from services.metering.booking.pricing import ReadRecord
+from services.metering.dead_letters.share import Origin
 
 # A producer that sets no time sends 0 or -1; what is further off than clocks are is no time either.
 _EARLIEST = datetime(2000, 1, 1, tzinfo=UTC).timestamp()

@@ -20,7 +20,7 @@ from aiokafka.errors import KafkaError
 from schemas.topics import REGISTRY_CHANGES
 from services.domain.directory import Directory
 from services.messages.registry_changes import UnreadableChangeError, read_change, to_change
-from services.metering.ledger_writer import FENCE_LOCK, IDLE_SECONDS
+from services.metering.booking.ledger_writer import FENCE_LOCK, IDLE_SECONDS
 from services.runtime.backoff import delays
 from services.runtime.database import connect, is_outage
 from services.runtime.last_failure import LastFailure

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from services.messages.json_bytes import MalformedJsonError, decode, element_sources
 from services.messages.usage_events import Accepted, Refused, read_record
-from services.metering.dead_letters import dead_letter
-from services.metering.pricing import Record, read_elements
+from services.metering.booking.dead_letters import dead_letter
+from services.metering.booking.pricing import Record, read_elements
 
 NOW = utc("2026-05-01T12:30:00")
 

@@ -7,9 +7,9 @@ from datetime import datetime
 
 from services.cli.replay.topic import TopicReader
 from services.domain.directory import Directory
-from services.metering.handlers import BookRecords
-from services.metering.ledger_writer import Booked, LedgerWriter
-from services.metering.pricing import ReadRecord
+from services.metering.booking.book_records import BookRecords
+from services.metering.booking.ledger_writer import Booked, LedgerWriter
+from services.metering.booking.pricing import ReadRecord
 
 
 class _FullKnowledge:

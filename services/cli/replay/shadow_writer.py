@@ -7,8 +7,8 @@ from contextlib import contextmanager
 
 import psycopg
 
-from services.metering.ledger_writer import Booked, LedgerWriter, Position
-from services.metering.pricing import PricedBatch
+from services.metering.booking.ledger_writer import Booked, LedgerWriter, Position
+from services.metering.booking.pricing import PricedBatch
 from services.runtime.command_failed import AWAY, CommandFailed
 from services.runtime.database import is_outage
 

@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator, Mapping
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
-from services.metering.gap_reader import to_record
-from services.metering.pricing import Record
+from services.metering.booking.pricing import Record
+from services.metering.stream.gap_reader import to_record
 from services.runtime.command_failed import AWAY, CommandFailed
 from services.runtime.record_log import read_tolerantly
 

@@ -13,8 +13,8 @@ import pytest
 
 from schemas.registry_changes import RateCardChange
 from services.messages.registry_changes import UnreadableChangeError
-from services.metering import pause
-from services.metering.dead_letter_share import Excess
+from services.metering.dead_letters import pause
+from services.metering.dead_letters.share import Excess
 from services.metering.registry_follower import RegistryForkedError
 from tests.integration.metering.ledgers import Ledger
 from tests.integration.metering.workers import LONG_AGO, NOW, Worker, cards, key, node_call, plan, publish, rerate

@@ -19,7 +19,7 @@ from services.domain.entries import attribution
 from services.domain.rating import rate
 from services.messages.registry_changes import to_change
 from services.messages.usage_events import Accepted, read_record
-from services.metering.rerater import Rerater
+from services.metering.rerating.rerater import Rerater
 from tests.e2e.running import wait_for
 from tests.integration.metering.ledgers import Ledger
 from tests.integration.metering.workers import NOW, Worker, cards, key, node_call, plan, publish

@@ -14,8 +14,8 @@ from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.errors import KafkaTimeoutError
 
 from schemas.topics import USAGE_DEAD_LETTERS
-from services.metering import dead_letter_relay
-from services.metering.dead_letter_relay import DeadLetterRelay
+from services.metering.dead_letters import relay as dead_letter_relay
+from services.metering.dead_letters.relay import DeadLetterRelay
 from services.runtime import broker as broker_clients
 from services.runtime.database import connect
 from tests.e2e.running import wait_for

@@ -11,9 +11,9 @@ import pytest
 from aiokafka import AIOKafkaConsumer
 
 from schemas.topics import USAGE_EVENTS
-from services.metering.agents import define_agents
-from services.metering.app import LedgerApp, create_faust_app
-from services.metering.pricing import Record
+from services.metering.booking.pricing import Record
+from services.metering.stream.agents import define_agents
+from services.metering.stream.app import LedgerApp, create_faust_app
 from services.runtime.settings import Settings
 from tests.integration.metering.workers import publish
 

@@ -10,8 +10,8 @@ from typing import Any
 import psycopg
 import pytest
 
-from services.metering import rerater
-from services.metering.rerater import Rerater
+from services.metering.rerating import rerater
+from services.metering.rerating.rerater import Rerater
 from tests.integration.metering.ledgers import Ledger
 from tests.integration.metering.workers import LONG_AGO, Worker, cards, key, node_call, plan, publish, rerate
 

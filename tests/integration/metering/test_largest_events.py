@@ -18,8 +18,8 @@ from services.domain.usage import CALLS_MAX, TOKENS_MAX
 from services.key_registry.rate_cards import packaged_cards
 from services.ledger.verify import verify
 from services.messages.registry_changes import to_change
-from services.metering.ledger_writer import LedgerWriter
-from services.metering.pricing import Covered, Record, price_batch, read_elements
+from services.metering.booking.ledger_writer import LedgerWriter
+from services.metering.booking.pricing import Covered, Record, price_batch, read_elements
 from tests.integration.metering.ledgers import Ledger
 from tests.integration.metering.workers import NOW, Worker, cards, node_call, publish
 

@@ -14,10 +14,10 @@ import pytest
 from typer.testing import CliRunner
 
 from services.__main__ import app
-from services.metering import pause
-from services.metering.dead_letter_share import Count, Excess, Limit, Origin
-from services.metering.ledger_writer import Booked
-from services.metering.pauser import Pauser
+from services.metering.booking.ledger_writer import Booked
+from services.metering.dead_letters import pause
+from services.metering.dead_letters.pauser import Pauser
+from services.metering.dead_letters.share import Count, Excess, Limit, Origin
 from services.runtime.database import connect
 from tests.integration.metering.ledgers import Ledger
 from tests.integration.metering.workers import Worker, cards, node_call, publish

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from schemas.topics import REGISTRY_CHANGES, USAGE_EVENTS
-from services.metering import pause
+from services.metering.dead_letters import pause
 from services.runtime.database import connect
 from tests.e2e.running import wait_for
 from tests.integration.metering.ledgers import Ledger

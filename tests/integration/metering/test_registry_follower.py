@@ -16,9 +16,9 @@ from schemas.registry_changes import RegistryChange
 from schemas.topics import REGISTRY_CHANGES
 from services.domain.directory import Directory
 from services.domain.scope import Plan
-from services.metering import rerater
 from services.metering.registry_follower import RegistryFollower
-from services.metering.rerater import Rerater
+from services.metering.rerating import rerater
+from services.metering.rerating.rerater import Rerater
 from services.runtime.database import connect
 from tests.integration.metering.ledgers import Ledger
 from tests.integration.metering.workers import (

@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from services.metering import ledger_writer, rerater
-from services.metering.ledger_writer import FENCE_LOCK, IDLE_SECONDS
+from services.metering.booking import ledger_writer
+from services.metering.booking.ledger_writer import FENCE_LOCK, IDLE_SECONDS
 from services.metering.registry_follower import RegistryFollower
-from services.metering.rerater import Rerater
+from services.metering.rerating import rerater
+from services.metering.rerating.rerater import Rerater
 from services.runtime import database
 from tests.e2e.running import wait_for
 from tests.integration.metering.ledgers import Ledger

@@ -14,14 +14,14 @@ from kafka import KafkaProducer
 from schemas.registry_changes import CredentialChange, PlanChange, RateCardChange, RegistryChange
 from services.domain.directory import Directory
 from services.key_registry.rate_cards import packaged_cards
-from services.metering.dead_letter_share import Limit
-from services.metering.gap_reader import GapReader
-from services.metering.handlers import BookRecords
-from services.metering.ledger_writer import Booked, LedgerWriter
-from services.metering.pauser import Pauser
-from services.metering.pricing import Record
+from services.metering.booking.book_records import BookRecords
+from services.metering.booking.ledger_writer import Booked, LedgerWriter
+from services.metering.booking.pricing import Record
+from services.metering.dead_letters.pauser import Pauser
+from services.metering.dead_letters.share import Limit
 from services.metering.registry_follower import RegistryFollower
-from services.metering.rerater import Rerater
+from services.metering.rerating.rerater import Rerater
+from services.metering.stream.gap_reader import GapReader
 from services.runtime.database import connect
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)

@@ -13,7 +13,7 @@ from services.cli.rate_card.document import changes, in_force_before, read_docum
 from services.cli.receipt import quote_lines, receipt_lines
 from services.domain.rate_card import parse_rate_card
 from services.key_registry.rate_cards import CardDocument, packaged_cards
-from services.metering.dead_letter_replay import DeadLetterSummary, why_not
+from services.metering.dead_letters.resend import DeadLetterSummary, why_not
 from services.runtime.command_failed import AWAY, USAGE, CommandFailed
 
 NEWEST = packaged_cards()[-1]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from schemas.topics import USAGE_EVENTS
-from services.metering.app import create_faust_app
+from services.metering.stream.app import create_faust_app
 from services.runtime.settings import Settings
 
 

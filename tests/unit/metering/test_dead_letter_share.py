@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.metering.dead_letter_share import Count, DeadLetterShare, Excess, Limit, Origin
+from services.metering.dead_letters.share import Count, DeadLetterShare, Excess, Limit, Origin
 
 WHOLE = Limit(share=0.5, window_seconds=100, min_events=10, spares_largest=False)
 LIMIT = Limit(share=0.5, window_seconds=100, min_events=1_000)

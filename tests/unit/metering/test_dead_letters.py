@@ -9,8 +9,8 @@ from factories import utc, wire
 
 from schemas.dead_letters import Reason
 from services.messages.usage_events import RECORD_BYTES_MAX, Refusal
-from services.metering.dead_letters import PAYLOAD_BYTES_MAX, dead_letter
-from services.metering.pricing import Record, read_elements
+from services.metering.booking.dead_letters import PAYLOAD_BYTES_MAX, dead_letter
+from services.metering.booking.pricing import Record, read_elements
 
 NOW = utc("2026-12-01T00:00:00")
 KEY = "sk-proj-0123456789abcdefghij"

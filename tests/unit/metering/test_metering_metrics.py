@@ -7,8 +7,8 @@ import json
 import pytest
 from factories import utc, wire
 
+from services.metering.booking.pricing import Record, read_elements
 from services.metering.metrics import MeteringMetrics
-from services.metering.pricing import Record, read_elements
 
 NOW = utc("2026-05-01T12:30:00")
 _NOW = NOW.timestamp()

@@ -10,8 +10,8 @@ from factories import card, credential, directory, plan, utc, wire
 from schemas.dead_letters import Reason
 from services.domain.entries import EntryKind
 from services.domain.usage import payload_hash
-from services.metering.dead_letters import dead_letter
-from services.metering.pricing import Covered, Record, price_batch, read_elements
+from services.metering.booking.dead_letters import dead_letter
+from services.metering.booking.pricing import Covered, Record, price_batch, read_elements
 
 NOW = utc("2026-12-01T00:00:00")
 CARDS = (card("2026-04-27", utc("2026-04-27")),)

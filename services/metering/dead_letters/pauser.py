@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 import psycopg
 from psycopg import Connection
 
-from services.metering import pause as rows
-from services.metering.dead_letter_share import Count, DeadLetterShare, Excess, Limit, Origin
-from services.metering.ledger_writer import Booked
-from services.metering.pause import Pause
+from services.metering.booking.ledger_writer import Booked
+from services.metering.dead_letters import pause as rows
+from services.metering.dead_letters.pause import Pause
+from services.metering.dead_letters.share import Count, DeadLetterShare, Excess, Limit, Origin
 from services.runtime.backoff import delays
 from services.runtime.database import connect, is_outage
 from services.runtime.logs import logger

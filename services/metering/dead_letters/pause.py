@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from psycopg import Connection
 from psycopg.rows import class_row
 
-from services.metering.dead_letter_share import Excess
+from services.metering.dead_letters.share import Excess
 
 _CAUSES_SHOWN = 5
 _COLUMNS = "pause_id, paused_at, events, dead_letters, window_seconds, causes"

@@ -8,8 +8,8 @@ from services.domain.masking import mask_bytes, mask_text
 from services.domain.usage import UsageEvent
 from services.messages.json_bytes import MalformedJsonError, decode
 from services.messages.usage_events import RECORD_BYTES_MAX, Refusal, known_fields
-from services.metering.dead_letter_share import Origin
-from services.metering.pricing import Element
+from services.metering.booking.pricing import Element
+from services.metering.dead_letters.share import Origin
 
 PAYLOAD_BYTES_MAX = 1_000_000
 """How much of a refused event is kept: all that fits into a record of the topic that the letter is copied to."""

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, Protocol
 from schemas.dead_letters import Reason
 from services.domain.directory import Directory
 from services.messages.usage_events import Refusal
-from services.metering.ledger_writer import (
+from services.metering.booking.ledger_writer import (
     REFUSED_DATA,
     BehindFenceError,
     Booked,
@@ -23,7 +23,7 @@ from services.metering.ledger_writer import (
     PartitionMovedError,
     Position,
 )
-from services.metering.pricing import (
+from services.metering.booking.pricing import (
     Covered,
     Element,
     PricedBatch,

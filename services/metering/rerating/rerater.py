@@ -27,9 +27,9 @@ from services.domain.entries import reprice
 from services.domain.rating import UnpricedError, rate
 from services.domain.windows import Touched, touched
 from services.messages.registry_changes import read_change, to_change
-from services.metering.ledger_writer import FENCE_LOCK, IDLE_SECONDS, add_totals
-from services.metering.revisions import Revision, write_revisions
-from services.metering.unrated import Unrated, Why, set_aside, settle
+from services.metering.booking.ledger_writer import FENCE_LOCK, IDLE_SECONDS, add_totals
+from services.metering.rerating.revisions import Revision, write_revisions
+from services.metering.rerating.unrated import Unrated, Why, set_aside, settle
 from services.runtime.backoff import delays
 from services.runtime.database import connect, is_outage
 from services.runtime.last_failure import LastFailure

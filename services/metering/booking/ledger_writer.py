@@ -23,9 +23,9 @@ from services.books.totals import Totals
 from services.domain.entries import Entry
 from services.domain.usage import UsageEvent
 from services.messages.usage_events import RefusedError
-from services.metering.dead_letter_share import Count, Origin
-from services.metering.dead_letters import DeadLetter, dead_letter
-from services.metering.pricing import Covered, PricedBatch, PricedElement
+from services.metering.booking.dead_letters import DeadLetter, dead_letter
+from services.metering.booking.pricing import Covered, PricedBatch, PricedElement
+from services.metering.dead_letters.share import Count, Origin
 from services.runtime.database import connect
 
 FENCE_LOCK = 4_270_002

@@ -9,8 +9,8 @@ from typing import Any, cast
 import faust
 
 from schemas.topics import USAGE_EVENTS
-from services.metering.app import LedgerApp
-from services.metering.pricing import Record
+from services.metering.booking.pricing import Record
+from services.metering.stream.app import LedgerApp
 from services.runtime.record_log import unreadable_because
 
 Book = Callable[[Sequence[Record]], Awaitable[None]]

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from services.metering.pricing import Record
+from services.metering.booking.pricing import Record
 from services.runtime.record_log import read_tolerantly, unreadable_because
 
 _FETCH_MS = 500

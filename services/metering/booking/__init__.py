@@ -1,0 +1,1 @@
+"""From records to ledger entries: read, priced, written, each once."""

@@ -1,0 +1,1 @@
+"""What became known late: entries put right by reversal and correction."""

@@ -1,0 +1,1 @@
+"""Faust's part: records in, and what it did not deliver."""
