@@ -15,7 +15,7 @@ from services.cli.operator import DataDir, Json, explained, progress, results, s
 from services.runtime.command_failed import CommandFailed
 
 if TYPE_CHECKING:
-    from services.ledger.verify import Verification
+    from services.proof.verify import Verification
     from services.runtime.settings import Settings
 
 _SHOWN = 50
@@ -69,7 +69,7 @@ def verify(
         settings = stack_settings(data_dir)
         if replay:
             _replay(settings, json=json)
-        from services.ledger.verify import verify as verify_ledger
+        from services.proof.verify import verify as verify_ledger
         from services.runtime.database import connect
 
         with connect(settings.required("ledger_dsn"), "verify", autocommit=True) as connection, _reporting() as report:
@@ -88,7 +88,7 @@ def verify(
 
 
 def _replay(settings: Settings, *, json: bool) -> NoReturn:
-    from services.cli.replay import command
+    from services.proof.replay import command
 
     with _reporting() as report:
         found = command.run(settings, report)

@@ -10,7 +10,7 @@ import pytest
 from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
 
 from schemas.topics import USAGE_EVENTS
-from services.cli.replay.topic import TopicReader
+from services.proof.replay.topic import TopicReader
 from services.runtime.broker import create_topics
 from services.runtime.command_failed import CommandFailed
 from tests.kafka.apache_kafka import ApacheKafka

@@ -25,7 +25,7 @@ from services.runtime.command_failed import CommandFailed
 if TYPE_CHECKING:
     from services.cli.rate_card.document import Change
     from services.key_registry.rate_cards import CardDocument
-    from services.ledger.card_impact import Impact
+    from services.proof.card_impact import Impact
     from services.runtime.settings import Settings
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="The card: card, effective_from and body, as JSON.")]
@@ -135,7 +135,7 @@ def _refuse_edited(document: CardDocument, cards: list[CardDocument]) -> bool:
 
 
 def _impact(settings: Settings, document: CardDocument) -> Impact:
-    from services.ledger.card_impact import card_impact
+    from services.proof.card_impact import card_impact
     from services.runtime.database import connect
 
     with connect(settings.required("ledger_dsn"), "rate-card", autocommit=True) as connection, progress() as bar:

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from services.domain.directory import Directory
 from services.domain.usage import CALLS_MAX, TOKENS_MAX
 from services.key_registry.rate_cards import packaged_cards
-from services.ledger.verify import verify
 from services.messages.registry_changes import to_change
 from services.metering.booking.ledger_writer import LedgerWriter
 from services.metering.booking.pricing import Covered, Record, price_batch, read_elements
+from services.proof.verify import verify
 from tests.integration.metering.ledgers import Ledger
 from tests.integration.metering.workers import NOW, Worker, cards, node_call, publish
 

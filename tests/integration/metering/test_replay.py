@@ -15,10 +15,10 @@ import pytest
 
 from schemas.topics import USAGE_EVENTS
 from services.books.migrations import upgrade
-from services.cli.replay.comparison import CONFLICT, GONE, REFUSED_THEN
-from services.cli.replay.run import Log, Replay, replay
-from services.cli.replay.shadow import shadow_ledger
-from services.ledger.verify import Report
+from services.proof.replay.comparison import CONFLICT, GONE, REFUSED_THEN
+from services.proof.replay.run import Log, Replay, replay
+from services.proof.replay.shadow import shadow_ledger
+from services.proof.verify import Report
 from services.runtime.broker import create_topics
 from services.runtime.command_failed import AWAY, CommandFailed
 from tests.integration.metering.ledgers import Ledger
@@ -194,7 +194,7 @@ def test_a_topic_that_holds_nothing_of_what_is_booked_is_refused(
 def test_changes_that_are_not_worked_off_are_no_differences(
     booked: Ledger, broker: str, postgres: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("services.cli.replay.run._REST_SECONDS", 0.1)
+    monkeypatch.setattr("services.proof.replay.run._REST_SECONDS", 0.1)
     tamper(postgres, booked, "UPDATE ledger.fence SET rerated_seq = 3")
     with pytest.raises(CommandFailed, match="worked off up to 3 of 4"):
         replayed(booked, broker)

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from schemas.registry_changes import RateCardChange
-from services.ledger.verify import verify
+from services.proof.verify import verify
 from tests.integration.metering.ledgers import Ledger
 from tests.integration.metering.workers import LONG_AGO, NOW, Worker, cards, key, node_call, plan, publish, rerate
 

@@ -14,8 +14,8 @@ import pytest
 
 from schemas.topics import USAGE_EVENTS
 from services.books.migrations import upgrade
-from services.ledger.verification import Difference
-from services.ledger.verify import verify
+from services.proof.entries import Difference
+from services.proof.verify import verify
 from services.runtime.broker import create_topics
 from services.runtime.database import connect
 from tests.integration.metering.ledgers import Ledger

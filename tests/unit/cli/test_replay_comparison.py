@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from schemas.dead_letters import Reason
-from services.cli.replay.comparison import (
+from services.proof.replay.comparison import (
     CONFLICT,
     GONE,
     REFUSED_THEN,

@@ -6,7 +6,7 @@ from factories import NOON, card, card_body, credential, directory, model_line, 
 
 from services.domain.entries import attribution
 from services.domain.rating import rate
-from services.ledger.card_impact import Impact, rerated
+from services.proof.card_impact import Impact, rerated
 
 KNOWN = (plan(), credential())
 EVENTS = (node_call(id="a", calls=2), token_usage(id="b", model="large", input_tokens=1_000, output_tokens=0))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.ledger.reconciliation import (
+from services.proof.reconciliation import (
     CoveredRange,
     Partition,
     RowsAt,

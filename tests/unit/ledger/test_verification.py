@@ -10,7 +10,7 @@ from factories import START, card, credential, directory, node_call, plan, token
 from services.domain.entries import EntryKind, charge, entry_id, reprice
 from services.domain.rating import rate
 from services.domain.usage import Claim, payload_hash
-from services.ledger.verification import COLUMNS, Ratings, check_chain
+from services.proof.entries import COLUMNS, Ratings, check_chain
 
 LOG = (card(), plan(), credential("my-key"), credential("org-key", "organization"))
 ALL = len(LOG)

@@ -14,8 +14,8 @@ from services.domain.entries import attribution
 from services.domain.rate_card import RateCard, end_of_force
 from services.domain.rating import UnpricedError, rate
 from services.ledger.receipts import event_of
-from services.ledger.verification import COLUMNS, Row
-from services.ledger.verify import changes_upto
+from services.proof.entries import COLUMNS, Row
+from services.proof.verify import changes_upto
 
 _FETCHED_ROWS = 5_000
 _ROWS_PER_REPORT = 5_000

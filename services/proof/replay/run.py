@@ -13,13 +13,13 @@ from typing import Any
 from psycopg import Connection, sql
 from psycopg.rows import dict_row
 
-from services.cli.replay.booking import book_topic
-from services.cli.replay.comparison import ATTRIBUTION, SUMS, Account, Comparison, Evidence, Place, accounts, compare
-from services.cli.replay.shadow import shadow_ledger
-from services.cli.replay.shadow_writer import ShadowWriter
-from services.cli.replay.topic import TopicReader
 from services.domain.directory import Directory
-from services.ledger.verify import Report, changes_upto, snapshot
+from services.proof.replay.booking import book_topic
+from services.proof.replay.comparison import ATTRIBUTION, SUMS, Account, Comparison, Evidence, Place, accounts, compare
+from services.proof.replay.shadow import shadow_ledger
+from services.proof.replay.shadow_writer import ShadowWriter
+from services.proof.replay.topic import TopicReader
+from services.proof.verify import Report, changes_upto, snapshot
 from services.runtime.command_failed import AWAY, CommandFailed
 from services.runtime.database import connect
 

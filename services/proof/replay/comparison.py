@@ -12,7 +12,7 @@ from operator import itemgetter
 from typing import Any, NamedTuple
 
 from schemas.dead_letters import Reason
-from services.ledger.verification import Difference
+from services.proof.entries import Difference
 
 SUMS = (
     *("list_mc", "charged_mc", "saved_mc"),

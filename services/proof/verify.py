@@ -18,7 +18,9 @@ from psycopg.rows import class_row, dict_row
 
 from services.domain.directory import Change, Directory
 from services.domain.usage import EventType
-from services.ledger.reconciliation import (
+from services.messages.registry_changes import read_change, to_change
+from services.proof.entries import COLUMNS, Difference, Ratings, check_chain
+from services.proof.reconciliation import (
     CoveredRange,
     Partition,
     RowsAt,
@@ -27,8 +29,6 @@ from services.ledger.reconciliation import (
     check_totals,
     total_key,
 )
-from services.ledger.verification import COLUMNS, Difference, Ratings, check_chain
-from services.messages.registry_changes import read_change, to_change
 
 _FETCHED_ROWS = 5_000
 _ROWS_PER_REPORT = 5_000

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
-from services.cli.replay.topic import TopicReader
 from services.domain.directory import Directory
 from services.metering.booking.book_records import BookRecords
 from services.metering.booking.ledger_writer import Booked, LedgerWriter
 from services.metering.booking.pricing import ReadRecord
+from services.proof.replay.topic import TopicReader
 
 
 class _FullKnowledge:

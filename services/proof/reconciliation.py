@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from itertools import groupby
 from typing import NamedTuple
 
-from services.ledger.verification import Difference
+from services.proof.entries import Difference
 
 
 class Partition(NamedTuple):

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 from services.cli.operator import results, table
 
 if TYPE_CHECKING:
-    from services.cli.replay.comparison import Side
-    from services.cli.replay.run import Replay
-    from services.ledger.verify import Report
+    from services.proof.replay.comparison import Side
+    from services.proof.replay.run import Replay
+    from services.proof.verify import Report
     from services.runtime.settings import Settings
 
 _SHOWN = 50
@@ -24,7 +24,7 @@ def run(settings: Settings, report: Report) -> Replay:
     away for the time-out of the settings, and what ``replay`` raises.
     """
     from schemas.topics import USAGE_EVENTS
-    from services.cli.replay.run import Log, replay
+    from services.proof.replay.run import Log, replay
     from services.runtime.broker import wait_for_cluster_id
 
     ledger_dsn, shadow_dsn = settings.required("ledger_dsn"), settings.required("replay_dsn")
@@ -56,7 +56,7 @@ def as_json(found: Replay) -> dict[str, object]:
 
 
 def _side(side: Side) -> dict[str, object]:
-    from services.cli.replay.comparison import SUMS
+    from services.proof.replay.comparison import SUMS
 
     return {"digest": side.digest, "identities": side.identities} | dict(zip(SUMS, side.sums, strict=True))
 

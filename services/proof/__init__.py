@@ -1,0 +1,1 @@
+"""Proves the books: every entry derived again, every offset and total held against its rows."""
