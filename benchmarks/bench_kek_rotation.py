@@ -29,9 +29,9 @@ from bench_leases import Caller
 from psycopg import Connection
 from pydantic import SecretStr
 
-from services.cli.processes import StopSwitch, stop_on_signals
-from services.cli.stack import BYOK_COMMANDS, Commands, Stack
 from services.key_registry.keyring.envelopes import Binding, Keyring, load_keyring
+from services.local.processes import StopSwitch, stop_on_signals
+from services.local.stack import BYOK_COMMANDS, Commands, Stack
 
 _ORGANIZATIONS = 100
 _SINCE = datetime(2026, 6, 1, tzinfo=UTC)

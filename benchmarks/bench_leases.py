@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from services.cli.processes import StopSwitch, stop_on_signals
-from services.cli.stack import BYOK_COMMANDS, Commands, Stack
+from services.local.processes import StopSwitch, stop_on_signals
+from services.local.stack import BYOK_COMMANDS, Commands, Stack
 
 _ORGANIZATIONS = 20
 

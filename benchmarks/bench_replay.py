@@ -21,8 +21,8 @@ from psycopg import Connection
 from workload import SINCE, booked, event, publish, wait_until
 
 from services.cli.demo.registration import Api
-from services.cli.processes import StopSwitch, stop_on_signals
-from services.cli.stack import BYOK_COMMANDS, Stack
+from services.local.processes import StopSwitch, stop_on_signals
+from services.local.stack import BYOK_COMMANDS, Stack
 from services.runtime.database import connect
 
 _ORGANIZATIONS = 48

@@ -29,8 +29,8 @@ from psycopg import Connection
 from workload import SINCE, booked, event, publish
 
 from services.cli.demo.registration import Api
-from services.cli.processes import StopSwitch, stop_on_signals
-from services.cli.stack import BYOK_COMMANDS, Commands, Stack
+from services.local.processes import StopSwitch, stop_on_signals
+from services.local.stack import BYOK_COMMANDS, Commands, Stack
 from services.runtime.database import connect
 
 _ORGANIZATIONS = 48

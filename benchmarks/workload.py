@@ -10,8 +10,8 @@ from typing import Any
 import orjson
 from psycopg import Connection
 
-from services.cli.stack import Stack
 from services.cli.usage.sender import BatchSender
+from services.local.stack import Stack
 from services.runtime.broker import kafka_producer
 
 SINCE = {"effective_from": "2026-05-01T00:00:00Z"}

@@ -7,8 +7,8 @@ import os
 import secrets
 from pathlib import Path
 
-from services.cli.data_dir import DataDir
-from services.cli.dev_tokens import create_signing_key
+from services.local.data_dir import DataDir
+from services.local.dev_tokens import create_signing_key
 from services.runtime.private_file import write_private
 
 IMAGE_UID = 10_001

@@ -1,6 +1,6 @@
 #!/bin/bash
 # Databases and roles, once, when the data directory is made (docker-entrypoint-initdb.d). The same as
-# services/cli/embedded/databases.py makes for `byok up`: owners migrate, services own nothing, one role reads,
+# services/local/embedded/databases.py makes for `byok up`: owners migrate, services own nothing, one role reads,
 # and one makes the shadow ledgers of `byok verify --replay`.
 set -euo pipefail
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from services.cli.operator import DataDir, Json, counting, explained, stack_settings
+from services.cli.terminal import DataDir, Json, counting, explained, stack_settings
 from services.runtime.command_failed import CommandFailed
 
 if TYPE_CHECKING:

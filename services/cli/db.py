@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from services.cli.operator import explained
+from services.cli.terminal import explained
 
 
 def upgrade() -> None:

@@ -9,7 +9,7 @@ from urllib.parse import quote as quoted
 
 import typer
 
-from services.cli.operator import DataDir, Json, explained, results
+from services.cli.terminal import DataDir, Json, explained, results
 from services.runtime.command_failed import CommandFailed
 
 Token = Annotated[

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from services.cli.operator import DataDir, Json, counting, explained, results, stack_settings, table
+from services.cli.terminal import DataDir, Json, counting, explained, results, stack_settings, table
 from services.runtime.command_failed import CommandFailed
 
 if TYPE_CHECKING:

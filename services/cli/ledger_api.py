@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from services.cli.operator import stack_settings
+from services.cli.terminal import stack_settings
 from services.runtime.command_failed import AWAY, CommandFailed
 
 _TIMEOUT_SECONDS = 30
@@ -46,8 +46,8 @@ def ask_ledger(
 
 def _own_token(settings: Any) -> str:
     """A short-lived token signed with the development key."""
-    from services.cli.dev_tokens import ALL_SCOPES, sign_token, token_claims
     from services.cli.token import signing_key_file
+    from services.local.dev_tokens import ALL_SCOPES, sign_token, token_claims
 
     try:
         key_file = signing_key_file(os.environ, Path(".byok"))

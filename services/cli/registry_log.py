@@ -6,7 +6,7 @@ import json as json_format
 
 import typer
 
-from services.cli.operator import DataDir, Json, explained, stack_settings
+from services.cli.terminal import DataDir, Json, explained, stack_settings
 
 
 def republish(*, data_dir: DataDir = None, json: Json = False) -> None:

@@ -40,7 +40,7 @@ def token(
     """
     from datetime import UTC, datetime
 
-    from services.cli.dev_tokens import sign_token, token_claims
+    from services.local.dev_tokens import sign_token, token_claims
 
     try:
         key_file = signing_key_file(os.environ, data_dir)
@@ -105,7 +105,7 @@ def _checked_role(option: str, role: str) -> str:
 
 
 def _scope(scopes: list[str]) -> str:
-    from services.cli.dev_tokens import ALL_SCOPES
+    from services.local.dev_tokens import ALL_SCOPES
 
     known = ALL_SCOPES.split()
     asked = {part for scope in scopes for part in (known if scope == "all" else scope.split())}

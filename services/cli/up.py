@@ -10,8 +10,8 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from services.cli.processes import StopSwitch
-    from services.cli.stack import Stack
+    from services.local.processes import StopSwitch
+    from services.local.stack import Stack
 
 DEFAULT_PORT_BASE = 18_400
 
@@ -42,7 +42,7 @@ def up(
     """Run the whole stack on this machine: broker, PostgreSQL, registry, metering, ledger and console."""
     from rich.console import Console
 
-    from services.cli.processes import StackError, StopRequested, StopSwitch, stop_on_signals
+    from services.local.processes import StackError, StopRequested, StopSwitch, stop_on_signals
 
     console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
     switch = StopSwitch()
@@ -58,7 +58,7 @@ def up(
 
 
 def _run(data_dir: Path, port_base: int, switch: StopSwitch, console: Console, *, json: bool) -> None:
-    from services.cli.stack import Stack
+    from services.local.stack import Stack
 
     stack = Stack(
         data_dir, port_base, switch=switch, report=lambda what: console.print(f"Starting {what} …", style="dim")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from services.cli.operator import DataDir, Json, explained, progress, results, stack_settings, table
+from services.cli.terminal import DataDir, Json, explained, progress, results, stack_settings, table
 from services.runtime.command_failed import CommandFailed
 
 if TYPE_CHECKING:

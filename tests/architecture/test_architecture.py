@@ -102,7 +102,7 @@ CRYPTOGRAPHY = {
     "services/key_registry/keyring/envelopes.py": "customers' keys: envelope encryption",
     "services/key_registry/keyring/keks.py": "the keys that wrap their data keys",
     "services/runtime/jwks.py": "the public keys that tokens are checked with",
-    "services/cli/dev_tokens.py": "the signing key of development tokens, on this machine alone",
+    "services/local/dev_tokens.py": "the signing key of development tokens, on this machine alone",
 }
 
 

@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from schemas.topics import TOPICS
-from services.cli.embedded.databases import LOGIN_ROLES, READER, REPLAYER
+from services.local.embedded.databases import LOGIN_ROLES, READER, REPLAYER
 from services.runtime.settings import Settings
 from tests.enabling import skip_unless
 

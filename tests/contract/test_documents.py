@@ -16,11 +16,11 @@ from schemas.dead_letters import DeadLetterHeaders, Reason
 from schemas.topics import TOPICS
 from schemas.usage_events import EVENT_MODELS
 from services.books.tables import COLUMNS
-from services.cli.dev_tokens import ALL_SCOPES
 from services.domain import resolution
 from services.key_registry.api import routes as registry_api
 from services.key_registry.rules.refusals import Code
 from services.ledger import api as ledger_api
+from services.local.dev_tokens import ALL_SCOPES
 
 ROOT = Path(__file__).parents[2]
 CONTRACT = (ROOT / "docs" / "contract.md").read_text(encoding="utf-8")

@@ -21,8 +21,8 @@ import psycopg
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from psycopg.rows import dict_row
 
-from services.cli.endpoints import Ports
 from services.key_registry.providers.probes import PROBES
+from services.local.endpoints import Ports
 
 READY_SECONDS = 90
 BOOKED_SECONDS = 30

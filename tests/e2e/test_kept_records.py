@@ -159,7 +159,7 @@ def test_with_a_full_disk_nothing_is_acknowledged_and_with_room_again_everything
     with start_stack(data_dir) as stack:
         org_id = stack.new_organization("pro")
         stack.settle()
-        journal = _child(stack, "services.cli.embedded.journal")
+        journal = _child(stack, "services.local.embedded.journal")
         _, hard = resource.prlimit(journal, resource.RLIMIT_FSIZE)
         # What a full disk is to this process: no file of it grows, not even its log.
         resource.prlimit(journal, resource.RLIMIT_FSIZE, (0, hard))

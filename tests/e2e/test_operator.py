@@ -15,8 +15,8 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
-from services.cli.embedded.postgres import SUPERUSER
 from services.key_registry.rate_cards import packaged_cards
+from services.local.embedded.postgres import SUPERUSER
 from tests.e2e.running import Stack, node_call, start_stack, token_usage, wait_for
 
 LONG_AGO = "2026-05-01T00:00:00Z"

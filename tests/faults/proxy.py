@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from services.cli.endpoints import LOOPBACK
+from services.local.endpoints import LOOPBACK
 
 _BLOCK = 64 * 1024
 

@@ -23,14 +23,14 @@ import httpx
 import psycopg
 from psycopg.rows import dict_row
 
-from services.cli.children import Readiness, foreign_environment, service_program, upgrade_program
-from services.cli.data_dir import DataDir
-from services.cli.dev_tokens import create_signing_key
-from services.cli.embedded.databases import LOGIN_ROLES, prepare_databases
-from services.cli.embedded.postgres import SUPERUSER, Postgres
-from services.cli.endpoints import LOOPBACK, Ports
-from services.cli.processes import Child, StopSwitch, Supervisor
-from services.cli.wiring import Wiring
+from services.local.children import Readiness, foreign_environment, service_program, upgrade_program
+from services.local.data_dir import DataDir
+from services.local.dev_tokens import create_signing_key
+from services.local.embedded.databases import LOGIN_ROLES, prepare_databases
+from services.local.embedded.postgres import SUPERUSER, Postgres
+from services.local.endpoints import LOOPBACK, Ports
+from services.local.processes import Child, StopSwitch, Supervisor
+from services.local.wiring import Wiring
 from services.runtime.broker import create_topics
 from tests.faults.proxy import Proxy
 from tests.kafka.apache_kafka import ApacheKafka

@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from services.cli.children import listens
-from services.cli.embedded.broker import broker_program
-from services.cli.embedded.databases import LOGIN_ROLES, prepare_databases
-from services.cli.embedded.postgres import Postgres
-from services.cli.endpoints import LOOPBACK, Ports
-from services.cli.processes import Child, StopSwitch, Supervisor
+from services.local.children import listens
+from services.local.embedded.broker import broker_program
+from services.local.embedded.databases import LOGIN_ROLES, prepare_databases
+from services.local.embedded.postgres import Postgres
+from services.local.endpoints import LOOPBACK, Ports
+from services.local.processes import Child, StopSwitch, Supervisor
 from services.runtime.broker import create_topics
 
 START_SECONDS = 60

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from services.cli.data_dir import DataDir
+from services.local.data_dir import DataDir
 
 DEMO = (sys.executable, "-m", "services", "demo", "--events", "2000")
 

@@ -12,11 +12,11 @@ import psycopg
 import pytest
 from supervised import HANGING_SECONDS, first_line, is_gone, start_script, wait_for
 
-from services.cli.embedded import account
-from services.cli.embedded.databases import LOGIN_ROLES, prepare_databases
-from services.cli.embedded.postgres import SUPERUSER, Postgres
-from services.cli.endpoints import Ports
-from services.cli.processes import Account, StackError, StopSwitch, Supervisor
+from services.local.embedded import account
+from services.local.embedded.databases import LOGIN_ROLES, prepare_databases
+from services.local.embedded.postgres import SUPERUSER, Postgres
+from services.local.endpoints import Ports
+from services.local.processes import Account, StackError, StopSwitch, Supervisor
 
 PASSWORD = "made-up-for-the-test"
 PASSWORDS = {role: f"of-{role}" for role in LOGIN_ROLES}
@@ -25,8 +25,8 @@ PASSWORDS = {role: f"of-{role}" for role in LOGIN_ROLES}
 PARENT = """
 import json, os, sys, time
 from pathlib import Path
-from services.cli.embedded.postgres import Postgres
-from services.cli.processes import StopSwitch, Supervisor
+from services.local.embedded.postgres import Postgres
+from services.local.processes import StopSwitch, Supervisor
 folder, port, password = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 supervisor = Supervisor(folder, StopSwitch())
 server = Postgres(folder / "postgres", port, password, dict(os.environ))

@@ -16,11 +16,11 @@ from real_parts import START_SECONDS, running_postgres
 from supervised import wait_for
 
 from schemas.topics import USAGE_EVENTS
-from services.cli.children import listens
-from services.cli.embedded.broker import JOURNAL, broker_program, journal_arguments, new_cluster_id
-from services.cli.embedded.journal.journal import Journal
-from services.cli.endpoints import Ports
-from services.cli.processes import Program, StopSwitch, Supervisor
+from services.local.children import listens
+from services.local.embedded.broker import JOURNAL, broker_program, journal_arguments, new_cluster_id
+from services.local.embedded.journal.journal import Journal
+from services.local.endpoints import Ports
+from services.local.processes import Program, StopSwitch, Supervisor
 from services.runtime.broker import create_topics
 from tests.unit.cli.test_journal import batch
 

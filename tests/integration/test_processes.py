@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 from supervised import HANGING_SECONDS, first_line, is_gone, start_script, wait_for
 
-from services.cli import processes
-from services.cli.processes import Child, Program, StackError, StopRequested, StopSwitch, Supervisor
+from services.local import processes
+from services.local.processes import Child, Program, StackError, StopRequested, StopSwitch, Supervisor
 
 # Starts two children, one of which ignores SIGTERM, prints their ids, and waits until it is stopped.
 PARENT = """
 import json, os, sys
 from pathlib import Path
-from services.cli.processes import *
+from services.local.processes import *
 folder, switch = Path(sys.argv[1]), StopSwitch()
 with stop_on_signals(switch):
     supervisor = Supervisor(folder, switch)

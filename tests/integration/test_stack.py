@@ -13,15 +13,15 @@ import psycopg
 import pytest
 from supervised import first_line, start_script, wait_for
 
-from services.cli.data_dir import DataDir
-from services.cli.endpoints import Ports
+from services.local.data_dir import DataDir
+from services.local.endpoints import Ports
 from services.runtime.settings import Settings
 from services.runtime.tokens import TokenVerifier
 
 # `byok` with stand-ins: each service answers every request with the names of the settings it was given.
 BYOK = """
 import sys
-import services.cli.stack as stack
+import services.local.stack as stack
 from services.__main__ import main
 SERVICE = '''
 import http.server, os, sys

@@ -17,14 +17,14 @@ import pytest
 from enabling import skip_unless
 from supervised import first_line
 
-from services.cli import accounts
-from services.cli.accounts import Accounts
-from services.cli.children import service_program
-from services.cli.data_dir import DataDir
-from services.cli.dev_tokens import create_signing_key
-from services.cli.embedded.account import server_account
-from services.cli.endpoints import Ports
-from services.cli.processes import Account, Program
+from services.local import accounts
+from services.local.accounts import Accounts
+from services.local.children import service_program
+from services.local.data_dir import DataDir
+from services.local.dev_tokens import create_signing_key
+from services.local.embedded.account import server_account
+from services.local.endpoints import Ports
+from services.local.processes import Account, Program
 
 ROOT = Path(__file__).parents[2]
 

@@ -16,10 +16,10 @@ import pytest
 from kafka import KafkaConsumer, TopicPartition
 
 from schemas.topics import USAGE_EVENTS
-from services.cli.children import foreign_environment, listens
-from services.cli.embedded.broker import broker_program
-from services.cli.endpoints import Ports
-from services.cli.processes import StopSwitch, Supervisor
+from services.local.children import foreign_environment, listens
+from services.local.embedded.broker import broker_program
+from services.local.endpoints import Ports
+from services.local.processes import StopSwitch, Supervisor
 from services.runtime.broker import create_topics
 
 # The first rows of the two Azure traces (Microsoft's Azure Public Dataset, AzureLLMInferenceTrace, CC-BY 4.0).

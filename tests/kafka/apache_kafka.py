@@ -15,9 +15,9 @@ from base64 import urlsafe_b64encode
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from services.cli.children import foreign_environment, listens
-from services.cli.endpoints import LOOPBACK, Ports
-from services.cli.processes import Child, Program
+from services.local.children import foreign_environment, listens
+from services.local.endpoints import LOOPBACK, Ports
+from services.local.processes import Child, Program
 from tests.kafka.jars import KafkaUnavailableError, fetch, java
 
 START_SECONDS = 60.0

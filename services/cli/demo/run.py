@@ -34,7 +34,7 @@ def demo(
     pure core says; a difference is exit status 1.
     """
     from services.cli.demo.show import DemoFailed, run_demo
-    from services.cli.processes import StackError, StopRequested, StopSwitch, stop_on_signals
+    from services.local.processes import StackError, StopRequested, StopSwitch, stop_on_signals
 
     switch = StopSwitch()
     with stop_on_signals(switch):

@@ -23,14 +23,14 @@ from services.cli.demo.company import ORGANIZATIONS, Arrived, directory
 from services.cli.demo.delivery import Expectation, Message, deliveries
 from services.cli.demo.registration import Api, ApiError, register_keys, set_plans
 from services.cli.demo.workload import simulate
-from services.cli.endpoints import Endpoints
 from services.cli.invocation import byok
-from services.cli.processes import StopRequested, StopSwitch
 from services.cli.receipt import in_credits
-from services.cli.stack import Stack
 from services.cli.usage.sender import BatchSender, SendFailed
 from services.domain.rate_card import RateCard
 from services.key_registry.rate_cards import packaged_cards
+from services.local.endpoints import Endpoints
+from services.local.processes import StopRequested, StopSwitch
+from services.local.stack import Stack
 from services.runtime.broker import kafka_producer
 from services.runtime.database import connect
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from services.cli.operator import (
+from services.cli.terminal import (
     DataDir,
     DryRun,
     Json,

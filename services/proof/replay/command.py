@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
-from services.cli.operator import results, table
+from services.cli.terminal import results, table
 
 if TYPE_CHECKING:
     from services.proof.replay.comparison import Side

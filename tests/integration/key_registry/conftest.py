@@ -23,11 +23,6 @@ from proxied_broker import free_port
 from pydantic import SecretStr
 from registry_caller import Api
 
-from services.cli.dev_tokens import create_signing_key, sign_token, token_claims
-from services.cli.embedded.databases import LOGIN_ROLES, prepare_databases
-from services.cli.embedded.postgres import Postgres
-from services.cli.endpoints import Ports
-from services.cli.processes import StopSwitch, Supervisor
 from services.key_registry.api.callers import CallLimits
 from services.key_registry.api.routes import BODY_BYTES_MAX, registry_app
 from services.key_registry.database.sessions import open_engine, sessions_on
@@ -38,6 +33,11 @@ from services.key_registry.metrics import registry_metrics
 from services.key_registry.migrations import upgrade
 from services.key_registry.providers.checks import ProviderChecks
 from services.key_registry.rate_cards import packaged_cards
+from services.local.dev_tokens import create_signing_key, sign_token, token_claims
+from services.local.embedded.databases import LOGIN_ROLES, prepare_databases
+from services.local.embedded.postgres import Postgres
+from services.local.endpoints import Ports
+from services.local.processes import StopSwitch, Supervisor
 from services.runtime.connections import ConnectionBounds
 from services.runtime.rate_limit import RateLimit
 from services.runtime.request_bodies import BodyBounds

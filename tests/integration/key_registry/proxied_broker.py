@@ -13,8 +13,8 @@ from pathlib import Path
 from kafka import KafkaConsumer, TopicPartition
 
 from schemas.topics import REGISTRY_CHANGES
-from services.cli.embedded.broker import broker_program
-from services.cli.processes import Child
+from services.local.embedded.broker import broker_program
+from services.local.processes import Child
 
 
 def free_port() -> int:

@@ -13,14 +13,14 @@ from ledger_process import running
 from ledger_seed import Books, seed_company
 
 from services.books import migrations
-from services.cli.children import listens
-from services.cli.dev_tokens import create_signing_key, sign_token, token_claims
-from services.cli.embedded.broker import broker_program
-from services.cli.embedded.databases import LOGIN_ROLES, prepare_databases
-from services.cli.embedded.postgres import Postgres
-from services.cli.endpoints import Ports
-from services.cli.processes import StopSwitch, Supervisor
 from services.ledger.main import build_app
+from services.local.children import listens
+from services.local.dev_tokens import create_signing_key, sign_token, token_claims
+from services.local.embedded.broker import broker_program
+from services.local.embedded.databases import LOGIN_ROLES, prepare_databases
+from services.local.embedded.postgres import Postgres
+from services.local.endpoints import Ports
+from services.local.processes import StopSwitch, Supervisor
 from services.runtime.broker import create_topics
 from services.runtime.settings import Settings
 

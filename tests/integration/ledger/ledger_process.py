@@ -11,7 +11,7 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
-from services.cli.endpoints import Ports
+from services.local.endpoints import Ports
 
 
 class Process:

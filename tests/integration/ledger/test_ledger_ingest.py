@@ -14,12 +14,12 @@ import pytest
 from fastapi.testclient import TestClient
 from kafka import KafkaConsumer, TopicPartition
 
-from services.cli.children import listens
-from services.cli.embedded.broker import broker_program
-from services.cli.endpoints import Ports
-from services.cli.processes import StopSwitch, Supervisor
 from services.ledger.ingest import RECORD_BYTES_MAX
 from services.ledger.main import build_app
+from services.local.children import listens
+from services.local.embedded.broker import broker_program
+from services.local.endpoints import Ports
+from services.local.processes import StopSwitch, Supervisor
 from services.messages.usage_events import read_record
 from services.runtime.broker import create_topics
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import httpx
 from kafka import KafkaProducer
 
-from services.cli.endpoints import LOOPBACK, Ports
+from services.local.endpoints import LOOPBACK, Ports
 from tests.faults.rig import Service
 from tests.integration.metering.ledgers import Ledger
 

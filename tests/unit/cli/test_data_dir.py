@@ -9,8 +9,8 @@ import time
 
 import pytest
 
-from services.cli.data_dir import DataDir
-from services.cli.processes import StackError
+from services.local.data_dir import DataDir
+from services.local.processes import StackError
 from services.runtime.private_file import write_private
 
 

@@ -9,7 +9,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from services.cli.dev_tokens import ALL_SCOPES, create_signing_key, sign_token, token_claims
+from services.local.dev_tokens import ALL_SCOPES, create_signing_key, sign_token, token_claims
 from services.runtime.problems import Problem
 from services.runtime.settings import Settings
 from services.runtime.tokens import TokenVerifier

@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 
 import pytest
 
-from services.cli.dev_tokens import create_signing_key
-from services.cli.embedded.databases import LOGIN_ROLES
-from services.cli.endpoints import Ports
-from services.cli.processes import StackError
-from services.cli.wiring import Wiring
+from services.local.dev_tokens import create_signing_key
+from services.local.embedded.databases import LOGIN_ROLES
+from services.local.endpoints import Ports
+from services.local.processes import StackError
+from services.local.wiring import Wiring
 from services.runtime.problems import Problem
 from services.runtime.rate_limit import RateLimit
 from services.runtime.settings import Settings

@@ -8,10 +8,10 @@ import pytest
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
 
-from services.cli.embedded.journal.batches import NotABatchError, record_count, without_first, without_producer
-from services.cli.embedded.journal.journal import Journal
-from services.cli.embedded.journal.notes import Kept, Placed, Settled, encode
-from services.cli.embedded.journal.resend import resend
+from services.local.embedded.journal.batches import NotABatchError, record_count, without_first, without_producer
+from services.local.embedded.journal.journal import Journal
+from services.local.embedded.journal.notes import Kept, Placed, Settled, encode
+from services.local.embedded.journal.resend import resend
 
 GZIP = 1
 

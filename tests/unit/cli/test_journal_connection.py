@@ -9,9 +9,9 @@ from contextlib import asynccontextmanager
 from kafka.protocol.producer import ProduceRequest, ProduceResponse
 
 from schemas.topics import USAGE_EVENTS
-from services.cli.embedded.journal.group_commit import GroupCommit
-from services.cli.embedded.journal.journal import Journal
-from services.cli.embedded.journal.proxy import JournalProxy
+from services.local.embedded.journal.group_commit import GroupCommit
+from services.local.embedded.journal.journal import Journal
+from services.local.embedded.journal.proxy import JournalProxy
 from tests.unit.cli.test_journal import batch
 
 VERSION = 7

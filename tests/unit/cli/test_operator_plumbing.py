@@ -8,9 +8,9 @@ from datetime import UTC, datetime
 import pytest
 import typer
 
-from services.cli.operator import counting, explained, stack_environment
 from services.cli.rate_card.document import changes, in_force_before, read_document
 from services.cli.receipt import quote_lines, receipt_lines
+from services.cli.terminal import counting, explained, stack_environment
 from services.domain.rate_card import parse_rate_card
 from services.key_registry.rate_cards import CardDocument, packaged_cards
 from services.metering.dead_letters.resend import DeadLetterSummary, why_not
@@ -276,7 +276,7 @@ def test_a_quote_without_tokens_leaves_them_out():
 
 def test_where_no_terminal_is_progress_is_a_line_now_and_then(monkeypatch, capsys):
     now = 100.0
-    monkeypatch.setattr("services.cli.operator.time.monotonic", lambda: now)
+    monkeypatch.setattr("services.cli.terminal.time.monotonic", lambda: now)
     with counting("Counting sheep") as report:
         for done in (1, 2, 3):
             now += 3

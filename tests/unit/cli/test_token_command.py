@@ -10,8 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 from services.__main__ import app
-from services.cli.dev_tokens import create_signing_key
 from services.cli.token import lifetime, membership, signing_key_file
+from services.local.dev_tokens import create_signing_key
 
 
 @pytest.fixture

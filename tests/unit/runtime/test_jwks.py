@@ -14,7 +14,7 @@ import jwt
 import pytest
 from key_server import KeyServer, Signer, document, ed25519, key_server, rsa
 
-from services.cli.dev_tokens import token_claims
+from services.local.dev_tokens import token_claims
 from services.runtime.jwks import (
     FRESH_SECONDS,
     JWKS_BYTES_MAX,

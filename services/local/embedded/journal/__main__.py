@@ -1,4 +1,4 @@
-"""The program between the clients and the embedded broker: `python -m services.cli.embedded.journal`."""
+"""The program between the clients and the embedded broker: `python -m services.local.embedded.journal`."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import psycopg
 import uvloop
 
 from schemas.topics import USAGE_EVENTS
-from services.cli.embedded.journal.group_commit import GroupCommit
-from services.cli.embedded.journal.journal import Journal
-from services.cli.embedded.journal.proxy import BUFFER_BYTES, JournalProxy
-from services.cli.embedded.journal.resend import Broker, resend
-from services.cli.endpoints import LOOPBACK
+from services.local.embedded.journal.group_commit import GroupCommit
+from services.local.embedded.journal.journal import Journal
+from services.local.embedded.journal.proxy import BUFFER_BYTES, JournalProxy
+from services.local.embedded.journal.resend import Broker, resend
+from services.local.endpoints import LOOPBACK
 from services.runtime.database import connect
 from services.runtime.logs import configure_logs, logger
 from services.runtime.settings import load_settings

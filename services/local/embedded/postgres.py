@@ -13,8 +13,8 @@ from pathlib import Path
 import psycopg
 from psycopg.rows import TupleRow
 
-from services.cli.embedded.account import executables_for, server_account
-from services.cli.processes import Account, Program, Supervisor
+from services.local.embedded.account import executables_for, server_account
+from services.local.processes import Account, Program, Supervisor
 
 SUPERUSER = "byok_admin"
 MAINTENANCE_DATABASE = "postgres"

@@ -12,7 +12,7 @@ import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
-from services.cli.processes import Account, StackError
+from services.local.processes import Account, StackError
 
 _ACCOUNTS = ("postgres", "nobody")
 _CACHE = Path("/var/cache/byok-credit-metering")

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from services.cli.dev_tokens import ALL_SCOPES, SigningKey, sign_token, token_claims
-from services.cli.embedded.databases import DATABASES, REPLAYER
-from services.cli.embedded.postgres import MAINTENANCE_DATABASE
-from services.cli.endpoints import LOOPBACK, Endpoints, Ports, Tokens
+from services.local.dev_tokens import ALL_SCOPES, SigningKey, sign_token, token_claims
+from services.local.embedded.databases import DATABASES, REPLAYER
+from services.local.embedded.postgres import MAINTENANCE_DATABASE
+from services.local.endpoints import LOOPBACK, Endpoints, Ports, Tokens
 
 SERVICES = ("registry", "ledger", "metering")
 """In the order of their start; stopped in the reverse order."""

@@ -16,9 +16,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from services.cli.children import our_environment
-from services.cli.data_dir import DataDir
-from services.cli.processes import Account, Program, StackError
+from services.local.children import our_environment
+from services.local.data_dir import DataDir
+from services.local.processes import Account, Program, StackError
 
 REGISTRY = "registry"
 """The one program that reads the keyring."""

@@ -8,7 +8,7 @@ from typing import NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict
 
-from services.cli.processes import StackError
+from services.local.processes import StackError
 
 LOOPBACK = "127.0.0.1"
 _PORT_MAX = 65_535

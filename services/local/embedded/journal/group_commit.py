@@ -6,8 +6,8 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from services.cli.embedded.journal.journal import Journal
-from services.cli.embedded.journal.notes import Note
+from services.local.embedded.journal.journal import Journal
+from services.local.embedded.journal.notes import Note
 from services.runtime.logs import logger
 
 _log = logger(__name__)

@@ -11,8 +11,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import services
-from services.cli.endpoints import LOOPBACK
-from services.cli.processes import Program
+from services.local.endpoints import LOOPBACK
+from services.local.processes import Program
 
 _ANSWER_BYTES_MAX = 4_000
 _STOP_SECONDS = {"journal": 5.0, "registry": 5.0, "ledger": 5.0, "metering": 8.0}

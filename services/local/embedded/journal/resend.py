@@ -14,10 +14,10 @@ from kafka.protocol.admin import CreateTopicsRequest, CreateTopicsResponse
 from kafka.protocol.producer import ProduceRequest, ProduceResponse
 
 from schemas.topics import USAGE_EVENTS
-from services.cli.embedded.journal.batches import record_count, without_first, without_producer
-from services.cli.embedded.journal.journal import Journal, Owed
-from services.cli.embedded.journal.notes import Placed, Settled
-from services.cli.endpoints import LOOPBACK
+from services.local.embedded.journal.batches import record_count, without_first, without_producer
+from services.local.embedded.journal.journal import Journal, Owed
+from services.local.embedded.journal.notes import Placed, Settled
+from services.local.endpoints import LOOPBACK
 from services.runtime.logs import logger
 
 _log = logger(__name__)

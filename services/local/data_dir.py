@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
-from services.cli.processes import StackError
+from services.local.processes import StackError
 from services.runtime.private_file import write_private
 
 _KEK_BYTES = 32

@@ -14,16 +14,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from services.cli.accounts import Accounts
-from services.cli.children import Readiness, foreign_environment, listens, service_program, upgrade_program
-from services.cli.data_dir import DataDir
-from services.cli.dev_tokens import create_signing_key
-from services.cli.embedded.broker import JOURNAL, broker_program, journal_arguments, new_cluster_id
-from services.cli.embedded.databases import LOGIN_ROLES, prepare_databases
-from services.cli.embedded.postgres import SUPERUSER, Postgres
-from services.cli.endpoints import Endpoints, Ports
-from services.cli.processes import Child, StackError, StopSwitch, Supervisor
-from services.cli.wiring import SERVICES, Wiring
+from services.local.accounts import Accounts
+from services.local.children import Readiness, foreign_environment, listens, service_program, upgrade_program
+from services.local.data_dir import DataDir
+from services.local.dev_tokens import create_signing_key
+from services.local.embedded.broker import JOURNAL, broker_program, journal_arguments, new_cluster_id
+from services.local.embedded.databases import LOGIN_ROLES, prepare_databases
+from services.local.embedded.postgres import SUPERUSER, Postgres
+from services.local.endpoints import Endpoints, Ports
+from services.local.processes import Child, StackError, StopSwitch, Supervisor
+from services.local.wiring import SERVICES, Wiring
 from services.runtime.private_file import write_private
 
 _START_SECONDS = 60.0

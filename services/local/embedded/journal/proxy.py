@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 from kafka.protocol.producer import ProduceRequest, ProduceResponse
 
 from schemas.topics import USAGE_EVENTS
-from services.cli.embedded.journal.batches import record_count
-from services.cli.embedded.journal.group_commit import GroupCommit
-from services.cli.embedded.journal.notes import Kept, Placed, Settled
-from services.cli.endpoints import LOOPBACK
+from services.local.embedded.journal.batches import record_count
+from services.local.embedded.journal.group_commit import GroupCommit
+from services.local.embedded.journal.notes import Kept, Placed, Settled
+from services.local.endpoints import LOOPBACK
 from services.runtime.logs import logger
 
 _log = logger(__name__)

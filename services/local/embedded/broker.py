@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from services.cli.processes import Program, StackError
+from services.local.processes import Program, StackError
 
 
 def new_cluster_id() -> str:
@@ -44,7 +44,7 @@ def broker_program(
     )
 
 
-JOURNAL = (sys.executable, "-m", "services.cli.embedded.journal")
+JOURNAL = (sys.executable, "-m", "services.local.embedded.journal")
 
 
 def journal_arguments(port: int, broker_port: int, cluster_id: str, folder: Path) -> tuple[str, ...]:

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from services.cli.embedded.journal.batches import record_count
-from services.cli.embedded.journal.notes import Kept, Note, Placed, encode, read
+from services.local.embedded.journal.batches import record_count
+from services.local.embedded.journal.notes import Kept, Note, Placed, encode, read
 from services.runtime.logs import logger
 
 _log = logger(__name__)

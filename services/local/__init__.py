@@ -1,0 +1,1 @@
+"""The whole stack on one machine: processes, ports, data directory, embedded broker and database."""
