@@ -88,14 +88,14 @@ def verify(
 
 
 def _replay(settings: Settings, *, json: bool) -> NoReturn:
-    from services.proof.replay import command
+    from services.cli import replay
 
     with _reporting() as report:
-        found = command.run(settings, report)
+        found = replay.run(settings, report)
     if json:
-        typer.echo(json_format.dumps(command.as_json(found)))
+        typer.echo(json_format.dumps(replay.as_json(found)))
     else:
-        command.show(found)
+        replay.show(found)
     raise typer.Exit(1 if found.comparison.differences else 0)
 
 

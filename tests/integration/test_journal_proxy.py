@@ -22,7 +22,7 @@ from services.local.embedded.journal.journal import Journal
 from services.local.endpoints import Ports
 from services.local.processes import Program, StopSwitch, Supervisor
 from services.runtime.broker import create_topics
-from tests.unit.cli.test_journal import batch
+from tests.unit.local.test_journal import batch
 
 HEADERS = [("trace", b"1")]
 

@@ -25,7 +25,7 @@ class Change(NamedTuple):
 
 
 def read_document(file: Path) -> CardDocument:
-    """The card in ``file``. Raises CommandFailed (status 1) that names what is wrong with it, or (2) where there is none."""
+    """The card in ``file``. Raises CommandFailed: 1 names what is wrong with it, 2 where there is none."""
     try:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:

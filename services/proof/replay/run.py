@@ -75,8 +75,8 @@ def replay(
 ) -> Replay:
     """Book the topic into an empty shadow ledger and compare. The ledger itself is only read.
 
-    Raises CommandFailed where the ledger does not come to rest, the broker is silent, the shadow goes away or nothing can be
-    compared, and psycopg.Error where the ledger is away.
+    Raises CommandFailed where the ledger does not come to rest, the broker is silent, the shadow goes away or nothing
+    can be compared, and psycopg.Error where the ledger is away.
     """
     began = time.monotonic()
     with ExitStack() as stack:

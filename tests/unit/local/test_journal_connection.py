@@ -12,7 +12,7 @@ from schemas.topics import USAGE_EVENTS
 from services.local.embedded.journal.group_commit import GroupCommit
 from services.local.embedded.journal.journal import Journal
 from services.local.embedded.journal.proxy import JournalProxy
-from tests.unit.cli.test_journal import batch
+from tests.unit.local.test_journal import batch
 
 VERSION = 7
 # For what must not happen: a fault shows itself within it, and what is right never ends it early.
