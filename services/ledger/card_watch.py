@@ -14,7 +14,6 @@ from contextlib import closing
 import orjson
 from kafka import KafkaConsumer, TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord
-from kafka.errors import KafkaError
 
 from schemas.topics import REGISTRY_CHANGES
 from services.domain.directory import Change, Directory, directory_of
@@ -64,11 +63,11 @@ class CardWatch:
         for delay in delays():
             try:
                 self._follow()
-            except (KafkaError, OSError) as error:
-                _log.warning("whether all rate cards are known is not certain", error=type(error).__name__)
             except UnreadableChangeError as error:
                 _log.error("a rate card cannot be read, so that nothing is refused for its price", detail=str(error))
                 return
+            except Exception as error:  # noqa: BLE001 - a client that breaks in its own way must not end the watch
+                _log.warning("whether all rate cards are known is not certain", error=type(error).__name__)
             if self._stopped.wait(delay):
                 return
 

@@ -1,0 +1,26 @@
+"""The watch of rate cards goes on whatever its client raises."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from services.ledger.card_watch import CardWatch
+
+
+def test_whatever_the_client_raises_it_looks_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    tries, again = [], threading.Event()
+
+    def follow(_watch: CardWatch) -> None:
+        tries.append(1)
+        if len(tries) > 1:
+            again.set()
+        raise AssertionError("what no broker sends")
+
+    monkeypatch.setattr(CardWatch, "_follow", follow)
+    watch = CardWatch("127.0.0.1:1")
+    watch.start()
+    assert again.wait(30)
+    watch.stop()
+    assert watch.known() is None
