@@ -15,6 +15,9 @@ _PORT_MAX = 65_535
 # Below the range from which Linux takes the ports of outgoing connections.
 _FREE_BLOCK_FROM, _FREE_BLOCK_TO = 20_000, 32_000
 _FREE_BLOCK_TRIES = 200
+_chance = random.SystemRandom()  # whatever seeds the other one
+_guards: list[socket.socket] = []
+"""One for each block that this process chose: the port behind the block, held until the process ends."""
 
 
 class Ports(NamedTuple):
@@ -41,12 +44,21 @@ class Ports(NamedTuple):
 
     @classmethod
     def free_block(cls) -> Self:
-        """Ports that are free now, chosen at random so that stacks that start together hardly meet."""
+        """Ports that are free now, and that nobody else who asks here is given while this process lives.
+
+        Between the choice and the listening lie seconds, in which others choose, too.
+        """
+        size = len(cls._fields)
         for _ in range(_FREE_BLOCK_TRIES):
-            base = random.randrange(_FREE_BLOCK_FROM, _FREE_BLOCK_TO, len(cls._fields))  # noqa: S311  # no secret
-            if all(_is_free(port) for port in range(base, base + len(cls._fields))):
-                return cls(*range(base, base + len(cls._fields)))
-        raise StackError(f"no {len(cls._fields)} consecutive free ports were found; choose a --port-base")
+            base = _chance.randrange(_FREE_BLOCK_FROM, _FREE_BLOCK_TO, size + 1)
+            guard = _bound(base + size)
+            if guard is None:
+                continue
+            if all(map(_is_free, range(base, base + size))):
+                _guards.append(guard)
+                return cls(*range(base, base + size))
+            guard.close()
+        raise StackError(f"no {size} consecutive free ports were found; choose a --port-base")
 
     def address(self, name: str) -> str:
         """``host:port`` of the program ``name``."""
@@ -79,11 +91,20 @@ class Endpoints(BaseModel):
 
 
 def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        # A connection that lingers in TIME_WAIT is no listener.
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((LOOPBACK, port))
-        except OSError:
-            return False
-        return True
+    # A connection that lingers in TIME_WAIT is no listener.
+    probe = _bound(port, reuse=True)
+    if probe is not None:
+        probe.close()
+    return probe is not None
+
+
+def _bound(port: int, *, reuse: bool = False) -> socket.socket | None:
+    """A socket on the port, which keeps others from it while it is open; None where somebody else has it."""
+    held = socket.socket()
+    try:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, reuse)
+        held.bind((LOOPBACK, port))
+    except OSError:
+        held.close()
+        return None
+    return held

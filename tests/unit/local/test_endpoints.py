@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import random
 import socket
 from datetime import UTC, datetime
 
 import pytest
 
+from services.local import endpoints
 from services.local.dev_tokens import create_signing_key
 from services.local.embedded.databases import LOGIN_ROLES
 from services.local.endpoints import Ports
@@ -23,6 +25,21 @@ def test_a_free_block_is_consecutive_and_can_be_asked_for_by_its_base():
     assert list(ports) == list(range(ports.kafka, ports.kafka + 6))
     assert Ports.from_base(ports.kafka) == ports
     assert ports.address("ledger") == f"127.0.0.1:{ports.kafka + 3}"
+
+
+def test_a_block_is_given_once_though_nobody_listens_there_yet(monkeypatch):
+    class Always(random.Random):
+        def randrange(self, *_):
+            return base
+
+    base = Ports.free_block().kafka
+    monkeypatch.setattr(endpoints, "_chance", Always())
+    with pytest.raises(StackError, match="no 6 consecutive free ports"):
+        Ports.free_block()
+    # Another process would be refused alike: the port behind the block is held.
+    with socket.socket() as other, pytest.raises(OSError, match="in use"):
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        other.bind(("127.0.0.1", base + 6))
 
 
 @pytest.mark.parametrize("name", Ports._fields)
