@@ -23,7 +23,7 @@ SCHEMA_DRIFT = from schemas.export import files; \
   raise SystemExit(f"run python -m schemas.export: {stale} differ" if stale else None)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test test-all check format bench dev-secrets lock clean
+.PHONY: help setup demo up test test-slow test-all check format bench dev-secrets lock clean
 
 help: ## Show this help
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ up: setup ## The whole stack on this machine, until Ctrl-C
 
 test: setup ## All tests but the slow ones; under 5 minutes on 2 cores
 	$(PYTEST) -m "not slow"
+
+test-slow: setup ## The slow tests alone; says of those it skips what they need
+	$(PYTEST) -m slow
 
 test-all: setup ## All tests; says of those it skips what they need
 	$(PYTEST)
