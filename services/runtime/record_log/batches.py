@@ -14,16 +14,22 @@ from typing import NamedTuple
 from aiokafka.record.control_record import ControlRecord
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
-from aiokafka.record.util import calc_crc32c, decode_varint_py
+from aiokafka.record.util import decode_varint_py
 
+from services.runtime.record_log.batch_header import (
+    CODEC,
+    CONTROL,
+    HEADER_BYTES,
+    MAGIC,
+    TRANSACTIONAL,
+    Header,
+    batch_at,
+    checksum_is_right,
+    header_of,
+    packed,
+)
 from services.runtime.record_log.decompression import CompressionError, decompressed
 
-_FRAME = struct.Struct(">qi")
-_HEADER = struct.Struct(">qiibIhiqqqhii")
-_CRC = struct.Struct(">I")
-_CRC_AT, _ATTRIBUTES_AT = 17, 21
-_MAGIC = 2
-_CODEC, _TRANSACTIONAL, _CONTROL = 0x07, 0x10, 0x20
 # What is passed on at once, but for the last batch of it; the rest comes with the next fetch.
 _TOGETHER_BYTES = 8 * 1024 * 1024
 _STAND_INS_MAX = 100_000
@@ -33,34 +39,6 @@ _LENGTH = "its length is not that of its bytes"
 _CHECKSUM = "its checksum is wrong"
 _PLACE = "its offsets are not those of its place in the log"
 _RECORDS = "its records do not lie as its header says"
-
-
-class Header(NamedTuple):
-    """What stands before the records of a batch."""
-
-    base_offset: int
-    length: int
-    leader_epoch: int
-    magic: int
-    crc: int
-    attributes: int
-    last_offset_delta: int
-    first_timestamp: int
-    max_timestamp: int
-    producer_id: int
-    producer_epoch: int
-    base_sequence: int
-    records: int
-
-    @property
-    def last_offset(self) -> int:
-        """The offset of the last record, if the header tells the truth."""
-        return self.base_offset + self.last_offset_delta
-
-    @property
-    def counts_agree(self) -> bool:
-        """Whether the two numbers from which the count of records follows say the same."""
-        return self.records == self.last_offset_delta + 1 > 0
 
 
 class Unreadable(NamedTuple):
@@ -94,7 +72,7 @@ def readable(data: bytes, offset: int, end: int) -> Reading:
     parts: list[bytes] = []
     opened = at = 0
     while at < len(data) and opened < _TOGETHER_BYTES:
-        batch = _batch_at(data, at)
+        batch = batch_at(data, at)
         if batch is None:
             # A fetch may end in the middle of a batch, but never of its first.
             cut = None if at else _misplaced(data, _Room(offset, end, end, is_first=True), _LENGTH)
@@ -107,7 +85,7 @@ def readable(data: bytes, offset: int, end: int) -> Reading:
             return Reading(b"".join(parts), _unreadable(batch, room, str(broken)))
         opened += len(part)
         parts.append(part)
-        offset = _header(batch).last_offset + 1
+        offset = header_of(batch).last_offset + 1
     return Reading(b"".join(parts), None)
 
 
@@ -136,58 +114,34 @@ class _Room(NamedTuple):
 
 def _room(data: bytes, at: int, begin: int, end: int, *, is_first: bool) -> _Room:
     """The room from ``begin`` on of the batch that ends at the byte ``at``; the log ends before ``end``."""
-    following = _batch_at(data, at)
-    if following is not None and begin < _header(following).base_offset < end:
-        return _Room(begin, _header(following).base_offset, end, is_first)
+    following = batch_at(data, at)
+    if following is not None and begin < header_of(following).base_offset < end:
+        return _Room(begin, header_of(following).base_offset, end, is_first)
     return _Room(begin, end, end, is_first)
-
-
-def _batch_at(data: bytes, at: int) -> bytes | None:
-    if len(data) - at < _HEADER.size:
-        return None
-    _base, length = _FRAME.unpack_from(data, at)
-    end = at + _FRAME.size + length
-    return data[at:end] if at + _HEADER.size <= end <= len(data) else None
-
-
-def _header(batch: bytes) -> Header:
-    return Header._make(_HEADER.unpack_from(batch))
 
 
 def _checked(batch: bytes, room: _Room) -> bytes:
     """The batch as aiokafka can read it, out of its compression. Raises _BrokenBatchError."""
-    header = _header(batch)
-    if header.magic != _MAGIC:
-        raise _BrokenBatchError(f"its format {header.magic} is not read, only format {_MAGIC}")
-    if not _crc_is_right(batch):
+    header = header_of(batch)
+    if header.magic != MAGIC:
+        raise _BrokenBatchError(f"its format {header.magic} is not read, only format {MAGIC}")
+    if not checksum_is_right(batch):
         raise _BrokenBatchError(_CHECKSUM)
     if not room.holds(header):
         raise _BrokenBatchError(_PLACE)
-    codec = header.attributes & _CODEC
+    codec = header.attributes & CODEC
     try:
-        opened = decompressed(codec, batch[_HEADER.size :])
+        opened = decompressed(codec, batch[HEADER_BYTES:])
     except CompressionError as error:
         raise _BrokenBatchError(str(error)) from None
-    plain = _rebuilt(header, opened) if codec else batch
+    uncompressed = header._replace(attributes=header.attributes & ~CODEC)
+    plain = packed(uncompressed, opened) if codec else batch
     if _reads(header, plain):
         return plain
-    mended = _rebuilt(header, _with_ascii_header_keys(opened, header.records))
+    mended = packed(uncompressed, _with_ascii_header_keys(opened, header.records))
     if not _reads(header, mended):
         raise _BrokenBatchError(_RECORDS)
     return mended
-
-
-def _crc_is_right(batch: bytes) -> bool:
-    (crc,) = _CRC.unpack_from(batch, _CRC_AT)
-    return bool(crc == calc_crc32c(batch[_ATTRIBUTES_AT:]))
-
-
-def _rebuilt(header: Header, opened: bytes) -> bytes:
-    """The batch with its records uncompressed."""
-    length = _HEADER.size + len(opened) - _FRAME.size
-    batch = bytearray(_HEADER.pack(*header._replace(length=length, attributes=header.attributes & ~_CODEC)) + opened)
-    _CRC.pack_into(batch, _CRC_AT, calc_crc32c(bytes(batch[_ATTRIBUTES_AT:])))
-    return bytes(batch)
 
 
 def _reads(header: Header, batch: bytes) -> bool:
@@ -198,11 +152,11 @@ def _reads(header: Header, batch: bytes) -> bool:
             if not before < record.offset <= header.last_offset:
                 return False
             before = record.offset
-            if header.attributes & _CONTROL:
+            if header.attributes & CONTROL:
                 ControlRecord.parse(record.key)
     except Exception:  # noqa: BLE001 - it has many ways to say that it cannot
         return False
-    return not header.attributes & _CONTROL or before >= header.base_offset
+    return not header.attributes & CONTROL or before >= header.base_offset
 
 
 def _with_ascii_header_keys(records: bytes, count: int) -> bytes:
@@ -247,10 +201,10 @@ def _field(records: bytearray, at: int) -> tuple[int, int]:
 
 
 def _unreadable(batch: bytes, room: _Room, why: str) -> Unreadable:
-    header = _header(batch)
-    if header.magic != _MAGIC or not _crc_is_right(batch) or not room.holds(header):
+    header = header_of(batch)
+    if header.magic != MAGIC or not checksum_is_right(batch) or not room.holds(header):
         return _misplaced(batch, room, why)
-    is_transaction = header.attributes & _TRANSACTIONAL and not header.attributes & _CONTROL
+    is_transaction = header.attributes & TRANSACTIONAL and not header.attributes & CONTROL
     whose = (header.producer_id, header.producer_epoch) if is_transaction else _NO_PRODUCER
     first = max(room.begin, header.base_offset)
     # Nothing is read of it, so a batch that is there where it claims to go on is believed.
@@ -267,8 +221,8 @@ def _misplaced(batch: bytes, room: _Room, why: str) -> Unreadable:
     last = room.begin
     if room.end < room.log_end:
         last = room.end - 1
-    elif len(batch) >= _HEADER.size:
-        header = _header(batch)
+    elif len(batch) >= HEADER_BYTES:
+        header = header_of(batch)
         if header.counts_agree and room.holds(header):
             last = header.last_offset
     return _bounded(Unreadable(room.begin, last, why))
@@ -287,7 +241,7 @@ def stand_in(fault: Unreadable, header: str) -> bytes:
     why = f"the batch of offsets {fault.first} to {fault.last} cannot be read: {fault.why}"
     producer_id, producer_epoch = fault.transaction_of
     builder = DefaultRecordBatchBuilder(
-        magic=_MAGIC,
+        magic=MAGIC,
         compression_type=0,
         is_transactional=int(fault.transaction_of != _NO_PRODUCER),
         producer_id=producer_id,

@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Iterator
 from typing import Any
 
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
-from aiokafka.record.util import calc_crc32c
 
-_LENGTH_AT = 8
-_LENGTH_ENDS = 12
-_CRC_AT = 17
-_CHECKED_FROM = 21
-_LAST_OFFSET_DELTA_AT = 23
-_PRODUCER_AT = 43
-_PRODUCER = struct.Struct(">qhi")
-_INT32 = struct.Struct(">i")
-_CRC = struct.Struct(">I")
-_NOBODY = _PRODUCER.pack(-1, -1, -1)
-# What a batch without records has.
-_HEADER_BYTES = 61
-_TRANSACTIONAL = 0x10
-_ATTRIBUTES_LOW_AT = 22
+from services.runtime.record_log.batch_header import (
+    HEADER_BYTES,
+    MAGIC,
+    TRANSACTIONAL,
+    batch_at,
+    checksum_is_right,
+    header_of,
+    packed,
+)
+
 # A builder refuses what does not fit its size; here everything fitted once.
 _NO_BOUND = 2**31 - 1
 
@@ -34,7 +28,7 @@ class NotABatchError(Exception):
 
 def record_count(batches: bytes) -> int:
     """How many offsets the batches take. Raises NotABatchError."""
-    return sum(_last_delta(batch) + 1 for batch in _each(batches))
+    return sum(header_of(batch).last_offset_delta + 1 for batch in _each(batches))
 
 
 def without_producer(batches: bytes) -> bytes:
@@ -52,7 +46,7 @@ def without_first(batches: bytes, count: int) -> bytes:
     Raises whatever aiokafka raises for a batch that it cannot read.
     """
     builder = DefaultRecordBatchBuilder(
-        magic=2,
+        magic=MAGIC,
         compression_type=0,
         is_transactional=0,
         producer_id=-1,
@@ -75,24 +69,16 @@ def _records(batches: bytes) -> Iterator[Any]:
 def _each(batches: bytes) -> Iterator[bytes]:
     start = 0
     while start < len(batches):
-        end = start + _LENGTH_ENDS
-        if end <= len(batches):
-            end += _INT32.unpack_from(batches, start + _LENGTH_AT)[0]
-        batch = batches[start:end]
-        if len(batch) < _HEADER_BYTES or len(batch) != end - start or batch[16] != 2:
+        batch = batch_at(batches, start)
+        if batch is None or header_of(batch).magic != MAGIC:
             raise NotABatchError
         yield batch
-        start = end
-
-
-def _last_delta(batch: bytes) -> int:
-    return int(_INT32.unpack_from(batch, _LAST_OFFSET_DELTA_AT)[0])
+        start += len(batch)
 
 
 def _anonymous(batch: bytes) -> bytes:
-    changed = bytearray(batch)
-    changed[_ATTRIBUTES_LOW_AT] &= ~_TRANSACTIONAL
-    changed[_PRODUCER_AT : _PRODUCER_AT + _PRODUCER.size] = _NOBODY
-    if _CRC.unpack_from(batch, _CRC_AT)[0] == calc_crc32c(batch[_CHECKED_FROM:]):
-        _CRC.pack_into(changed, _CRC_AT, calc_crc32c(bytes(changed[_CHECKED_FROM:])))
-    return bytes(changed)
+    header = header_of(batch)
+    nobodys = header._replace(
+        attributes=header.attributes & ~TRANSACTIONAL, producer_id=-1, producer_epoch=-1, base_sequence=-1
+    )
+    return packed(nobodys, batch[HEADER_BYTES:], crc=None if checksum_is_right(batch) else header.crc)
