@@ -8,16 +8,14 @@ are found from where they stand (the data directory), and no folder above it is 
 from __future__ import annotations
 
 import os
-import pwd
 import stat
-import subprocess
 import sys
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from services.local.children import our_environment
 from services.local.data_dir import DataDir
+from services.local.embedded.account import first_account, runs
 from services.local.processes import Account, Program, StackError
 
 REGISTRY = "registry"
@@ -63,7 +61,7 @@ class Accounts:
         # What Python has to find besides was tried before.
         if executable == sys.executable:
             account = account if self._runs_python else None
-        elif not _runs((executable, "--version"), account, program.environment):
+        elif not runs((executable, "--version"), account, environment=program.environment, seconds=_TRY_SECONDS):
             self.notices.append(_as_root(program.name, account, executable))
             account = None
         return program if account is None else self._as(account, program)
@@ -100,7 +98,8 @@ class Accounts:
         self._registry = registry
 
     def _tries_python(self, account: Account) -> bool:
-        return _runs((sys.executable, "-c", _TRY), account, our_environment(), self._root)
+        command = (sys.executable, "-c", _TRY)
+        return runs(command, account, environment=our_environment(), directory=self._root, seconds=_TRY_SECONDS)
 
 
 def _as_root(what: str, account: Account, executable: str) -> str:
@@ -147,32 +146,4 @@ def _registry_account(keyring: Path, server: Account) -> Account | None:
     owner = keyring.stat()
     if owner.st_uid != 0:
         return Account(owner.st_uid, owner.st_gid)
-    for name in _REGISTRY_ACCOUNTS:
-        try:
-            found = pwd.getpwnam(name)
-        except KeyError:
-            continue
-        if found.pw_uid not in (0, server.uid):
-            return Account(found.pw_uid, found.pw_gid)
-    return None
-
-
-def _runs(
-    command: tuple[str, ...], account: Account, environment: Mapping[str, str], directory: Path = Path("/")
-) -> bool:
-    try:
-        tried = subprocess.run(  # noqa: S603  # what is to be started anyway
-            command,
-            user=account.uid,
-            group=account.gid,
-            extra_groups=[],
-            cwd=directory,
-            env=dict(environment),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=_TRY_SECONDS,
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return False
-    return tried.returncode == 0
+    return first_account(_REGISTRY_ACCOUNTS, but=(0, server.uid))

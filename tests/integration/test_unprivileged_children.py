@@ -40,7 +40,9 @@ def python_for_all() -> tuple[str, dict[str, str]]:
     libraries = {"PYTHONPATH": os.pathsep.join((str(ROOT), sysconfig.get_path("purelib")))}
     version = "{}.{}".format(*sys.version_info)
     for python in (sys.executable, f"/usr/bin/python{version}"):
-        if accounts._runs((python, "-c", accounts._TRY), Account(65_534, 65_534), dict(os.environ) | libraries):
+        if accounts.runs(
+            (python, "-c", accounts._TRY), Account(65_534, 65_534), environment=dict(os.environ) | libraries
+        ):
             return python, dict(os.environ) | libraries
     skip_unless(condition=False, reason="no Python that other users can run", command=f"apt install python{version}")
     raise AssertionError
@@ -204,7 +206,7 @@ def test_a_python_that_no_other_user_can_run_is_told_and_runs_as_root(
 def test_folders_of_the_data_directory_are_given_and_nothing_that_they_link_to(
     data: DataDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(accounts, "_runs", lambda *_: True)
+    monkeypatch.setattr(accounts, "runs", lambda *_, **__: True)
     kept = data.root / "journal" / "part"
     kept.mkdir(parents=True)
     mine = tmp_path / "of-root"
@@ -222,7 +224,7 @@ def test_folders_of_the_data_directory_are_given_and_nothing_that_they_link_to(
 
 
 def test_paths_of_the_data_directory_are_found_from_within_it(data: DataDir, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(accounts, "_runs", lambda *_: True)
+    monkeypatch.setattr(accounts, "runs", lambda *_, **__: True)
     prepared = Accounts(data, server_account(data.postgres)).prepare(a_service(data, "registry"))
     assert prepared.directory == data.root
     assert prepared.environment["BYOK_KEK_FILE"] == "secrets/kek.json"

@@ -9,6 +9,7 @@ import shutil
 import stat
 import subprocess
 import tempfile
+from collections.abc import Collection, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -26,12 +27,9 @@ def server_account(data: Path) -> Account | None:
         return None
     if data.exists() and (owner := data.stat()).st_uid != 0:
         return Account(owner.st_uid, owner.st_gid)
-    for name in _ACCOUNTS:
-        try:
-            account = pwd.getpwnam(name)
-        except KeyError:
-            continue
-        return Account(account.pw_uid, account.pw_gid)
+    account = first_account(_ACCOUNTS)
+    if account is not None:
+        return account
     raise StackError("PostgreSQL does not run as root, and there is no user `postgres` or `nobody`; create one of them")
 
 
@@ -42,11 +40,11 @@ def executables_for(account: Account | None) -> Path:
     """
     package = _package()
     programs = package / "pginstall18" / "bin"
-    if account is None or _can_run(programs / "postgres", account):
+    if account is None or runs((programs / "postgres", "--version"), account):
         return programs
     # The environment is, say, in root's home. We open up no directory of others, but copy the programs once.
     copied = _copied(package) / package.name / "pginstall18" / "bin"
-    if not _can_run(copied / "postgres", account):
+    if not runs((copied / "postgres", "--version"), account):
         raise StackError(
             f"PostgreSQL runs as the user id {account.uid}, which can execute neither {programs} nor {copied}; "
             "run byok as an ordinary user, or install it where other users may read it"
@@ -64,19 +62,41 @@ def _package() -> Path:
     return Path(spec.origin).parent
 
 
-def _can_run(program: Path, account: Account) -> bool:
+def first_account(names: Sequence[str], *, but: Collection[int] = ()) -> Account | None:
+    """The first of the system's users of these names, leaving out some user ids; None where there is none."""
+    for name in names:
+        try:
+            user = pwd.getpwnam(name)
+        except KeyError:
+            continue
+        if user.pw_uid not in but:
+            return Account(user.pw_uid, user.pw_gid)
+    return None
+
+
+def runs(
+    command: Sequence[str | Path],
+    account: Account,
+    *,
+    environment: Mapping[str, str] | None = None,
+    directory: str | Path = "/",
+    seconds: float = 10,
+) -> bool:
+    """Whether ``account`` can run the command, which ends by itself; tried. ``environment`` None: ours."""
     try:
-        tried = subprocess.run(  # noqa: S603  # a program of the wheel
-            [program, "--version"],
+        tried = subprocess.run(  # noqa: S603  # a program of the wheel, or what is to be started anyway
+            command,
             user=account.uid,
             group=account.gid,
             extra_groups=[],
-            cwd="/",
+            cwd=directory,
+            env=None if environment is None else dict(environment),
+            stdin=subprocess.DEVNULL,
             capture_output=True,
-            timeout=10,
+            timeout=seconds,
             check=False,
         )
-    except OSError:
+    except (OSError, subprocess.TimeoutExpired):
         return False
     return tried.returncode == 0
 
