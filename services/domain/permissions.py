@@ -25,6 +25,11 @@ REGISTRY_BACKDATE = "registry:backdate"
 _RESOLVING_SCOPES = frozenset({CREDENTIALS_WRITE, CREDENTIALS_LEASE, LEDGER_READ, USAGE_WRITE})
 
 
+def is_operator(org_id: str, role: str | None) -> bool:
+    """Whether these are claims of whoever runs the platform: an admin of every organization."""
+    return org_id == EVERY_ORGANIZATION and role == "admin"
+
+
 @dataclass(frozen=True)
 class Principal:
     """Who asks, by the claims of a token that has been checked: ``id`` is its subject, ``teams`` are role by team."""
@@ -39,6 +44,11 @@ class Principal:
     def is_everywhere(self) -> bool:
         """Whether the token is good for every organization."""
         return self.org_id == EVERY_ORGANIZATION
+
+    @property
+    def is_operator(self) -> bool:
+        """Whether this is whoever runs the platform, for whom there are no rates."""
+        return is_operator(self.org_id, self.role)
 
     def belongs_to(self, org_id: str) -> bool:
         """Whether the token is good for this organization at all."""

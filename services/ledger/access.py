@@ -31,11 +31,6 @@ _EVERYTHING = Visible(everything=True)
 class Viewer(Principal):
     """The caller, and what of the ledger is open to it."""
 
-    @property
-    def is_operator(self) -> bool:
-        """Whether this is an admin of every organization: whoever runs the platform, for whom there are no rates."""
-        return self.is_everywhere and self.role == "admin"
-
     def require_scope(self, scope: str) -> None:
         """Raise 403 ``insufficient_scope`` where the token lacks ``scope``."""
         if scope not in self.scopes:

@@ -14,7 +14,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from starlette.concurrency import run_in_threadpool
 
 from schemas.fields import Id
-from services.domain.permissions import EVERY_ORGANIZATION
 from services.runtime.jwks import ALGORITHMS, Clock, KeysUnavailable, SigningKeys, read_file, read_url
 from services.runtime.logs import logger
 from services.runtime.problems import Problem
@@ -40,11 +39,6 @@ class Caller(BaseModel):
     @classmethod
     def _split(cls, value: Any) -> Any:
         return frozenset(value.split()) if isinstance(value, str) else value
-
-    @property
-    def everywhere(self) -> bool:
-        """Whether the token is good for every organization."""
-        return self.org_id == EVERY_ORGANIZATION
 
 
 class TokenVerifier:

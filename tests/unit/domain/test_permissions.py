@@ -136,3 +136,16 @@ def test_whose_keys_one_may_ask_for() -> None:
     assert asking(None, "uma") == services | {"admin", "owner"}
     assert asking("growth", "uma") == services | {"admin"}
     assert asking("growth", "mia") == services | {"admin", "team member"}
+
+
+@pytest.mark.parametrize(
+    ("who", "expected"),
+    [
+        (person("ada", "admin", org="*"), True),
+        (person("ada", "admin"), False),
+        (person("ada", org="*"), False),
+        (service("ledger:read"), False),
+    ],
+)
+def test_an_admin_of_every_organization_is_an_operator(who: Principal, expected: bool) -> None:
+    assert who.is_operator is expected
