@@ -9,7 +9,7 @@ TEST_WORKERS ?= 4
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-PYTEST = $(BIN)/pytest -n $(TEST_WORKERS) --dist loadgroup
+PYTEST = $(BIN)/pytest -n $(TEST_WORKERS)
 
 COMPILE = uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-strip-extras \
   --no-emit-index-url --no-annotate --custom-compile-command "make lock"

@@ -7,6 +7,8 @@ import os
 import pytest
 import structlog
 from hypothesis import HealthCheck, settings
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 settings.register_profile("dev", max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("ci", settings.get_profile("dev"), derandomize=True)
@@ -17,9 +19,17 @@ _plain = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structl
 structlog.configure(processors=[*structlog.get_config()["processors"][:-1], _plain])
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of a file in one process, and those of the one end-to-end stack, which takes long to start."""
-    for item in items:
-        file = item.nodeid.partition("::")[0]
-        shares_stack = file.startswith("tests/e2e/") and "stack" in getattr(item, "fixturenames", ())
-        item.add_marker(pytest.mark.xdist_group("tests/e2e" if shares_stack else file))
+class _ByPlace(LoadScopeScheduling):
+    """Keeps the tests of a file in one process, and those of the one end-to-end stack, which takes long to start."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        folder = file.rpartition("/")[0]
+        return folder if folder == "tests/e2e/one_stack" else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> _ByPlace:
+    """Share the tests out by their place; the many short ones, which come last, fill what the long ones leave."""
+    config.option.loadscopereorder = False
+    return _ByPlace(config, log)
