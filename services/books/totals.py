@@ -7,11 +7,23 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
+from schemas import metrics
 from services.domain.entries import Entry
 from services.domain.usage import EventType
 
 _KNOWN_TYPES = {event_type.value for event_type in EventType}
 
+SHOWN_AS = {
+    "usage_events": metrics.USAGE_EVENTS,
+    "list_mc": metrics.LIST_CREDITS,
+    "charged_mc": metrics.CHARGED_CREDITS,
+    "saved_mc": metrics.SAVED_CREDITS,
+    "dead_letters": metrics.DEAD_LETTERS,
+    "credential_flags": metrics.CREDENTIAL_FLAGS,
+    "corrections": metrics.CORRECTIONS,
+    "corrected_mc": metrics.CORRECTED_CREDITS,
+}
+"""The totals by their names in ``ledger.metric_total``, as the ledger service shows them."""
 
 Labels = tuple[tuple[str, str], ...]
 

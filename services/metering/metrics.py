@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
-from prometheus_client.core import GaugeMetricFamily
-from prometheus_client.metrics_core import Metric
-from prometheus_client.registry import Collector
+from prometheus_client import CollectorRegistry
 
+from schemas import metrics
 from schemas.topics import USAGE_EVENTS
 from services.metering.booking.pricing import ReadRecord
 from services.metering.dead_letters.share import Origin
+from services.runtime.metrics import Family, Shown, counter, family, histogram
 
 # A producer that sets no time sends 0 or -1; what is further off than clocks are is no time either.
 _EARLIEST = datetime(2000, 1, 1, tzinfo=UTC).timestamp()
 _AHEAD_MAX_SECONDS = 86_400
 _SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200)
 
-
-# The contract lists our metrics; when a series was created is none of them.
-disable_created_metrics()  # type: ignore[no-untyped-call]
+_STATES = (metrics.REGISTRY_SEQ, metrics.METERING_PAUSED, metrics.FAILING_ORIGINS, metrics.CONSUMER_LAG)
 
 
 class MeteringMetrics:
@@ -36,35 +33,24 @@ class MeteringMetrics:
     ) -> None:
         """``lag`` says, for each partition at work, how many records are not yet booked."""
         self.registry = CollectorRegistry()
-        self._event_to_ledger = Histogram(
-            "byok_event_to_ledger_seconds",
-            "From the Kafka record's timestamp to the commit of its ledger entry.",
-            ["event_type"],
-            buckets=_SECONDS,
-            registry=self.registry,
-        )
-        Gauge(
-            "byok_registry_seq", "The last registry change that is known here.", ["service"], registry=self.registry
-        ).labels("metering").set_function(registry_seq)
-        Gauge(
-            "byok_metering_paused",
-            "1 while this worker books nothing because too many events became dead letters; else 0.",
-            registry=self.registry,
-        ).set_function(paused)
-        one_sided = Gauge(
-            "byok_failing_origins",
-            "Organizations, and sources, of whose own events too many became dead letters lately.",
-            ["kind"],
-            registry=self.registry,
-        )
-        one_sided.labels("organization").set_function(lambda: sum(each.org_id is not None for each in failing()))
-        one_sided.labels("source").set_function(lambda: sum(each.source is not None for each in failing()))
-        self._unreadable = Counter(
-            "byok_unreadable_records_total",
-            "Records that became dead letters because the bytes in the log cannot be read, since this worker started.",
-            registry=self.registry,
-        )
-        self.registry.register(_Lag(lag))
+        self._event_to_ledger = histogram(metrics.EVENT_TO_LEDGER, _SECONDS, self.registry)
+        self._unreadable = counter(metrics.UNREADABLE_RECORDS, self.registry)
+
+        def read() -> list[Family]:
+            origins = failing()
+            kinds = {
+                "organization": sum(each.org_id is not None for each in origins),
+                "source": sum(each.source is not None for each in origins),
+            }
+            behind = [((USAGE_EVENTS.name, str(partition)), records) for partition, records in sorted(lag().items())]
+            return [
+                family(metrics.REGISTRY_SEQ, [((metrics.Service.METERING,), registry_seq())]),
+                family(metrics.METERING_PAUSED, [((), int(paused()))]),
+                family(metrics.FAILING_ORIGINS, [((kind,), count) for kind, count in kinds.items()]),
+                family(metrics.CONSUMER_LAG, behind),
+            ]
+
+        self.registry.register(Shown(_STATES, read))
 
     def observe(self, records: Sequence[ReadRecord], now: float) -> None:
         """Note how long the events of booked records took; ``now`` in seconds since 1970.
@@ -79,16 +65,3 @@ class MeteringMetrics:
             for element in read.elements:
                 if element.event is not None:
                     self._event_to_ledger.labels(element.event.type.value).observe(seconds)
-
-
-class _Lag(Collector):
-    def __init__(self, lag: Callable[[], dict[int, int]]) -> None:
-        self._lag = lag
-
-    def collect(self) -> Iterator[Metric]:
-        family = GaugeMetricFamily(
-            "byok_consumer_lag_events", "Records that are not yet booked.", labels=["topic", "partition"]
-        )
-        for partition, behind in sorted(self._lag().items()):
-            family.add_metric([USAGE_EVENTS.name, str(partition)], behind)
-        yield family

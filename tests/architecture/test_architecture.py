@@ -111,6 +111,19 @@ def test_secrets_are_encrypted_in_one_place():
     assert found == set(CRYPTOGRAPHY)
 
 
+def test_metrics_are_made_in_one_place():
+    """Elsewhere only registries of them are passed on: what a service shows is in the table of schemas/metrics.py."""
+    makers = {
+        shown(path)
+        for path in MODULES
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ImportFrom)
+        and (node.module or "").startswith("prometheus_client")
+        and {alias.name for alias in node.names} != {"CollectorRegistry"}
+    }
+    assert makers == {"services/runtime/metrics.py"}
+
+
 @pytest.mark.parametrize("path", MODULES + SCHEMAS, ids=shown)
 def test_a_module_is_short_enough_to_be_read(path):
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 400

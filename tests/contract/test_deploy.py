@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
+from schemas.metrics import METRICS, Kind, Metric
 from schemas.topics import TOPICS
 from services.local.embedded.databases import LOGIN_ROLES, READER, REPLAYER
 from services.runtime.settings import Settings
@@ -25,36 +26,17 @@ ROOT = Path(__file__).parents[2]
 PROMETHEUS = ROOT / "deploy" / "prometheus"
 DASHBOARDS = sorted((ROOT / "deploy" / "grafana" / "dashboards").glob("*.json"))
 
-_PRICED = {"event_type", "provider", "key_source", "byok_scope"}
-# docs/contract.md, section 9 and what stands beside it, with what the formats of counters and histograms add to a name.
-METRICS: dict[str, set[str]] = {
-    "byok_usage_events_total": {"event_type", "outcome"},
-    "byok_list_credits_total": _PRICED,
-    "byok_charged_credits_total": _PRICED,
-    "byok_saved_credits_total": _PRICED,
-    "byok_corrections_total": {"reason"},
-    "byok_corrected_credits_total": {"reason", "direction"},
-    "byok_dead_letters_total": {"reason"},
-    "byok_event_to_ledger_seconds_bucket": {"event_type", "le"},
-    "byok_event_to_ledger_seconds_sum": {"event_type"},
-    "byok_event_to_ledger_seconds_count": {"event_type"},
-    "byok_consumer_lag_events": {"topic", "partition"},
-    "byok_registry_seq": {"service"},
-    "byok_rerating_oldest_seconds": set(),
-    "byok_registry_log_ahead_seconds": set(),
-    "byok_registry_clock_difference_seconds": set(),
-    "byok_outbox_pending": {"outbox"},
-    "byok_outbox_oldest_seconds": {"outbox"},
-    "byok_active_credentials": {"scope", "provider"},
-    "byok_credential_flags_total": {"flag"},
-    "byok_conservation_residual_events": {"partition"},
-    "byok_metering_paused": set(),
-    "byok_unrated_entries": {"reason"},
-    "byok_failing_origins": {"kind"},
-    "byok_door_refusals_total": {"reason"},
-    "byok_unreadable_records_total": set(),
-    "up": set(),
-}
+
+def _as_scraped(metric: Metric) -> dict[str, set[str]]:
+    """The names of a metric's series, with the labels of each: a histogram has three."""
+    if metric.kind is not Kind.HISTOGRAM:
+        return {metric.name: set(metric.labels)}
+    labels = {"_bucket": {*metric.labels, "le"}, "_sum": set(metric.labels), "_count": set(metric.labels)}
+    return {metric.name + ending: of_it for ending, of_it in labels.items()}
+
+
+# What Prometheus adds of itself, and docs/contract.md, section 9.
+SERIES: dict[str, set[str]] = {"up": set()} | {name: its for each in METRICS for name, its in _as_scraped(each).items()}
 _SCRAPED = {"job", "instance"}
 _NAME = re.compile(r"\b(?:byok[:_][a-z0-9_:]+|up)\b")
 _SELECTOR = re.compile(r"(byok[:_][a-z0-9_:]+|\bup)\{([^}]*)\}")
@@ -82,13 +64,13 @@ def _names(expression: str) -> set[str]:
 
 def _labels(name: str) -> set[str]:
     sources = _names(RECORDED[name]) if name in RECORDED else {name}
-    return set.union(_SCRAPED, *(METRICS[source] for source in sources))
+    return set.union(_SCRAPED, *(SERIES[source] for source in sources))
 
 
 def _assert_queries_the_contract(expression: str) -> None:
     names = _names(expression)
     assert names, expression
-    assert names <= METRICS.keys() | RECORDED.keys(), expression
+    assert names <= SERIES.keys() | RECORDED.keys(), expression
     for name, inside in _SELECTOR.findall(_without_strings(expression)):
         assert set(_LABEL.findall(inside)) <= _labels(name), expression
     grouped = {label.strip() for inside in _GROUPING.findall(expression) for label in inside.split(",")} - {""}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import re
 import subprocess
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from fastapi import APIRouter
 from fastapi.routing import APIRoute
 
 from schemas.dead_letters import DeadLetterHeaders, Reason
+from schemas.metrics import METRICS, Service
 from schemas.topics import TOPICS
 from schemas.usage_events import EVENT_MODELS
 from services.books.tables import COLUMNS
@@ -156,24 +156,30 @@ def test_the_scopes_and_codes() -> None:
     assert {code.value for code in Code} <= _quoted(_section(8))
 
 
-def _metrics_of_the_code() -> set[str]:
-    """The names in the modules that make metrics, as they are scraped; labels are named like some of them."""
-    modules = [path for path in _files("services/**/*.py") if "prometheus_client" in path.read_text(encoding="utf-8")]
-    names = {
-        node.value
-        for path in modules
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and re.fullmatch(r"byok_[a-z_]+", node.value)
-    }
-    assert len(names) > 15
-    return names - {"byok_scope"}
-
-
 def test_the_metrics() -> None:
-    rows = _first_cells(_section(9), "metric")
-    assert len(rows) == len(set(rows)), "a metric has two rows"
-    told = {name.removesuffix("_total") for name in rows}
-    assert told == {name.removesuffix("_total") for name in _metrics_of_the_code()}
+    table = _section(9)[_section(9).index("| metric |") :].partition("\n\n")[0]
+    rows = [[cell.strip() for cell in row.strip("|").split("|")] for row in table.splitlines()[2:]]
+    assert sorted(name for name, *_ in rows) == sorted(f"`{metric.name}`" for metric in METRICS)
+    by_name = {f"`{metric.name}`": metric for metric in METRICS}
+    labels_of_any = {label for metric in METRICS for label in metric.labels}
+    told = ""
+    for name, kind, labels, shown_by in rows:
+        metric = by_name[name]
+        told = told if labels == "the same" else labels
+        assert kind == metric.kind, name
+        assert _quoted(told) & labels_of_any == set(metric.labels), name
+        everywhere = set(metric.shown_by) == set(Service)
+        assert shown_by == "all" if everywhere else _services(shown_by) == set(metric.shown_by), name
+
+
+def _services(cell: str) -> set[str]:
+    return {name.replace(" ", "_") for name in cell.split(", ")}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_shown)
+def test_every_metric_that_is_named_exists(page: Path) -> None:
+    named = re.findall(r"`(byok_[a-z_]*(?:_total|_seconds|_events)|byok_registry_[a-z_]+)\b", page.read_text("utf-8"))
+    assert set(named) <= {metric.name for metric in METRICS}
 
 
 # --- the design -------------------------------------------------------------------------------------------------------

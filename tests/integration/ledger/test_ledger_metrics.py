@@ -10,7 +10,7 @@ from pydantic import SecretStr
 from services.ledger.conservation import ConservationWatch
 from services.ledger.database import open_engine
 from services.ledger.main import build_app
-from services.ledger.metrics import LedgerCollector, ledger_metrics
+from services.ledger.metrics import ledger_metrics
 
 
 def samples(text):
@@ -104,21 +104,6 @@ def test_counters_are_typed_as_counters(client, books):
     types = {family.name: family.type for family in text_string_to_metric_families(client.get("/metrics").text)}
     assert types["byok_usage_events"] == types["byok_saved_credits"] == "counter"
     assert types["byok_registry_seq"] == "gauge"
-
-
-def test_scraping_often_reads_the_database_at_most_once_a_second(books, engine, watch, monkeypatch):
-    collector = LedgerCollector(engine, watch)
-    reads = []
-    read = collector._read
-    monkeypatch.setattr(collector, "_read", lambda: reads.append(1) or read())
-    clock = [100.0]
-    monkeypatch.setattr("services.ledger.metrics.time.monotonic", lambda: clock[0])
-    for _ in range(5):
-        list(collector.collect())
-    assert len(reads) == 1
-    clock[0] += 1.5
-    list(collector.collect())
-    assert len(reads) == 2
 
 
 def test_conservation_is_zero_where_all_is_accounted_for(books, watch):

@@ -1,0 +1,76 @@
+"""The table of metrics holds together, and each service shows those of its own in it, and no others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from prometheus_client import CollectorRegistry
+from sqlalchemy import create_engine
+
+from schemas.metrics import METRICS, Kind, Metric, Service, Unit
+from services.books.totals import SHOWN_AS
+from services.key_registry.database.sessions import sessions_on
+from services.key_registry.metrics import registry_metrics
+from services.ledger.conservation import ConservationWatch
+from services.ledger.metrics import door_refusals, ledger_metrics
+from services.metering.metrics import MeteringMetrics
+
+# An engine that nobody connects.
+NOWHERE = create_engine("postgresql+psycopg://nobody@127.0.0.1:1/none")
+
+
+def _key_registry() -> CollectorRegistry:
+    return registry_metrics(sessions_on(NOWHERE))
+
+
+def _metering() -> CollectorRegistry:
+    return MeteringMetrics(lambda: 7, lambda: {3: 5}, lambda: True, list).registry
+
+
+def _ledger() -> CollectorRegistry:
+    registry = ledger_metrics(NOWHERE, ConservationWatch(NOWHERE, "t"))
+    door_refusals(registry)
+    return registry
+
+
+SHOWING: dict[Service, Callable[[], CollectorRegistry]] = {
+    Service.KEY_REGISTRY: _key_registry,
+    Service.METERING: _metering,
+    Service.LEDGER: _ledger,
+}
+
+
+@pytest.mark.parametrize("service", Service)
+def test_a_service_shows_its_metrics_of_the_table_and_no_others(service: Service) -> None:
+    collectors = list(SHOWING[service]()._collector_to_names)
+    shown = {family.name: (family.type, family.documentation) for each in collectors for family in each.describe()}
+    told = {
+        metric.name.removesuffix("_total"): (metric.kind, metric.help)
+        for metric in METRICS
+        if service in metric.shown_by
+    }
+    assert shown == told
+
+
+def test_names_are_unique_and_say_what_the_format_and_the_unit_want() -> None:
+    assert len(METRICS) > 20
+    assert len({metric.name for metric in METRICS}) == len(METRICS)
+    for metric in METRICS:
+        assert metric.name.startswith("byok_")
+        assert metric.name.endswith("_total") is (metric.kind is Kind.COUNTER), metric.name
+        assert ("_seconds" in metric.name) is (metric.unit is Unit.SECONDS), metric.name
+        assert ("_credits" in metric.name) is (metric.unit is Unit.CREDITS), metric.name
+        assert metric.shown_by
+        assert metric.help.endswith("."), metric.name
+
+
+def test_no_label_has_a_value_for_each_customer() -> None:
+    unbounded = {"org_id", "organization", "user_id", "team_id", "credential_id", "model", "source", "cluster"}
+    assert not {label for metric in METRICS for label in metric.labels} & unbounded
+
+
+@pytest.mark.parametrize("metric", SHOWN_AS.values(), ids=lambda metric: metric.name)
+def test_totals_are_counters_of_the_ledger_service(metric: Metric) -> None:
+    assert metric.kind is Kind.COUNTER
+    assert metric.shown_by == (Service.LEDGER,)
