@@ -1,16 +1,24 @@
-"""The registry's tables as this code sees them; the migrations make them and hold the constraints."""
+"""The registry's tables, column by column; the migrations make them, and hold the constraints and indexes as well.
+
+A test compares the two. ``registry.relay_cursor`` is the relay's alone, and has no model.
+"""
 
 from __future__ import annotations
 
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, Column, DateTime, Identity, LargeBinary
+from sqlalchemy import BigInteger, Column, DateTime, Identity, LargeBinary, SmallInteger, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field, SQLModel
 
 _SCHEMA = {"schema": "registry"}
 _TIME: Any = DateTime(timezone=True)
+
+
+def _default(value: str) -> dict[str, Any]:
+    """What the database fills in by itself."""
+    return {"server_default": text(value)}
 
 
 class LogEntry(SQLModel, table=True):
@@ -31,7 +39,7 @@ class LogHead(SQLModel, table=True):
     __tablename__ = "log_head"
     __table_args__ = _SCHEMA
 
-    only_row: bool = Field(primary_key=True)
+    only_row: bool = Field(primary_key=True, sa_column_kwargs=_default("true"))
     last_seq: int = Field(sa_type=BigInteger)
     last_at: datetime = Field(sa_type=_TIME)
 
@@ -67,7 +75,7 @@ class CredentialRow(SQLModel, table=True):
     fingerprint: str = Field(repr=False)
     created_by: str
     created_at: datetime = Field(sa_type=_TIME)
-    revision: int = 1
+    revision: int = Field(default=1, sa_column_kwargs=_default("1"))
     deleted_at: datetime | None = Field(default=None, sa_type=_TIME)
     last_used_at: datetime | None = Field(default=None, sa_type=_TIME)
 
@@ -96,7 +104,7 @@ class SecretVersion(SQLModel, table=True):
 
     credential_id: str = Field(primary_key=True)
     version: int = Field(primary_key=True)
-    format_version: int
+    format_version: int = Field(sa_type=SmallInteger)
     kek_id: str
     wrapped_key: bytes | None = Field(sa_type=LargeBinary, repr=False)
     wrap_nonce: bytes | None = Field(sa_type=LargeBinary, repr=False)
@@ -161,7 +169,7 @@ class AuditRow(SQLModel, table=True):
     action: str
     outcome: str
     code: str | None
-    omitted: int
+    omitted: int = Field(sa_column_kwargs=_default("0"))
     org_id: str | None
     credential_id: str | None
     scope_type: str | None
@@ -174,10 +182,12 @@ class AuditRow(SQLModel, table=True):
 
 
 class AuditHead(SQLModel, table=True):
-    """The end of the audit log, which the database moves; its hash is the verification's affair."""
+    """The end of the audit log, which the database alone moves."""
 
     __tablename__ = "audit_head"
     __table_args__ = _SCHEMA
 
-    only_row: bool = Field(primary_key=True)
+    only_row: bool = Field(primary_key=True, sa_column_kwargs=_default("true"))
+    last_seq: int = Field(sa_type=BigInteger)
     last_at: datetime = Field(sa_type=_TIME)
+    last_hash: bytes = Field(sa_type=LargeBinary)
