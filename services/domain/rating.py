@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, assert_never
 
 from services.domain.credits import AMOUNT_MC_MAX, format_credits, round_half_even
 from services.domain.directory import Directory
@@ -68,33 +69,48 @@ def rate(event: UsageEvent, directory: Directory) -> Rating:
 
 
 def _rate(event: UsageEvent, directory: Directory, card: RateCard) -> Rating:
-    if event.provider is None or event.model is None:
-        return Rating(NOT_MODEL_USAGE, _unaffected(event, card), card, None)
-    price = card.models.get((event.provider, event.model))
+    match event.type:
+        case EventType.NODE_CALL:
+            return _model_usage(event, directory, card, _node_calls)
+        case EventType.TOKEN_USAGE:
+            return _model_usage(event, directory, card, _tokens)
+        case EventType.TOOL_CALL:
+            return _whoever_pays(card.tool_price(event.tool or "") * event.calls if event.succeeded else 0, card)
+        case EventType.WORKFLOW_RUN:
+            free = event.parent_run_id is not None and not card.charge_subflows
+            return _whoever_pays(0 if free else card.workflow_run_mc, card)
+        case _:
+            assert_never(event.type)
+
+
+def _whoever_pays(mc: int, card: RateCard) -> Rating:
+    """The rating of what costs the same whoever's key is used."""
+    return Rating(NOT_MODEL_USAGE, Amounts(mc, mc), card, None)
+
+
+_PricedBy = Callable[[UsageEvent, RateCard, ModelPrice, KeySource], Amounts]
+
+
+def _model_usage(event: UsageEvent, directory: Directory, card: RateCard, amounts: _PricedBy) -> Rating:
+    provider, model = event.provider or "", event.model or ""
+    price = card.models.get((provider, model))
     if price is None:
-        raise UnpricedModelError(f"rate card {card.card} has no price for {event.provider}/{event.model}")
-    use = Use(event.org_id, event.team_id, event.user_id, event.provider, event.occurred_at)
+        raise UnpricedModelError(f"rate card {card.card} has no price for {provider}/{model}")
+    use = Use(event.org_id, event.team_id, event.user_id, provider, event.occurred_at)
     resolution = resolve(use, event.claim, directory, card)
-    own_key = resolution.key_source is KeySource.BYOK
-    return Rating(resolution, _model_usage(event, card, price, own_key=own_key), card, price.tier)
+    return Rating(resolution, amounts(event, card, price, resolution.key_source), card, price.tier)
 
 
-def _unaffected(event: UsageEvent, card: RateCard) -> Amounts:
-    """Tool calls and workflow runs cost the same whoever's key is used."""
-    if event.type is EventType.TOOL_CALL:
-        mc = card.tool_price(event.tool or "") * event.calls if event.succeeded else 0
-    else:
-        free = event.parent_run_id is not None and not card.charge_subflows
-        mc = 0 if free else card.workflow_run_mc
-    return Amounts(mc, mc)
+def _node_calls(event: UsageEvent, card: RateCard, price: ModelPrice, key_source: KeySource) -> Amounts:
+    per_call = card.own_key_node_call_mc if key_source is KeySource.BYOK else price.tier_mc
+    return Amounts(price.tier_mc * event.calls, per_call * event.calls)
 
 
-def _model_usage(event: UsageEvent, card: RateCard, price: ModelPrice, *, own_key: bool) -> Amounts:
-    if event.type is EventType.NODE_CALL:
-        per_call = card.own_key_node_call_mc if own_key else price.tier_mc
-        return Amounts(price.tier_mc * event.calls, per_call * event.calls)
+def _tokens(event: UsageEvent, card: RateCard, price: ModelPrice, key_source: KeySource) -> Amounts:
     list_mc = _token_mc(event, card, price, _FULL)
-    return Amounts(list_mc, _token_mc(event, card, price, card.own_key_token_factor) if own_key else list_mc)
+    if key_source is not KeySource.BYOK:
+        return Amounts(list_mc, list_mc)
+    return Amounts(list_mc, _token_mc(event, card, price, card.own_key_token_factor))
 
 
 def _token_mc(event: UsageEvent, card: RateCard, price: ModelPrice, factor: Ratio) -> int:

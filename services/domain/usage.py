@@ -6,7 +6,7 @@ import hashlib
 from datetime import datetime
 from enum import StrEnum
 from operator import attrgetter
-from typing import NamedTuple
+from typing import NamedTuple, assert_never
 
 CALLS_MAX = 10**6
 """How many calls one event may report."""
@@ -75,9 +75,15 @@ class UsageEvent(NamedTuple):
     @property
     def quantity(self) -> int:
         """How much was used: calls, tokens (input and output) or one run."""
-        if self.type is EventType.TOKEN_USAGE:
-            return self.input_tokens + self.output_tokens
-        return 1 if self.type is EventType.WORKFLOW_RUN else self.calls
+        match self.type:
+            case EventType.NODE_CALL | EventType.TOOL_CALL:
+                return self.calls
+            case EventType.TOKEN_USAGE:
+                return self.input_tokens + self.output_tokens
+            case EventType.WORKFLOW_RUN:
+                return 1
+            case _:
+                assert_never(self.type)
 
 
 # By name, and for ever: an event that was booked years ago must hash the same when it is delivered again, whatever

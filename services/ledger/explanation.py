@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from typing import Any, assert_never
 
 from services.domain.credits import format_credits
 from services.domain.directory import Credential, Directory
 from services.domain.permissions import Told
-from services.domain.rate_card import RateCard
+from services.domain.rate_card import ModelPrice, RateCard
 from services.domain.rating import Rating
 from services.domain.resolution import LEASE_LIFE, KeySource, Resolution, Use, can_be_claimed
 from services.domain.scope import Interval, Plan, Scope, ScopeType
@@ -155,20 +155,36 @@ def _platform(resolution: Resolution) -> dict[str, Any]:
 def card_line(event: UsageEvent, card: RateCard) -> dict[str, Any]:
     """The lines of the rate card that the price follows from, as decimals with their units."""
     line: dict[str, Any] = {"card": card.card, "effective_from": utc(card.effective_from)}
-    price = card.models.get((event.provider or "", event.model or ""))
-    if event.type is EventType.TOOL_CALL:
-        return line | {"tool_call_credits": format_credits(card.tool_price(event.tool or ""))}
-    if event.type is EventType.WORKFLOW_RUN or price is None:
-        return line | {
-            "workflow_run_credits": format_credits(card.workflow_run_mc),
-            "charge_subflows": card.charge_subflows,
-        }
-    line["tier"] = price.tier
-    if event.type is EventType.NODE_CALL:
-        own = format_credits(card.own_key_node_call_mc)
-        return line | {"tier_credits": format_credits(price.tier_mc), "own_key_node_call_credits": own}
+    match event.type:
+        case EventType.NODE_CALL:
+            return line | _node_call_prices(_price(event, card), card)
+        case EventType.TOKEN_USAGE:
+            return line | _token_prices(_price(event, card), card)
+        case EventType.TOOL_CALL:
+            return line | {"tool_call_credits": format_credits(card.tool_price(event.tool or ""))}
+        case EventType.WORKFLOW_RUN:
+            per_run = format_credits(card.workflow_run_mc)
+            return line | {"workflow_run_credits": per_run, "charge_subflows": card.charge_subflows}
+        case _:
+            assert_never(event.type)
+
+
+def _price(event: UsageEvent, card: RateCard) -> ModelPrice:
+    return card.models[event.provider or "", event.model or ""]
+
+
+def _node_call_prices(price: ModelPrice, card: RateCard) -> dict[str, Any]:
+    return {
+        "tier": price.tier,
+        "tier_credits": format_credits(price.tier_mc),
+        "own_key_node_call_credits": format_credits(card.own_key_node_call_mc),
+    }
+
+
+def _token_prices(price: ModelPrice, card: RateCard) -> dict[str, Any]:
     factor = card.own_key_token_factor
-    return line | {
+    return {
+        "tier": price.tier,
         "input_usd_per_mtok": usd(price.input_price),
         "cached_input_usd_per_mtok": usd(price.cached_input_price),
         "output_usd_per_mtok": usd(price.output_price),
@@ -179,33 +195,43 @@ def card_line(event: UsageEvent, card: RateCard) -> dict[str, Any]:
 
 def arithmetic(event: UsageEvent, rating: Rating) -> list[str]:
     """How the amounts follow, step by step, with units; the last line is the saving."""
-    amounts, card = rating.amounts, rating.card
-    own_key = rating.resolution.key_source is KeySource.BYOK
-    if event.type is EventType.TOOL_CALL:
-        steps = _tool_call(event, card)
-    elif event.type is EventType.WORKFLOW_RUN:
-        free = event.parent_run_id is not None and not card.charge_subflows
-        steps = ["a subflow's run is free on this rate card"] if free else ["1 run"]
-    elif event.type is EventType.NODE_CALL:
-        price = card.models[event.provider or "", event.model or ""]
-        steps = [f"list: {format_credits(price.tier_mc)} credits (tier {price.tier}) × {event.calls:,} calls"]
-        if own_key:
-            steps.append(f"own key: {format_credits(card.own_key_node_call_mc)} credits × {event.calls:,} calls")
-    else:
-        steps = _tokens(event, card, own_key=own_key)
+    amounts = rating.amounts
     charged, listed = format_credits(amounts.charged_mc), format_credits(amounts.list_mc)
     saved = format_credits(amounts.saved_mc)
-    return [*steps, f"list {listed} credits − charged {charged} credits = saved {saved} credits"]
+    total = f"list {listed} credits − charged {charged} credits = saved {saved} credits"
+    return [*_steps(event, rating.card, own_key=rating.resolution.key_source is KeySource.BYOK), total]
 
 
-def _tool_call(event: UsageEvent, card: RateCard) -> list[str]:
+def _steps(event: UsageEvent, card: RateCard, *, own_key: bool) -> list[str]:
+    match event.type:
+        case EventType.NODE_CALL:
+            return _node_calls(event, card, own_key=own_key)
+        case EventType.TOKEN_USAGE:
+            return _tokens(event, card, own_key=own_key)
+        case EventType.TOOL_CALL:
+            return _tool_calls(event, card)
+        case EventType.WORKFLOW_RUN:
+            free = event.parent_run_id is not None and not card.charge_subflows
+            return ["a subflow's run is free on this rate card" if free else "1 run"]
+        case _:
+            assert_never(event.type)
+
+
+def _node_calls(event: UsageEvent, card: RateCard, *, own_key: bool) -> list[str]:
+    price = _price(event, card)
+    listed = f"list: {format_credits(price.tier_mc)} credits (tier {price.tier}) × {event.calls:,} calls"
+    own = f"own key: {format_credits(card.own_key_node_call_mc)} credits × {event.calls:,} calls"
+    return [listed, own] if own_key else [listed]
+
+
+def _tool_calls(event: UsageEvent, card: RateCard) -> list[str]:
     if not event.succeeded:
         return ["failed tool calls are free"]
     return [f"{format_credits(card.tool_price(event.tool or ''))} credits × {event.calls:,} succeeded calls"]
 
 
 def _tokens(event: UsageEvent, card: RateCard, *, own_key: bool) -> list[str]:
-    price = card.models[event.provider or "", event.model or ""]
+    price = _price(event, card)
     fresh = event.input_tokens - event.cached_input_tokens
     parts = (
         (fresh, price.input_price, "input"),

@@ -47,8 +47,12 @@ def build_quote(request: QuoteRequest, org_id: str, at: datetime, known: Known, 
 
     Raises 422 ``no_rate_card`` or ``unpriced_model``: no price is ever guessed.
     """
-    node_call = _event(request, org_id, at, EventType.NODE_CALL)
-    tokens = _event(request, org_id, at, EventType.TOKEN_USAGE)
+    node_call = _event(request, org_id, at, EventType.NODE_CALL)._replace(calls=request.calls)
+    tokens = _event(request, org_id, at, EventType.TOKEN_USAGE)._replace(
+        input_tokens=request.input_tokens,
+        cached_input_tokens=request.cached_input_tokens,
+        output_tokens=request.output_tokens,
+    )
     per_node_call, per_tokens = _rate(node_call, known), _rate(tokens, known)
     found = attribution(per_node_call)
     return {
@@ -90,7 +94,7 @@ def _amounts(amounts: Amounts) -> dict[str, int]:
 
 
 def _event(request: QuoteRequest, org_id: str, at: datetime, event_type: EventType) -> UsageEvent:
-    event = UsageEvent(
+    return UsageEvent(
         org_id=org_id,
         source="quote",
         id="quote",
@@ -100,13 +104,6 @@ def _event(request: QuoteRequest, org_id: str, at: datetime, event_type: EventTy
         team_id=request.team_id,
         provider=request.provider,
         model=request.model,
-    )
-    if event_type is EventType.NODE_CALL:
-        return event._replace(calls=request.calls)
-    return event._replace(
-        input_tokens=request.input_tokens,
-        cached_input_tokens=request.cached_input_tokens,
-        output_tokens=request.output_tokens,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import assert_never
 
 from pydantic import ValidationError
 
@@ -11,10 +12,11 @@ from schemas.registry_changes import (
     ActiveInterval,
     CredentialChange,
     PlanChange,
+    RateCardChange,
     RegistryChange,
 )
 from services.domain.directory import Change, Credential, PlanHistory
-from services.domain.rate_card import InvalidRateCard, parse_rate_card
+from services.domain.rate_card import InvalidRateCard, RateCard, parse_rate_card
 from services.domain.scope import Interval, Plan, PlanPeriod, Scope, ScopeType
 
 
@@ -34,11 +36,19 @@ def read_change(payload: bytes) -> RegistryChange:
 
 def to_change(message: RegistryChange) -> Change:
     """The message as the core's directory takes it in. Raises UnreadableChangeError for a card it cannot use."""
-    if isinstance(message, CredentialChange):
-        return _credential(message)
-    if isinstance(message, PlanChange):
-        periods = (PlanPeriod(Plan(plan.plan), _interval(plan)) for plan in message.plans)
-        return PlanHistory(message.org_id, tuple(periods))
+    match message:
+        case CredentialChange():
+            return _credential(message)
+        case PlanChange():
+            periods = (PlanPeriod(Plan(plan.plan), _interval(plan)) for plan in message.plans)
+            return PlanHistory(message.org_id, tuple(periods))
+        case RateCardChange():
+            return _rate_card(message)
+        case _:
+            assert_never(message)
+
+
+def _rate_card(message: RateCardChange) -> RateCard:
     try:
         return parse_rate_card(message.card, _utc(message.effective_from), message.body)
     except InvalidRateCard as error:

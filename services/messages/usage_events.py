@@ -22,6 +22,7 @@ from schemas.usage_events import (
     TokenUsageData,
     ToolCallData,
     UsageMessage,
+    WorkflowRunData,
 )
 from services.domain.masking import mask_text
 from services.domain.usage import Claim, EventType, UsageEvent
@@ -173,27 +174,31 @@ def to_event(message: UsageMessage) -> UsageEvent:
         team_id=data.team_id,
         run_id=data.run_id,
     )
-    if isinstance(data, TokenUsageData):
-        return event._replace(
-            agent_id=data.agent_id,
-            provider=data.provider,
-            model=data.model,
-            input_tokens=data.input_tokens,
-            cached_input_tokens=data.cached_input_tokens,
-            output_tokens=data.output_tokens,
-            claim=_claim(data.credential),
-        )
-    if isinstance(data, NodeCallData):
-        return event._replace(
-            node=data.node,
-            provider=data.provider,
-            model=data.model,
-            calls=data.calls,
-            claim=_claim(data.credential),
-        )
-    if isinstance(data, ToolCallData):
-        return event._replace(tool=data.tool, calls=data.calls, succeeded=data.succeeded)
-    return event._replace(workflow_id=data.workflow_id, parent_run_id=data.parent_run_id)
+    match data:
+        case TokenUsageData():
+            return event._replace(
+                agent_id=data.agent_id,
+                provider=data.provider,
+                model=data.model,
+                input_tokens=data.input_tokens,
+                cached_input_tokens=data.cached_input_tokens,
+                output_tokens=data.output_tokens,
+                claim=_claim(data.credential),
+            )
+        case NodeCallData():
+            return event._replace(
+                node=data.node,
+                provider=data.provider,
+                model=data.model,
+                calls=data.calls,
+                claim=_claim(data.credential),
+            )
+        case ToolCallData():
+            return event._replace(tool=data.tool, calls=data.calls, succeeded=data.succeeded)
+        case WorkflowRunData():
+            return event._replace(workflow_id=data.workflow_id, parent_run_id=data.parent_run_id)
+        case _:
+            assert_never(data)
 
 
 def _claim(credential: ByokClaim | PlatformClaim | None) -> Claim | None:

@@ -12,8 +12,8 @@ import orjson
 
 from schemas.dead_letters import Reason
 from schemas.topics import BATCH_EVENTS_MAX
-from services.cli.demo.wire import to_cloud_event
 from services.domain.usage import EventType, Identity, UsageEvent
+from services.messages.usage_events import known_fields
 
 _DUPLICATE_SHARE = 0.01
 _EVENTS_PER_BAD_ONE = 150
@@ -62,7 +62,7 @@ def deliveries(events: list[UsageEvent], expectation: Expectation, *, seed: int)
 
 
 def _message(event: UsageEvent) -> Message:
-    return Message(event.org_id, orjson.dumps(to_cloud_event(event)))
+    return Message(event.org_id, known_fields(event))
 
 
 _Maker = Callable[[UsageEvent, int], Message]
@@ -98,7 +98,7 @@ def _changed(event: UsageEvent, number: int, *, data: dict[str, Any] | None = No
         input_tokens=10,
         output_tokens=10,
     )
-    message = to_cloud_event(good)
+    message = orjson.loads(known_fields(good))
     message |= attributes
     message["data"] |= data or {}
     return Message(event.org_id, orjson.dumps(message))
