@@ -17,7 +17,7 @@ from services.domain.rating import NoRateCardError, UnpricedError, UnpricedModel
 from services.domain.usage import UsageEvent
 from services.ledger.refusals import Refusal
 from services.ledger.usage_batch import UsageRequest
-from services.messages.usage_events import Accepted, Fault, Refused, RefusedError
+from services.messages.usage_events import Accepted, Fault, Rejected, Rejection
 
 
 class DoorReason(StrEnum):
@@ -26,20 +26,20 @@ class DoorReason(StrEnum):
     DEAD_LETTER_QUOTA = "dead_letter_quota"
 
 
-def unpriced(accepted: Iterable[Accepted], prices: Directory) -> list[Refused]:
+def unpriced(accepted: Iterable[Accepted], prices: Directory) -> list[Rejected]:
     """The events that have no price by what ``prices`` knows, which must be all there is: as metering would say."""
-    errors = ((each, _without_price(each.event, prices)) for each in accepted)
-    return [Refused(each.source_index, error.refusal) for each, error in errors if error is not None]
+    found = ((each.source_index, _without_price(each.event, prices)) for each in accepted)
+    return [Rejected(index, rejection) for index, rejection in found if rejection is not None]
 
 
-def _without_price(event: UsageEvent, prices: Directory) -> RefusedError | None:
+def _without_price(event: UsageEvent, prices: Directory) -> Rejection | None:
     try:
         rate(event, prices)
     except NoRateCardError:
-        return RefusedError(Reason.NO_RATE_CARD, Fault("time", "no rate card is in force at this time"))
+        return Rejection.of(Reason.NO_RATE_CARD, Fault("time", "no rate card is in force at this time"))
     except UnpricedModelError:
         detail = "is not on the rate card in force at the event's time; keep the event, and send it again once it is"
-        return RefusedError(Reason.UNPRICED_MODEL, Fault("data.model", detail))
+        return Rejection.of(Reason.UNPRICED_MODEL, Fault("data.model", detail))
     except UnpricedError:
         # Whatever else may be missing, metering says it.
         return None
@@ -80,16 +80,16 @@ class Door:
         recorded_seq: Callable[[], int | None],
         quota: Quota,
         *,
-        on_refused: Callable[[StrEnum], None] = lambda _reason: None,
+        on_rejected: Callable[[StrEnum], None] = lambda _reason: None,
     ) -> None:
         """``recorded_seq`` is the newest registry change that the ledger has; None where it does not say.
 
-        ``on_refused`` hears of every event that is refused here, and why.
+        ``on_rejected`` hears of every event that is rejected here, and why.
         """
         self._cards = cards
         self._recorded_seq = recorded_seq
         self._quota = quota
-        self._on_refused = on_refused
+        self._on_rejected = on_rejected
 
     def admit(self, request: UsageRequest, *, unlimited: bool) -> UsageRequest:
         """The request without what is refused. Raises 422 or 429 where nothing is left; ``unlimited``: no quota."""
@@ -99,26 +99,26 @@ class Door:
 
     def _without_unpriced(self, request: UsageRequest) -> UsageRequest:
         known = self._cards.known()
-        refused = [] if known is None else unpriced(request.accepted, known.directory)
-        if known is None or not refused or not self._is_newest(known):
+        rejected = [] if known is None else unpriced(request.accepted, known.directory)
+        if known is None or not rejected or not self._is_newest(known):
             return request
-        return self._without(request, refused)
+        return self._without(request, rejected)
 
     def _without_waiting(self, request: UsageRequest, waits: Mapping[str, float]) -> UsageRequest:
         seconds = math.ceil(max(waits.values()))
         detail = f"too many events of this organization were refused within the hour; send it again in {seconds} s"
-        refusal = RefusedError(DoorReason.DEAD_LETTER_QUOTA, Fault("data.org_id", detail)).refusal
-        refused = [Refused(each.source_index, refusal) for each in request.accepted if each.event.org_id in waits]
+        rejection = Rejection.of(DoorReason.DEAD_LETTER_QUOTA, Fault("data.org_id", detail))
+        rejected = [Rejected(each.source_index, rejection) for each in request.accepted if each.event.org_id in waits]
         try:
-            return self._without(request, refused)
+            return self._without(request, rejected)
         except Refusal:
             # Nothing is left, but some of it may be good and only comes too early.
             raise _too_many(seconds) from None
 
-    def _without(self, request: UsageRequest, refused: Iterable[Refused]) -> UsageRequest:
-        for each in refused:
-            self._on_refused(each.refusal.reason)
-        return request.without(refused)
+    def _without(self, request: UsageRequest, rejected: Iterable[Rejected]) -> UsageRequest:
+        for each in rejected:
+            self._on_rejected(each.rejection.reason)
+        return request.without(rejected)
 
     def _is_newest(self, known: KnownCards) -> bool:
         # A topic that was lost, and is being sent again, says less than the ledger; and metering may have been faster.

@@ -104,9 +104,9 @@ def post_usage_events(
     """
     request = handlers.accept_usage(viewer, body)
     answer: dict[str, Any] = {"accepted": len(request.accepted)}
-    if not request.refused:
+    if not request.rejected:
         return JSONResponse(answer, 202)
-    return JSONResponse(answer | {"refused": len(request.refused), "errors": request.errors}, 207)
+    return JSONResponse(answer | {"refused": len(request.rejected), "errors": request.errors}, 207)
 
 
 @router.get(

@@ -73,7 +73,7 @@ def build_app(settings: Settings) -> FastAPI:
     app.state.tokens = TokenVerifier(settings)
     app.state.ingest_limit = RateLimit(settings.ingest_rate_limit_per_second, settings.ingest_rate_limit_burst)
     app.state.export_seconds = settings.export_seconds
-    door = Door(cards, RecordedChanges(entries.newest_change).newest, quota, on_refused=door_refusals(metrics))
+    door = Door(cards, RecordedChanges(entries.newest_change).newest, quota, on_rejected=door_refusals(metrics))
     app.state.handlers = Handlers(entries, RegistryView(entries), publisher, door, record_bytes_max=RECORD_BYTES_MAX)
     install_refusal_handlers(app)
     app.include_router(router)

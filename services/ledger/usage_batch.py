@@ -11,7 +11,7 @@ from schemas.dead_letters import Reason
 from services.domain.masking import mask_bytes
 from services.ledger.refusals import Refusal
 from services.messages.json_bytes import element_sources
-from services.messages.usage_events import Accepted, Refused, RefusedError, known_fields, read_record
+from services.messages.usage_events import Accepted, Rejected, Rejection, known_fields, read_record
 
 _ERRORS_SHOWN = 100
 _BRACKETS = len(b"[]")
@@ -31,7 +31,7 @@ class UsageRequest(NamedTuple):
 
     body: bytes
     accepted: Sequence[Accepted]
-    refused: Sequence[Refused]
+    rejected: Sequence[Rejected]
 
     @property
     def organizations(self) -> set[str]:
@@ -40,22 +40,22 @@ class UsageRequest(NamedTuple):
 
     @property
     def errors(self) -> list[dict[str, Any]]:
-        """What is wrong, event by event and field by field; of every refused event one fault at least."""
+        """What is wrong, event by event and field by field; of every rejected event one fault at least."""
         errors: list[dict[str, Any]] = []
-        for index, refusal in self.refused:
+        for index, rejection in self.rejected:
             shown = max(1, _ERRORS_SHOWN - len(errors))
             errors += [
-                {"index": index, "field": fault.field, "code": refusal.reason.value, "detail": fault.detail}
-                for fault in refusal.faults[:shown]
+                {"index": index, "field": fault.field, "code": rejection.reason.value, "detail": fault.detail}
+                for fault in rejection.faults[:shown]
             ]
         return errors
 
-    def without(self, refused: Iterable[Refused]) -> UsageRequest:
-        """The request with these events refused, too. Raises 422 where none is left."""
-        more = {each.source_index: each for each in refused}
+    def without(self, rejected: Iterable[Rejected]) -> UsageRequest:
+        """The request with these events rejected, too. Raises 422 where none is left."""
+        more = {each.source_index: each for each in rejected}
         rest = [each for each in self.accepted if each.source_index not in more]
         return _checked(
-            UsageRequest(self.body, rest, sorted([*self.refused, *more.values()], key=lambda each: each.source_index))
+            UsageRequest(self.body, rest, sorted([*self.rejected, *more.values()], key=lambda each: each.source_index))
         )
 
 
@@ -67,15 +67,15 @@ def read_events(body: bytes, now: datetime, *, bytes_max: int) -> UsageRequest:
     """
     outcomes = read_record(body, now)
     accepted = [outcome for outcome in outcomes if isinstance(outcome, Accepted)]
-    refused = [outcome for outcome in outcomes if isinstance(outcome, Refused)]
-    request = _checked(UsageRequest(body, accepted, refused))
+    rejected = [outcome for outcome in outcomes if isinstance(outcome, Rejected)]
+    request = _checked(UsageRequest(body, accepted, rejected))
     return request if len(body) <= bytes_max else request.without(_too_large(request, bytes_max))
 
 
 def _checked(request: UsageRequest) -> UsageRequest:
     if request.accepted:
         return request
-    reason, detail, _ = request.refused[0].refusal
+    reason, detail, _ = request.rejected[0].rejection
     status = _STATUS.get(reason, 422)
     if status != 422:
         raise Refusal(status, reason.value, f"The request cannot be read: {detail}.")
@@ -83,11 +83,11 @@ def _checked(request: UsageRequest) -> UsageRequest:
     raise Refusal(status, reason.value, "No event of the request can be accepted.", errors=errors)
 
 
-def _too_large(request: UsageRequest, bytes_max: int) -> list[Refused]:
-    refusal = RefusedError(Reason.INVALID_EVENT, f"must be at most {bytes_max - _BRACKETS} bytes").refusal
+def _too_large(request: UsageRequest, bytes_max: int) -> list[Rejected]:
+    rejection = Rejection.of(Reason.INVALID_EVENT, f"must be at most {bytes_max - _BRACKETS} bytes")
     sources = element_sources(request.body)
     large = (each for each in request.accepted if len(sources[each.source_index]) + _BRACKETS > bytes_max)
-    return [Refused(each.source_index, refusal) for each in large]
+    return [Rejected(each.source_index, rejection) for each in large]
 
 
 def pack(request: UsageRequest, *, bytes_max: int) -> list[UsageRecord]:
@@ -97,7 +97,7 @@ def pack(request: UsageRequest, *, bytes_max: int) -> list[UsageRecord]:
     somebody's key stands in a field that nobody reads, only what is read goes: it would lie on the topic for days.
     """
     organizations, holds_key = request.organizations, mask_bytes(request.body)[1]
-    if len(organizations) == 1 and not request.refused and not holds_key and len(request.body) <= bytes_max:
+    if len(organizations) == 1 and not request.rejected and not holds_key and len(request.body) <= bytes_max:
         return [UsageRecord(organizations.pop(), request.body, len(request.accepted))]
     sources = [] if holds_key else element_sources(request.body)
     by_organization: dict[str, list[bytes]] = {}

@@ -1,4 +1,4 @@
-"""From bytes to usage events: each element becomes an event or a refusal, and none harms another.
+"""From bytes to usage events: each element becomes an event or a rejection, and none harms another.
 
 The one reader for Kafka, HTTP and files: what one of them takes, all take, and what is wrong is said in one way.
 """
@@ -45,8 +45,8 @@ class Fault(NamedTuple):
         return f"{self.field}: {self.detail}" if self.field else self.detail
 
 
-class Refusal(NamedTuple):
-    """Why an event is refused, in one sentence that names the field and holds no key."""
+class Rejection(NamedTuple):
+    """Why an event is not taken, in one sentence that names the field and holds no key."""
 
     reason: StrEnum
     """A ``Reason``, but for what is refused before metering reads it."""
@@ -54,27 +54,31 @@ class Refusal(NamedTuple):
     faults: tuple[Fault, ...] = ()
     """The same, field by field."""
 
-
-class RefusedError(Exception):
-    """Carries a refusal out of the checks."""
-
-    def __init__(self, reason: StrEnum, *faults: Fault | str) -> None:
+    @classmethod
+    def of(cls, reason: StrEnum, *faults: Fault | str) -> Rejection:
         """What is said is masked and cut here, once for all. A fault without a field may be a string."""
         each = tuple(_masked(Fault("", fault) if isinstance(fault, str) else fault) for fault in faults)
-        detail = "; ".join(map(str, each))
-        super().__init__(detail)
-        self.refusal = Refusal(reason, mask_text(detail)[:_DETAIL_MAX], each)
+        return cls(reason, mask_text("; ".join(map(str, each)))[:_DETAIL_MAX], each)
+
+
+class RejectedError(Exception):
+    """Carries a rejection out of the checks."""
+
+    def __init__(self, reason: StrEnum, *faults: Fault | str) -> None:
+        """As ``Rejection.of``."""
+        self.rejection = Rejection.of(reason, *faults)
+        super().__init__(self.rejection.detail)
 
 
 def _masked(fault: Fault) -> Fault:
     return Fault(*(mask_text(text)[:_DETAIL_MAX] for text in fault))
 
 
-class Refused(NamedTuple):
+class Rejected(NamedTuple):
     """An element that cannot be booked, its place in the record, and why."""
 
     source_index: int
-    refusal: Refusal
+    rejection: Rejection
 
 
 class Accepted(NamedTuple):
@@ -84,43 +88,43 @@ class Accepted(NamedTuple):
     event: UsageEvent
 
 
-Outcome = Accepted | Refused
+Outcome = Accepted | Rejected
 
 
 def read_record(value: bytes | None, now: datetime) -> list[Outcome]:
     """What a record holds; one that is unreadable, empty or too large is one event (docs/contract.md, section 6)."""
     if value is not None and len(value) > RECORD_BYTES_MAX:
         detail = f"the record has {len(value)} bytes, at most {RECORD_BYTES_MAX} are read"
-        return [_refused_record(Reason.BATCH_TOO_LARGE, detail)]
+        return [_rejected_record(Reason.BATCH_TOO_LARGE, detail)]
     try:
         held = decode(value)
     except MalformedJsonError as error:
-        return [_refused_record(Reason.MALFORMED_JSON, str(error))]
+        return [_rejected_record(Reason.MALFORMED_JSON, str(error))]
     if not isinstance(held, list):
         return [_outcome(0, held, now)]
     if len(held) > BATCH_EVENTS_MAX:
         detail = f"the batch has {len(held)} events, at most {BATCH_EVENTS_MAX} are allowed"
-        return [_refused_record(Reason.BATCH_TOO_LARGE, detail)]
+        return [_rejected_record(Reason.BATCH_TOO_LARGE, detail)]
     if not held:
-        return [_refused_record(Reason.INVALID_EVENT, "the batch has no events")]
+        return [_rejected_record(Reason.INVALID_EVENT, "the batch has no events")]
     return [_outcome(index, element, now) for index, element in enumerate(held)]
 
 
-def _refused_record(reason: Reason, detail: str) -> Refused:
-    return Refused(0, RefusedError(reason, detail).refusal)
+def _rejected_record(reason: Reason, detail: str) -> Rejected:
+    return Rejected(0, Rejection.of(reason, detail))
 
 
 def _outcome(index: int, element: Any, now: datetime) -> Outcome:
     try:
         return Accepted(index, _event(element, now))
-    except RefusedError as error:
-        return Refused(index, error.refusal)
+    except RejectedError as error:
+        return Rejected(index, error.rejection)
 
 
 def _event(raw: Any, now: datetime) -> UsageEvent:
     event = to_event(_message(raw))
     if event.occurred_at - now > FUTURE_MAX:
-        raise RefusedError(
+        raise RejectedError(
             Reason.TIME_IN_FUTURE, Fault("time", f"is more than {FUTURE_MAX.seconds // 60} minutes ahead")
         )
     return event
@@ -128,19 +132,19 @@ def _event(raw: Any, now: datetime) -> UsageEvent:
 
 def _message(raw: Any) -> UsageMessage:
     if isinstance(raw, TooDeep):
-        raise RefusedError(Reason.INVALID_EVENT, f"is nested deeper than {LEVELS_MAX} levels")
+        raise RejectedError(Reason.INVALID_EVENT, f"is nested deeper than {LEVELS_MAX} levels")
     if not isinstance(raw, dict):
-        raise RefusedError(Reason.INVALID_EVENT, "an event must be a JSON object")
+        raise RejectedError(Reason.INVALID_EVENT, "an event must be a JSON object")
     event_type = raw.get("type")
     if not isinstance(event_type, str):
-        raise RefusedError(Reason.INVALID_EVENT, Fault("type", "must be a string"))
+        raise RejectedError(Reason.INVALID_EVENT, Fault("type", "must be a string"))
     model = EVENT_MODELS.get(event_type)
     if model is None:
-        raise RefusedError(Reason.UNSUPPORTED_TYPE, Fault("type", "is not an event type that is metered"))
+        raise RejectedError(Reason.UNSUPPORTED_TYPE, Fault("type", "is not an event type that is metered"))
     try:
         return model.model_validate(raw)
     except ValidationError as error:
-        raise RefusedError(Reason.INVALID_EVENT, *faults_of(error)) from None
+        raise RejectedError(Reason.INVALID_EVENT, *faults_of(error)) from None
 
 
 def faults_of(error: ValidationError) -> list[Fault]:

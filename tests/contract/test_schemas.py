@@ -19,7 +19,7 @@ from schemas.usage_events import EVENT_MODELS, UsageEventOrBatch
 from services.domain.directory import Credential, PlanHistory
 from services.domain.rate_card import RateCard
 from services.messages.registry_changes import read_change, to_change
-from services.messages.usage_events import Accepted, Refused, read_record
+from services.messages.usage_events import Accepted, Rejected, read_record
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "schemas" / "examples"
@@ -227,8 +227,8 @@ def test_examples_of_dead_letters_read_everywhere_and_would_be_refused_again(pat
     written = headers.model_dump(mode="json", exclude_none=True)
     assert {name: str(text) for name, text in written.items()} == value["headers"]
     (outcome,) = read_record(value["value"].encode(), NOW)
-    assert isinstance(outcome, Refused)
-    assert outcome.refusal[:2] == (headers.reason, headers.detail)
+    assert isinstance(outcome, Rejected)
+    assert outcome.rejection[:2] == (headers.reason, headers.detail)
     assert (headers.masked == "true") == ("[masked key]" in value["value"])
 
 

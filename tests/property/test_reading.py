@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from services.messages.json_bytes import MalformedJsonError, decode, element_sources
-from services.messages.usage_events import Accepted, Refused, read_record
+from services.messages.usage_events import Accepted, Rejected, read_record
 from services.metering.booking.dead_letters import dead_letter
 from services.metering.booking.pricing import Record, read_elements
 
@@ -72,11 +72,11 @@ def test_reading_never_raises_and_counts_every_element_exactly_once(value):
         held = None
     is_batch = isinstance(held, list)
     assert [outcome.source_index for outcome in outcomes] == list(range(max(len(held), 1) if is_batch else 1))
-    assert all(isinstance(outcome, (Accepted, Refused)) for outcome in outcomes)
+    assert all(isinstance(outcome, (Accepted, Rejected)) for outcome in outcomes)
     for outcome in outcomes:
-        if isinstance(outcome, Refused):
+        if isinstance(outcome, Rejected):
             # It will be a row and a header: text, of some length, with an end.
-            assert 0 < len(outcome.refusal.detail.encode()) <= 1_200
+            assert 0 < len(outcome.rejection.detail.encode()) <= 1_200
     assert is_batch or len(outcomes) == 1
 
 
@@ -117,8 +117,8 @@ def test_slices_of_a_batch_parse_to_the_same_values_and_lie_in_it_in_order(value
 @given(st.one_of(st.binary(max_size=40), st.lists(ELEMENTS, max_size=4).map(encoded)))
 def test_whatever_is_refused_becomes_a_dead_letter_with_its_bytes(value):
     for element in read_elements(Record(0, 0, None, value, 0.0), NOW).elements:
-        if element.refusal is not None:
-            letter = dead_letter(element, element.refusal)
+        if element.rejection is not None:
+            letter = dead_letter(element, element.rejection)
             assert letter.masked or letter.payload == element.source
             for label in (letter.org_id, letter.event_source, letter.event_id, letter.event_type):
                 assert label is None or "\x00" not in label

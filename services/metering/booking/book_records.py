@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol
 
 from schemas.dead_letters import Reason
 from services.domain.directory import Directory
-from services.messages.usage_events import Refusal
+from services.messages.usage_events import Rejection
 from services.metering.booking.ledger_writer import (
     REFUSED_DATA,
     BehindFenceError,
@@ -278,10 +278,10 @@ class _Poison(NamedTuple):
         ]
 
     def _dead(self, element: Element) -> Element:
-        refusal = Refusal(Reason.INVALID_EVENT, f"the event cannot be stored (SQLSTATE {self.sqlstate})")
+        rejection = Rejection(Reason.INVALID_EVENT, f"the event cannot be stored (SQLSTATE {self.sqlstate})")
         # Where it was refused before, not even the dead letter can be stored: then its place alone.
-        record = element.record if element.refusal is None else element.record._replace(key=None, value=None)
-        return element._replace(record=record, refusal=refusal)
+        record = element.record if element.rejection is None else element.record._replace(key=None, value=None)
+        return element._replace(record=record, rejection=rejection)
 
 
 def _is_surroundings(error: Exception) -> bool:

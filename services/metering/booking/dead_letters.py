@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from services.domain.masking import mask_bytes, mask_text
 from services.domain.usage import UsageEvent
 from services.messages.json_bytes import MalformedJsonError, decode
-from services.messages.usage_events import RECORD_BYTES_MAX, Refusal, known_fields
+from services.messages.usage_events import RECORD_BYTES_MAX, Rejection, known_fields
 from services.metering.booking.pricing import Element
 from services.metering.dead_letters.share import Origin
 
@@ -48,7 +48,7 @@ class DeadLetter(NamedTuple):
         return Origin(self.org_id or key, self.event_source)
 
 
-def dead_letter(element: Element, refusal: Refusal) -> DeadLetter:
+def dead_letter(element: Element, rejection: Rejection) -> DeadLetter:
     """The row for an element that was refused."""
     source = element.source
     payload, payload_masked, whole_bytes = _kept(source, PAYLOAD_BYTES_MAX)
@@ -59,8 +59,8 @@ def dead_letter(element: Element, refusal: Refusal) -> DeadLetter:
         partition=element.record.partition,
         offset=element.record.offset,
         source_index=element.source_index,
-        reason=refusal.reason.value,
-        detail=refusal.detail,
+        reason=rejection.reason.value,
+        detail=rejection.detail,
         org_id=known.get("org_id"),
         event_source=known.get("source"),
         event_id=known.get("id"),

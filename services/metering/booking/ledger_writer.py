@@ -22,7 +22,7 @@ from services.books.entry_rows import COLUMNS, entry_row
 from services.books.totals import Totals
 from services.domain.entries import Entry
 from services.domain.usage import UsageEvent
-from services.messages.usage_events import RefusedError
+from services.messages.usage_events import Rejection
 from services.metering.booking.dead_letters import DeadLetter, dead_letter
 from services.metering.booking.pricing import Covered, PricedBatch, PricedElement
 from services.metering.dead_letters.share import Count, Origin
@@ -299,7 +299,7 @@ class _Tally:
                 self._book(priced.element.record.partition, entry.event, 1)
             else:
                 detail = f"id: is already booked with another payload, as entry {entry.entry_id}"
-                self._dead_letter(dead_letter(priced.element, RefusedError(Reason.IDENTITY_CONFLICT, detail).refusal))
+                self._dead_letter(dead_letter(priced.element, Rejection.of(Reason.IDENTITY_CONFLICT, detail)))
         count.events(self.totals, self._outcomes)
         count.charges(self.totals, (_entry(firsts[entry_id]) for entry_id in new))
 
@@ -329,6 +329,6 @@ class _Tally:
 
 
 def _letter(priced: PricedElement) -> DeadLetter:
-    if priced.refusal is None:
-        raise TypeError("an element without an entry has a refusal")
-    return dead_letter(priced.element, priced.refusal)
+    if priced.rejection is None:
+        raise TypeError("an element without an entry has a rejection")
+    return dead_letter(priced.element, priced.rejection)

@@ -13,7 +13,7 @@ from services.domain.entries import Entry, charge
 from services.domain.rating import AmountTooLargeError, NoRateCardError, UnpricedModelError, rate
 from services.domain.usage import UsageEvent, payload_hash
 from services.messages.json_bytes import element_sources
-from services.messages.usage_events import Accepted, Outcome, Refusal, Refused, RefusedError, read_record
+from services.messages.usage_events import Accepted, Outcome, Rejected, Rejection, read_record
 
 
 class Record(NamedTuple):
@@ -36,13 +36,13 @@ class Element(NamedTuple):
     source_index: int
     event: UsageEvent | None
     payload_hash: bytes
-    refusal: Refusal | None
+    rejection: Rejection | None
 
     @property
     def source(self) -> bytes:
         """The element's own bytes; where the whole record was refused, all of it."""
         value = self.record.value or b""
-        if self.refusal is not None and self.refusal.reason in _OF_THE_WHOLE_RECORD:
+        if self.rejection is not None and self.rejection.reason in _OF_THE_WHOLE_RECORD:
             return value
         sources = _sources(value) if value else []
         return sources[self.source_index] if sources else value
@@ -74,7 +74,7 @@ class PricedElement(NamedTuple):
 
     element: Element
     entry: Entry | None
-    refusal: Refusal | None
+    rejection: Rejection | None
 
 
 class PricedBatch(NamedTuple):
@@ -93,13 +93,13 @@ def read_elements(record: Record, now: datetime) -> ReadRecord:
             digest = payload_hash(outcome.event)
             elements.append(Element(record, outcome.source_index, outcome.event, digest, None))
         else:
-            elements.append(Element(record, outcome.source_index, None, b"", outcome.refusal))
+            elements.append(Element(record, outcome.source_index, None, b"", outcome.rejection))
     return ReadRecord(record, tuple(elements))
 
 
 def _outcomes(record: Record, now: datetime) -> list[Outcome]:
     if record.unreadable is not None:
-        return [Refused(0, RefusedError(Reason.MALFORMED_JSON, record.unreadable).refusal)]
+        return [Rejected(0, Rejection.of(Reason.MALFORMED_JSON, record.unreadable))]
     return read_record(record.value, now)
 
 
@@ -111,11 +111,11 @@ def price_batch(covered: Sequence[Covered], records: Iterable[ReadRecord], direc
 
 
 def _price(element: Element, directory: Directory, seq: int) -> PricedElement:
-    if element.event is None or element.refusal is not None:
-        return PricedElement(element, None, element.refusal)
+    if element.event is None or element.rejection is not None:
+        return PricedElement(element, None, element.rejection)
     try:
         return PricedElement(element, charge(element.event, rate(element.event, directory), seq), None)
     except NoRateCardError as error:
-        return PricedElement(element, None, RefusedError(Reason.NO_RATE_CARD, str(error)).refusal)
+        return PricedElement(element, None, Rejection.of(Reason.NO_RATE_CARD, str(error)))
     except (UnpricedModelError, AmountTooLargeError) as error:
-        return PricedElement(element, None, RefusedError(Reason.UNPRICED_MODEL, str(error)).refusal)
+        return PricedElement(element, None, Rejection.of(Reason.UNPRICED_MODEL, str(error)))

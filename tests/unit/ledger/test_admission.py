@@ -71,7 +71,7 @@ BEFORE_EVERY_CARD = event("f", time="2026-01-01T00:00:00Z")
 
 def test_what_has_no_price_is_named_field_by_field() -> None:
     refused = unpriced(request(event("ok"), UNKNOWN_MODEL, BEFORE_EVERY_CARD).accepted, directory())
-    assert [(each.source_index, each.refusal.reason, each.refusal.faults[0].field) for each in refused] == [
+    assert [(each.source_index, each.rejection.reason, each.rejection.faults[0].field) for each in refused] == [
         (1, "unpriced_model", "data.model"),
         (2, "no_rate_card", "time"),
     ]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from schemas.dead_letters import Reason
 from services.ledger.refusals import Refusal
 from services.ledger.usage_batch import pack, read_events
-from services.messages.usage_events import RECORD_BYTES_MAX, Refused, RefusedError
+from services.messages.usage_events import RECORD_BYTES_MAX, Rejected, Rejection
 
 NOW = utc("2026-05-01T12:00:00")
 
@@ -87,12 +87,12 @@ def test_a_bad_event_is_named_and_its_neighbours_go_on():
 
 def test_what_is_refused_later_is_left_out_as_well():
     request = read(json.dumps([_event(number, "a", None) for number in range(3)]))
-    refusal = RefusedError(Reason.UNPRICED_MODEL, "nobody knows it").refusal
-    rest = request.without([Refused(1, refusal)])
+    rejection = Rejection.of(Reason.UNPRICED_MODEL, "nobody knows it")
+    rest = request.without([Rejected(1, rejection)])
     assert [error["code"] for error in rest.errors] == ["unpriced_model"]
     assert [event["id"] for event in json.loads(pack(rest, bytes_max=10_000)[0].value)] == ["e0", "e2"]
     with pytest.raises(Refusal, match="unpriced_model: No event"):
-        rest.without([Refused(0, refusal), Refused(2, refusal)])
+        rest.without([Rejected(0, rejection), Rejected(2, rejection)])
 
 
 def test_a_number_of_many_digits_keeps_them_all():

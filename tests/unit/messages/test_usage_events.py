@@ -1,4 +1,4 @@
-"""Every kind of bad input becomes a refusal that names the field; everything else becomes an event."""
+"""Every kind of bad input becomes a rejection that names the field; everything else becomes an event."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from factories import EVENT_TYPES, TEAM, USER, utc, wire
 
 from schemas.dead_letters import Reason
 from services.domain.usage import Claim, EventType
-from services.messages.usage_events import Accepted, Refused, read_record
+from services.messages.usage_events import Accepted, Rejected, read_record
 
 NOW = utc("2026-05-01T12:30:00")
 KEY = "sk-proj-0123456789abcdefghij"
@@ -31,9 +31,9 @@ def accepted(value, now=NOW):
 
 def refused(value, now=NOW):
     (outcome,) = read(value, now)
-    assert isinstance(outcome, Refused), outcome
+    assert isinstance(outcome, Rejected), outcome
     assert outcome.source_index == 0
-    return outcome.refusal
+    return outcome.rejection
 
 
 def with_field(event, path, value):
@@ -141,16 +141,16 @@ def test_an_id_may_have_so_many_bytes_and_no_more(event_type, path, limit):
     for longest in ("x" * limit, "é" * (limit // 2), "🔑" * (limit // 4), " ", "../" + "'" * 9, "{}"):
         accepted(with_field(wire(event_type), path, longest))
     for too_long in ("x" * (limit + 1), "é" * (limit // 2) + "x", "🔑" * (limit // 4) + "x", "x" * 100_000):
-        refusal = refused(with_field(wire(event_type), path, too_long))
-        assert refusal.reason is Reason.INVALID_EVENT
-        assert refusal.detail.startswith(f"{path}: ")
-        assert too_long not in refusal.detail
+        rejection = refused(with_field(wire(event_type), path, too_long))
+        assert rejection.reason is Reason.INVALID_EVENT
+        assert rejection.detail.startswith(f"{path}: ")
+        assert too_long not in rejection.detail
 
 
 def test_the_id_of_a_claimed_credential_has_the_limits_of_an_id():
     assert accepted(wire(credential={"source": "byok", "credential_id": "x" * 128})).claim == Claim("x" * 128)
-    refusal = refused(wire(credential={"source": "byok", "credential_id": "x" * 129}))
-    assert refusal.detail.startswith("data.credential.credential_id: ")
+    rejection = refused(wire(credential={"source": "byok", "credential_id": "x" * 129}))
+    assert rejection.detail.startswith("data.credential.credential_id: ")
 
 
 # --- what is no event at all ------------------------------------------------------------------------------------------
@@ -208,7 +208,7 @@ def test_one_bad_event_never_takes_its_neighbours_with_it():
     assert [outcome.source_index for outcome in outcomes] == list(range(len(batch)))
     assert [isinstance(outcome, Accepted) for outcome in outcomes] == [index % 2 == 0 for index in range(len(batch))]
     assert {outcome.event for outcome in outcomes[::2]} == {accepted(wire())}
-    assert [outcome.refusal.reason for outcome in outcomes[1::2]] == [
+    assert [outcome.rejection.reason for outcome in outcomes[1::2]] == [
         *[Reason.INVALID_EVENT] * 4,
         Reason.UNSUPPORTED_TYPE,
         Reason.TIME_IN_FUTURE,
@@ -220,8 +220,8 @@ def test_one_bad_event_never_takes_its_neighbours_with_it():
 
 @pytest.mark.parametrize("name", ["usage.sleep.v1", "usage.node_call.v2", "USAGE.NODE_CALL.V1", "", " ", KEY, "\ud800"])
 def test_a_type_that_is_not_metered_is_unsupported(name):
-    refusal = refused(wire() | {"type": name})
-    assert refusal[:2] == (Reason.UNSUPPORTED_TYPE, "type: is not an event type that is metered")
+    rejection = refused(wire() | {"type": name})
+    assert rejection[:2] == (Reason.UNSUPPORTED_TYPE, "type: is not an event type that is metered")
 
 
 @pytest.mark.parametrize("value", [None, 1, True, ["usage.node_call.v1"], {}])
@@ -256,10 +256,10 @@ REQUIRED = {
     ],
 )
 def test_every_required_field_is_missed_by_name(event_type, path, value):
-    refusal = refused(with_field(wire(event_type), path, value))
-    assert refusal.reason is Reason.INVALID_EVENT
-    assert refusal.detail.startswith(f"{path}: ")
-    assert ";" not in refusal.detail
+    rejection = refused(with_field(wire(event_type), path, value))
+    assert rejection.reason is Reason.INVALID_EVENT
+    assert rejection.detail.startswith(f"{path}: ")
+    assert ";" not in rejection.detail
 
 
 BAD_IDS = ["", "\x00", "a\x00b", "line\nbreak", "\t", "\x7f", "a\x80", "\x9f", "\ud800", "a\udfff", 5, True, ["a"], {}]
@@ -268,16 +268,16 @@ BAD_IDS = ["", "\x00", "a\x00b", "line\nbreak", "\t", "\x7f", "a\x80", "\x9f", "
 @pytest.mark.parametrize("value", BAD_IDS)
 @pytest.mark.parametrize(("event_type", "path"), ID_FIELDS + EVENT_ID_FIELDS)
 def test_an_id_that_is_empty_no_string_or_has_control_characters_is_refused(event_type, path, value):
-    refusal = refused(with_field(wire(event_type), path, value))
-    assert refusal.reason is Reason.INVALID_EVENT
-    assert refusal.detail.startswith(f"{path}: ")
-    refusal.detail.encode()
+    rejection = refused(with_field(wire(event_type), path, value))
+    assert rejection.reason is Reason.INVALID_EVENT
+    assert rejection.detail.startswith(f"{path}: ")
+    rejection.detail.encode()
 
 
 @pytest.mark.parametrize("event_type", EVENT_TYPES)
 def test_what_stands_for_every_organization_is_none(event_type):
-    refusal = refused(wire(event_type, org_id="*"))
-    assert refusal[:2] == (Reason.INVALID_EVENT, "data.org_id: * stands for every organization; it is none")
+    rejection = refused(wire(event_type, org_id="*"))
+    assert rejection[:2] == (Reason.INVALID_EVENT, "data.org_id: * stands for every organization; it is none")
 
 
 COUNTS = [
@@ -302,9 +302,9 @@ def test_a_count_may_be_as_small_and_as_large_as_the_contract_says(event_type, p
     ("event_type", "path"), [count[:2] for count in COUNTS] + [(EVENT_TYPES[1], "data.cached_input_tokens")]
 )
 def test_a_count_that_is_no_integer_in_range_is_refused(event_type, path, value):
-    refusal = refused(with_field(wire(event_type), path, value))
-    assert refusal.reason is Reason.INVALID_EVENT
-    assert refusal.detail.startswith(f"{path}: ")
+    rejection = refused(with_field(wire(event_type), path, value))
+    assert rejection.reason is Reason.INVALID_EVENT
+    assert rejection.detail.startswith(f"{path}: ")
 
 
 @pytest.mark.parametrize("text", ["1.0", "1e0", "1E3", "1e999999", "-0.0"])
@@ -326,8 +326,8 @@ def test_succeeded_is_true_or_false(value):
 def test_cached_tokens_are_part_of_the_input():
     event_type = "usage.token_usage.v1"
     assert accepted(wire(event_type, cached_input_tokens=1_000)).cached_input_tokens == 1_000
-    refusal = refused(wire(event_type, cached_input_tokens=1_001))
-    assert refusal[:2] == (Reason.INVALID_EVENT, "data: cached_input_tokens must not exceed input_tokens")
+    rejection = refused(wire(event_type, cached_input_tokens=1_001))
+    assert rejection[:2] == (Reason.INVALID_EVENT, "data: cached_input_tokens must not exceed input_tokens")
 
 
 @pytest.mark.parametrize("value", ["0.3", "1", "1.1", "", 1, 1.0, ["1.0"]])
@@ -349,10 +349,10 @@ def test_data_is_an_object(value):
 )
 @pytest.mark.parametrize("event_type", EVENT_TYPES[:2])
 def test_a_claim_that_is_none_is_refused(event_type, value):
-    refusal = refused(wire(event_type, credential=value))
-    assert refusal.reason is Reason.INVALID_EVENT
-    assert refusal.detail.startswith("data.credential")
-    assert KEY not in refusal.detail
+    rejection = refused(wire(event_type, credential=value))
+    assert rejection.reason is Reason.INVALID_EVENT
+    assert rejection.detail.startswith("data.credential")
+    assert KEY not in rejection.detail
 
 
 # --- times ------------------------------------------------------------------------------------------------------------
@@ -410,10 +410,10 @@ def test_times_are_rfc_3339_and_kept_in_utc_with_microseconds(text, at):
     ],
 )
 def test_other_times_are_refused_by_name_and_not_repeated(text):
-    refusal = refused(wire() | {"time": text})
-    assert refusal.reason is Reason.INVALID_EVENT
-    assert refusal.detail.startswith("time: ")
-    assert str(text) not in refusal.detail or str(text).strip() == ""
+    rejection = refused(wire() | {"time": text})
+    assert rejection.reason is Reason.INVALID_EVENT
+    assert rejection.detail.startswith("time: ")
+    assert str(text) not in rejection.detail or str(text).strip() == ""
 
 
 def test_the_last_instant_of_2100_is_a_time():
@@ -471,6 +471,6 @@ def test_a_detail_has_an_end():
 def test_a_detail_never_repeats_what_a_field_held(event_type, secret):
     for path in ("specversion", "id", "source", "type", "time", "data", *(f"data.{n}" for n in REQUIRED[event_type])):
         for outcome in read(with_field(wire(event_type), path, secret)):
-            if isinstance(outcome, Refused):
-                assert KEY not in outcome.refusal.detail
-                assert "0123456789" not in outcome.refusal.detail
+            if isinstance(outcome, Rejected):
+                assert KEY not in outcome.rejection.detail
+                assert "0123456789" not in outcome.rejection.detail

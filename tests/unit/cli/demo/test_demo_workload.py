@@ -18,7 +18,7 @@ from services.domain.resolution import Flag
 from services.domain.scope import Plan, Scope, ScopeType
 from services.domain.usage import EventType, Identity, UsageEvent, payload_hash
 from services.key_registry.rate_cards import packaged_cards
-from services.messages.usage_events import Accepted, Refused, known_fields, read_record
+from services.messages.usage_events import Accepted, Rejected, known_fields, read_record
 
 START = datetime(2026, 10, 20, tzinfo=UTC)
 END = START + timedelta(days=28)
@@ -78,8 +78,8 @@ def test_everything_sent_has_the_fate_that_is_expected(known: Directory, events:
     fates: Counter[str] = Counter()
     for message in deliveries(events, expectation, seed=1):
         (outcome,) = read_record(message.value, END)
-        if isinstance(outcome, Refused):
-            fates[outcome.refusal.reason] += 1
+        if isinstance(outcome, Rejected):
+            fates[outcome.rejection.reason] += 1
             continue
         fates[fate(outcome.event, known, booked)] += 1
     assert booked.keys() == expectation.recorded.keys()

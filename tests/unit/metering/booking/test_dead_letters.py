@@ -8,7 +8,7 @@ import pytest
 from factories import utc, wire
 
 from schemas.dead_letters import Reason
-from services.messages.usage_events import RECORD_BYTES_MAX, Refusal
+from services.messages.usage_events import RECORD_BYTES_MAX, Rejection
 from services.metering.booking.dead_letters import PAYLOAD_BYTES_MAX, dead_letter
 from services.metering.booking.pricing import Record, read_elements
 
@@ -19,7 +19,7 @@ KEY = "sk-proj-0123456789abcdefghij"
 def letters(value, key=b"org-1"):
     raw = value if isinstance(value, bytes) or value is None else json.dumps(value).encode()
     elements = read_elements(Record(2, 99, key, raw, 0.0), NOW).elements
-    return [dead_letter(element, element.refusal) for element in elements if element.refusal is not None]
+    return [dead_letter(element, element.rejection) for element in elements if element.rejection is not None]
 
 
 def letter(value, key=b"org-1"):
@@ -92,7 +92,7 @@ def test_a_key_in_what_is_not_json_is_masked():
 
 def test_the_reason_is_the_one_that_is_given():
     element = read_elements(Record(0, 0, None, json.dumps(wire()).encode(), 0.0), NOW).elements[0]
-    found = dead_letter(element, Refusal(Reason.IDENTITY_CONFLICT, "another payload"))
+    found = dead_letter(element, Rejection(Reason.IDENTITY_CONFLICT, "another payload"))
     assert (found.reason, found.detail, found.event_id) == ("identity_conflict", "another payload", "event-1")
 
 
@@ -121,7 +121,7 @@ def test_a_record_that_is_too_large_is_not_read_at_all():
 def valid_letter(event, key=b"org-1"):
     element = read_elements(Record(0, 0, key, json.dumps(event).encode(), 0.0), NOW).elements[0]
     assert element.event is not None
-    return element.event, dead_letter(element, Refusal(Reason.UNPRICED_MODEL, "no card knows it"))
+    return element.event, dead_letter(element, Rejection(Reason.UNPRICED_MODEL, "no card knows it"))
 
 
 @pytest.mark.parametrize(

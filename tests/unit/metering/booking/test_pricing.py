@@ -34,9 +34,9 @@ def priced(*records, known=KNOWN):
 def test_an_event_becomes_a_charge_with_its_payload_and_place():
     (element,) = read_elements(record(node(), batch=False), NOW).elements
     assert element.payload_hash == payload_hash(element.event)
-    assert (element.source_index, element.refusal) == (0, None)
+    assert (element.source_index, element.rejection) == (0, None)
     (found,) = priced(record(node(), batch=False)).elements
-    assert found.refusal is None
+    assert found.rejection is None
     assert found.entry.kind is EntryKind.CHARGE
     assert found.entry.attribution.amounts == (2_000_000, 1_000_000)
     assert found.entry.registry_seq == KNOWN.seq == 3
@@ -84,15 +84,15 @@ def test_covered_offsets_are_ordered_by_partition():
 def test_what_has_no_price_is_refused_and_its_neighbours_are_charged(event, reason, detail):
     before, found, after = priced(record(node(), event, node())).elements
     assert found.entry is None
-    assert found.refusal[:2] == (reason, detail)
+    assert found.rejection[:2] == (reason, detail)
     assert before.entry is not None
     assert after.entry is not None
 
 
 def test_a_model_name_as_long_as_an_id_may_be_is_refused_in_a_detail_with_an_end():
     (found,) = priced(record(node(model="m" * 128))).elements
-    assert found.refusal.reason is Reason.UNPRICED_MODEL
-    assert len(found.refusal.detail) <= 300
+    assert found.rejection.reason is Reason.UNPRICED_MODEL
+    assert len(found.rejection.detail) <= 300
 
 
 @pytest.mark.parametrize("value", [None, b"", b"{", b"[]", b"[1", b"[" + b"1," * 1_000 + b"1]"])
@@ -107,7 +107,7 @@ def test_what_nobody_can_read_is_one_element_without_bytes_and_says_why():
     read = read_elements(Record(0, 0, None, None, 0.0, unreadable="its checksum is wrong"), NOW)
     (element,) = read.elements
     assert element.source == b""
-    assert element.refusal[:2] == (Reason.MALFORMED_JSON, "its checksum is wrong")
+    assert element.rejection[:2] == (Reason.MALFORMED_JSON, "its checksum is wrong")
 
 
 def test_elements_of_a_batch_have_their_own_bytes():
@@ -119,15 +119,15 @@ def test_elements_of_a_batch_have_their_own_bytes():
 def test_an_element_that_was_refused_before_stays_refused():
     read = read_elements(record(node()), NOW)
     (element,) = read.elements
-    refusal = read_elements(record(None), NOW).elements[0].refusal
-    poisoned = read._replace(elements=(element._replace(refusal=refusal),))
+    rejection = read_elements(record(None), NOW).elements[0].rejection
+    poisoned = read._replace(elements=(element._replace(rejection=rejection),))
     (found,) = price_batch([Covered(3, 7, 8)], [poisoned], KNOWN).elements
-    assert (found.entry, found.refusal) == (None, refusal)
+    assert (found.entry, found.rejection) == (None, rejection)
 
 
 def test_an_element_nested_just_below_the_limit_can_become_a_dead_letter():
     deep = json.dumps(node(model="unheard-of"))[:-1] + ', "x": ' + "[" * 1_010 + "]" * 1_010 + "}"
     value = f"[{json.dumps(node())}, {deep}]".encode()
     for found in priced(Record(3, 7, None, value, 0.0)).elements:
-        if found.refusal is not None:
-            dead_letter(found.element, found.refusal)
+        if found.rejection is not None:
+            dead_letter(found.element, found.rejection)
