@@ -116,26 +116,37 @@ def _rejected_record(reason: Reason, detail: str) -> Rejected:
 
 def _outcome(index: int, element: Any, now: datetime) -> Outcome:
     try:
-        return Accepted(index, _event(element, now))
+        event = to_event(_message(element))
+        require_not_ahead(event, now)
+        return Accepted(index, event)
     except RejectedError as error:
         return Rejected(index, error.rejection)
 
 
-def _event(raw: Any, now: datetime) -> UsageEvent:
-    event = to_event(_message(raw))
+def read_event(raw: Any) -> UsageEvent:
+    """One element that JSON was decoded to, whenever it happened. Raises RejectedError."""
+    return to_event(_message(raw))
+
+
+def require_not_ahead(event: UsageEvent, now: datetime) -> None:
+    """Raise RejectedError ``time_in_future`` for what has not happened yet."""
     if event.occurred_at - now > FUTURE_MAX:
         raise RejectedError(
             Reason.TIME_IN_FUTURE, Fault("time", f"is more than {FUTURE_MAX.seconds // 60} minutes ahead")
         )
-    return event
 
 
-def _message(raw: Any) -> UsageMessage:
+def require_object(raw: Any) -> dict[str, Any]:
+    """The JSON object that an event is. Raises RejectedError for any other value."""
     if isinstance(raw, TooDeep):
         raise RejectedError(Reason.INVALID_EVENT, f"is nested deeper than {LEVELS_MAX} levels")
     if not isinstance(raw, dict):
         raise RejectedError(Reason.INVALID_EVENT, "an event must be a JSON object")
-    event_type = raw.get("type")
+    return raw
+
+
+def _message(raw: Any) -> UsageMessage:
+    event_type = require_object(raw).get("type")
     if not isinstance(event_type, str):
         raise RejectedError(Reason.INVALID_EVENT, Fault("type", "must be a string"))
     model = EVENT_MODELS.get(event_type)
@@ -144,10 +155,10 @@ def _message(raw: Any) -> UsageMessage:
     try:
         return model.model_validate(raw)
     except ValidationError as error:
-        raise RejectedError(Reason.INVALID_EVENT, *faults_of(error)) from None
+        raise RejectedError(Reason.INVALID_EVENT, *_faults_of(error)) from None
 
 
-def faults_of(error: ValidationError) -> list[Fault]:
+def _faults_of(error: ValidationError) -> list[Fault]:
     """Every field that is wrong and how, without what it held."""
     problems = error.errors(include_input=False, include_url=False, include_context=False)
     return [Fault(_place(problem["loc"]), _message_of(problem)) for problem in problems]

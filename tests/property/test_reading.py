@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import json
+from io import BytesIO, StringIO
 
 from factories import EVENT_TYPES, utc, wire
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from services.cli.usage.formats import TimeFormat
+from services.cli.usage.mapping import EventBuilder
+from services.cli.usage.publication import DryRun, Publication
+from services.cli.usage.rejected_rows import RejectedRows
+from services.cli.usage.sources import Lines, jsonl_rows
+from services.cli.usage.times import Shift, time_reader
+from services.ledger.refusals import Refusal
+from services.ledger.usage_batch import read_events
 from services.messages.json_bytes import MalformedJsonError, decode, element_sources
 from services.messages.usage_events import Accepted, Rejected, read_record
 from services.metering.booking.dead_letters import dead_letter
@@ -123,3 +132,81 @@ def test_whatever_is_refused_becomes_a_dead_letter_with_its_bytes(value):
             for label in (letter.org_id, letter.event_source, letter.event_id, letter.event_type):
                 assert label is None or "\x00" not in label
                 assert label is None or label.encode().decode() == label
+
+
+def said_over_kafka(value):
+    """Reason and detail of the dead letter; None where the event is taken."""
+    (element,) = read_elements(Record(0, 0, None, value, 0.0), NOW).elements
+    letter = None if element.rejection is None else dead_letter(element, element.rejection)
+    return None if letter is None else (letter.reason, letter.detail)
+
+
+def said_over_http(value):
+    """The same out of the problem document."""
+    try:
+        read_events(value, NOW, bytes_max=1_000_000)
+    except Refusal as refusal:
+        errors = refusal.more.get("errors")
+        if errors is None:
+            return refusal.code, refusal.detail.removeprefix("The request cannot be read: ").removesuffix(".")
+        words = (f"{error['field']}: {error['detail']}" if error["field"] else error["detail"] for error in errors)
+        return "/".join({error["code"] for error in errors}), "; ".join(words)[:300]
+    return None
+
+
+def said_of_a_file(line):
+    """The same out of the file of rejected rows, for one line of JSON."""
+    builder = EventBuilder(
+        columns=None,
+        fixed={},
+        event_type=None,
+        source="file:f",
+        read_time=time_reader(TimeFormat.ISO, assume_utc=False),
+        shift=Shift(None),
+    )
+    written = StringIO()
+    rows = jsonl_rows(Lines(BytesIO(line)))
+    Publication(builder, RejectedRows(written), now=lambda: NOW).run(rows, DryRun(), None)
+    if not written.getvalue():
+        return None
+    row = json.loads(written.getvalue())
+    return row["code"], f"{row['field']}: {row['problem']}" if row["field"] else row["problem"]
+
+
+@settings(max_examples=200)
+@given(st.one_of(nearly_events().map(encoded), JSON.map(encoded), st.binary(min_size=1, max_size=60)))
+@example(b'{"a": \xff}')
+@example(b"[" * 2_000 + b"]" * 2_000)
+@example(b'{"type": {"x": ' + b"[" * 1_200 + b"]" * 1_200 + b"}}")
+@example(
+    encoded(wire("usage.token_usage.v1", org_id="\ud800", input_tokens=-1, model="sk-proj-0123456789abcdefghij" * 9))
+)
+@example(encoded(wire("usage.tool_call.v1", time="2026-05-01T13:00:00Z") | {"time": "2026-05-01T13:00:00Z"}))
+@example(encoded(wire("usage.tool_call.v1") | {"time": "2026-05-01T12:00:00"}))
+@example(encoded({**wire("usage.node_call.v1"), "data": None, "time": 5}))
+@example(encoded({"type": "usage.node_call.v1"}))
+@example(encoded({**wire("usage.node_call.v1"), "type": "usage.node_call.v2"}))
+def test_what_one_reader_rejects_all_reject_in_the_same_words(value):
+    said = said_over_kafka(value) if not is_a_batch(value) else None
+    if said is not None:
+        assert said_over_http(value) == said
+    line = as_a_line(value)
+    if line is not None:
+        assert said_of_a_file(line) == said_over_kafka(line)
+
+
+def is_a_batch(value):
+    return value.lstrip(b" \t\n\r").startswith(b"[")
+
+
+def as_a_line(value):
+    """The line with what a file need not say; None where it is none, or holds a batch, which a line never is."""
+    if b"\n" in value or not value.strip() or is_a_batch(value) or value.startswith(b"\xef\xbb\xbf"):
+        return None
+    try:
+        held = decode(value)
+    except MalformedJsonError:
+        return value
+    if not isinstance(held, dict):
+        return value
+    return encoded({"specversion": "1.0", "source": "file:f", "id": "line-1"} | held)

@@ -15,9 +15,10 @@ from typing import BinaryIO, Self
 from schemas.fields import parse_time
 from schemas.usage_events import EVENT_MODELS
 from services.cli.usage.formats import FileFormat, TimeFormat
-from services.cli.usage.mapping import FIELDS, EventBuilder, FieldRefused, columns_for, parse_pairs
+from services.cli.usage.mapping import FIELDS, EventBuilder, columns_for, parse_pairs
 from services.cli.usage.sources import CsvTable, Lines, Rows, SourceError, jsonl_rows
 from services.cli.usage.times import Shift, time_reader
+from services.messages.usage_events import RejectedError
 
 _STANDARD_INPUT = Path("-")
 _LOCAL_BROKER = "127.0.0.1:9092"
@@ -145,7 +146,7 @@ class Job:
 def _usage_errors() -> Iterator[None]:
     try:
         yield
-    except FieldRefused as error:
+    except RejectedError as error:
         raise UsageError(f"--set {error}") from None
     except (SourceError, ValueError) as error:
         raise UsageError(str(error)) from None

@@ -6,19 +6,16 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any
 
+from schemas.dead_letters import Reason
 from schemas.usage_events import EVENT_MODELS
 from services.cli.usage.sources import Row
+from services.messages.usage_events import Fault, RejectedError
 
 ATTRIBUTES = ("id", "source", "type", "time")
 
 
-class FieldRefused(Exception):
-    """A value that cannot become its field."""
-
-    def __init__(self, field: str, problem: str) -> None:
-        super().__init__(f"{field} {problem}")
-        self.field = field
-        self.problem = problem
+def _rejected(field: str, problem: str) -> RejectedError:
+    return RejectedError(Reason.INVALID_EVENT, Fault(field, problem))
 
 
 def _data_fields() -> dict[str, type]:
@@ -54,7 +51,7 @@ def parse_pairs(option: str, pairs: Iterable[str]) -> dict[str, str]:
 def typed(field: str, text: str) -> Any:
     """A value written as text, as JSON wants it: counts are integers, ``credential`` is an object.
 
-    Raises FieldRefused where the text is no such value.
+    Raises RejectedError where the text is no such value.
     """
     kind = str if field in ATTRIBUTES else DATA_FIELDS[field]
     if kind is int:
@@ -67,13 +64,13 @@ def typed(field: str, text: str) -> Any:
 def _whole_number(field: str, text: str) -> int:
     # int() alone would take 1_000 and digits of other scripts.
     if not (text.isascii() and text.isdigit() and len(text) <= 18):
-        raise FieldRefused(field, "must be a whole number")
+        raise _rejected(field, "must be a whole number")
     return int(text)
 
 
 def _truth(field: str, text: str) -> bool:
     if text not in {"true", "false"}:
-        raise FieldRefused(field, "must be true or false")
+        raise _rejected(field, "must be true or false")
     return text == "true"
 
 
@@ -83,7 +80,7 @@ def _claim(text: str) -> dict[str, str]:
         return {"source": "platform"}
     if source == "byok" and credential_id:
         return {"source": "byok", "credential_id": credential_id}
-    raise FieldRefused("credential", "must be platform or byok:<credential id>")
+    raise _rejected("credential", "must be platform or byok:<credential id>")
 
 
 class EventBuilder:
@@ -100,10 +97,10 @@ class EventBuilder:
         fixed: Mapping[str, str],
         event_type: str | None,
         source: str,
-        read_time: Callable[[Any], datetime],
+        read_time: Callable[[Any], datetime | None],
         shift: Callable[[datetime], datetime],
     ) -> None:
-        """``columns``: field to column of flat rows; None where each row is an event already. Raises FieldRefused."""
+        """``columns``: field to column of flat rows; None where each row is an event already. Raises RejectedError."""
         self._columns = columns
         values = {field: typed(field, text) for field, text in fixed.items()}
         self._fixed_attributes = {field: value for field, value in values.items() if field in ATTRIBUTES}
@@ -113,31 +110,33 @@ class EventBuilder:
         self._read_time = read_time
         self._shift = shift
 
-    def event(self, row: Row) -> tuple[dict[str, Any], datetime]:
-        """The event, not yet checked against the schema, and the instant of its time. Raises FieldRefused."""
+    def event(self, row: Row) -> dict[str, Any]:
+        """The event, for the reader of events to check. Raises RejectedError where a cell cannot become its field."""
         event = dict(row.values) if self._columns is None else self._from_columns(row, self._columns)
         event.update(self._fixed_attributes)
-        # The time comes first: a row that is refused for something else still is the first row of its trace.
+        # The time comes first: a row that is rejected for something else still is the first row of its trace.
         at = self._time(event.get("time"))
-        event["time"] = at.isoformat()
+        if at is not None:
+            event["time"] = at.isoformat()
         event.setdefault("specversion", "1.0")
         event.setdefault("source", self._source)
         event.setdefault("id", f"line-{row.line}")
         if self._type is not None:
             event.setdefault("type", self._type)
-        data = self._data_from_columns(row, self._columns) if self._columns is not None else event.get("data", {})
-        if not isinstance(data, dict):
-            raise FieldRefused("data", "must be an object")
-        event["data"] = {**data, **self._fixed_data}
-        return event, at
+        if self._columns is not None:
+            event["data"] = self._data_from_columns(row, self._columns) | self._fixed_data
+        elif self._fixed_data and isinstance(data := event.get("data", {}), dict):
+            event["data"] = data | self._fixed_data
+        return event
 
-    def _time(self, value: Any) -> datetime:
+    def _time(self, value: Any) -> datetime | None:
         if value is None:
-            raise FieldRefused("time", "is missing")
+            return None
         try:
-            return self._shift(self._read_time(value))
+            at = self._read_time(value)
+            return None if at is None else self._shift(at)
         except ValueError as error:
-            raise FieldRefused("time", str(error)) from None
+            raise _rejected("time", str(error)) from None
 
     def _from_columns(self, row: Row, columns: Mapping[str, str]) -> dict[str, Any]:
         cells = ((field, row.values.get(columns[field])) for field in ATTRIBUTES if field in columns)

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
-from datetime import UTC, datetime, timedelta
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from typing import Any, Protocol
 
 import orjson
 
-from services.cli.usage.mapping import EventBuilder, FieldRefused
+from services.cli.usage.mapping import EventBuilder
 from services.cli.usage.pacing import Pacer
-from services.cli.usage.refusals import Refusal, Refusals, check_event
+from services.cli.usage.rejected_rows import RejectedRows
 from services.cli.usage.sources import Row, Unreadable
+from services.domain.usage import UsageEvent
+from services.messages.usage_events import RejectedError, known_fields, read_event, require_not_ahead
 
 _LINGER_SECONDS = 0.1
-# Beyond it the metering refuses an event as time_in_future (docs/contract.md, section 7).
-_FUTURE_MAX = timedelta(minutes=5)
 
 
 class Sender(Protocol):
@@ -36,64 +36,45 @@ class Sender(Protocol):
         ...
 
 
-class Checked(NamedTuple):
-    """A good event: its organization, its bytes, and the instant of its time."""
-
-    org_id: str
-    value: bytes
-    at: datetime
-
-
 class Publication:
     """One run over a file. Its counters are right at any moment, also after a failure."""
 
     def __init__(
         self,
         builder: EventBuilder,
-        refusals: Refusals,
+        rejected: RejectedRows,
         *,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._builder = builder
-        self._refusals = refusals
+        self._rejected = rejected
         self._now = now
         self._sleep = sleep
         self.rows = 0
-        self.in_future = 0
-        """Good events whose time the metering would refuse as of now."""
-        self.first: Checked | None = None
+        self.first = b""
+        """The first good event."""
 
     def run(self, rows: Iterable[Row | Unreadable], sender: Sender, pacer: Pacer | None) -> None:
         """Send every good row; return when all are acknowledged. Raises SendFailed."""
-        for event in self._checked(rows):
-            if pacer is not None:
-                self._wait(pacer.seconds_until(event.at), sender)
-            sender.add(event.org_id, event.value)
-        sender.finish()
-
-    def _checked(self, rows: Iterable[Row | Unreadable]) -> Iterator[Checked]:
         for row in rows:
             self.rows += 1
-            result = self._check(row)
-            if isinstance(result, Refusal):
-                self._refusals.add(result)
+            if isinstance(row, Unreadable):
+                self._rejected.add(row.line, row.rejection)
                 continue
-            self.first = self.first or result
-            self.in_future += result.at - self._now() > _FUTURE_MAX
-            yield result
-
-    def _check(self, row: Row | Unreadable) -> Checked | Refusal:
-        if isinstance(row, Unreadable):
-            return Refusal(row.line, "", row.problem)
-        try:
-            event, at = self._builder.event(row)
-        except FieldRefused as refused:
-            return Refusal(row.line, refused.field, refused.problem)
-        problem = check_event(event)
-        if problem is not None:
-            return Refusal(row.line, *problem)
-        return _encoded(row.line, event, at)
+            try:
+                raw = self._builder.event(row)
+                event = read_event(raw)
+                if pacer is not None:
+                    self._wait(pacer.seconds_until(event.occurred_at), sender)
+                require_not_ahead(event, self._now())
+            except RejectedError as error:
+                self._rejected.add(row.line, error.rejection)
+                continue
+            value = _encoded(raw, event)
+            self.first = self.first or value
+            sender.add(event.org_id, value)
+        sender.finish()
 
     def _wait(self, seconds: float, sender: Sender) -> None:
         if seconds <= 0:
@@ -104,12 +85,12 @@ class Publication:
         self._sleep(seconds)
 
 
-def _encoded(line: int, event: dict[str, Any], at: datetime) -> Checked | Refusal:
+def _encoded(raw: dict[str, Any], event: UsageEvent) -> bytes:
     try:
-        return Checked(event["data"]["org_id"], orjson.dumps(event), at)
-    except TypeError as error:
-        # Some unknown field that we would pass on holds what JSON cannot.
-        return Refusal(line, "", f"cannot be written as JSON: {error}")
+        return orjson.dumps(raw)
+    except TypeError:
+        # Some field that nobody reads is nested deeper than orjson writes.
+        return known_fields(event)
 
 
 class DryRun:

@@ -14,16 +14,25 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from schemas.dead_letters import Reason
+from schemas.usage_events import EVENT_MODELS
 from services.cli.usage.job import Job, UsageError
 from services.cli.usage.pacing import Pacer
 from services.cli.usage.publication import DryRun, Publication
-from services.cli.usage.refusals import Refusals
+from services.cli.usage.rejected_rows import RejectedRows
 from services.cli.usage.sender import BatchSender, SendFailed
 from services.cli.usage.sources import Lines, Rows
 from services.runtime.settings import SettingsError, load_settings
 
 _INTERRUPTED = 130
 _ROWS_PER_UPDATE = 500
+_TYPES = f"--type gives a type to rows without one: {', '.join(EVENT_MODELS)}."
+_HINTS = {
+    (Reason.INVALID_EVENT, "type"): _TYPES,
+    (Reason.UNSUPPORTED_TYPE, "type"): _TYPES,
+    (Reason.INVALID_EVENT, "time"): "--assume-utc takes times without an offset as UTC.",
+    (Reason.TIME_IN_FUTURE, "time"): "Run the same command again when the time of these events has come.",
+}
 _REPEAT = "Run the same command again: events that arrived already are recognised by their identity, not charged twice."
 
 
@@ -49,26 +58,21 @@ def run_and_report(job: Job, *, json_summary: bool) -> int:
     Raises UsageError where the job cannot be begun.
     """
     console = Console(stderr=True, highlight=False, markup=False)
-    with _refusals(job) as refusals:
-        summary, first = _run(job, refusals, console)
+    with _rejected_rows(job) as rejected:
+        summary, first = _run(job, rejected, console)
         status = _status(summary)
-    _show_refusals(refusals, console)
+    _show_rejected(rejected, console)
     if summary.error is not None:
         console.print(f"{summary.error}\n{_REPEAT}", style="red")
-    if summary.in_future:
-        console.print(
-            f"{summary.in_future:,} events lie more than 5 minutes ahead; the metering refuses such as time_in_future.",
-            style="yellow",
-        )
     typer.echo(json.dumps(asdict(summary)) if json_summary else _in_words(summary, first))
     return status
 
 
-def _run(job: Job, refusals: Refusals, console: Console) -> tuple[Summary, str]:
+def _run(job: Job, rejected: RejectedRows, console: Console) -> tuple[Summary, str]:
     with job.open() as file:
         lines = Lines(file)
         rows, builder = job.rows(lines)
-        publication = Publication(builder, refusals)
+        publication = Publication(builder, rejected)
         sender: BatchSender | DryRun = DryRun()
         error = None
         began = time.monotonic()
@@ -86,14 +90,14 @@ def _run(job: Job, refusals: Refusals, console: Console) -> tuple[Summary, str]:
         rows=publication.rows,
         sent=sender.events,
         records=sender.records,
-        refused=refusals.count,
-        in_future=publication.in_future,
+        refused=rejected.counts.total(),
+        in_future=rejected.counts[Reason.TIME_IN_FUTURE],
         seconds=round(seconds, 3),
         events_per_second=round(sender.events / seconds) if seconds > 0 else 0,
         dry_run=job.dry_run,
         error=error,
     )
-    return summary, publication.first.value.decode() if publication.first else ""
+    return summary, publication.first.decode()
 
 
 class _LateProducer:
@@ -164,16 +168,16 @@ def _watched(rows: Rows, show: Callable[[], None]) -> Rows:
 
 
 @contextmanager
-def _refusals(job: Job) -> Iterator[Refusals]:
+def _rejected_rows(job: Job) -> Iterator[RejectedRows]:
     if job.refused_file is None:
-        yield Refusals()
+        yield RejectedRows()
         return
     try:
         file = job.refused_file.open("w", encoding="utf-8")
     except OSError as error:
         raise UsageError(f"--refused {job.refused_file}: {error.strerror}") from None
     with file:
-        yield Refusals(file)
+        yield RejectedRows(file)
 
 
 def _status(summary: Summary) -> int:
@@ -182,15 +186,18 @@ def _status(summary: Summary) -> int:
     return 1 if summary.refused or summary.error is not None else 0
 
 
-def _show_refusals(refusals: Refusals, console: Console) -> None:
-    if not refusals.count:
+def _show_rejected(rejected: RejectedRows, console: Console) -> None:
+    if not rejected.shown:
         return
     table = Table("line", "field", "problem", title="Refused rows", title_justify="left")
-    for refusal in refusals.shown:
-        table.add_row(str(refusal.line), refusal.field, refusal.problem)
+    for row in rejected.shown:
+        table.add_row(str(row.line), row.field, row.problem)
     console.print(table)
-    if more := refusals.count - len(refusals.shown):
+    if more := rejected.counts.total() - len(rejected.shown):
         console.print(f"… and {more:,} more; --refused FILE lists all of them.")
+    found = {(row.code, row.field) for row in rejected.shown}
+    for hint in dict.fromkeys(hint for at, hint in _HINTS.items() if at in found):
+        console.print(hint, style="yellow")
 
 
 def _in_words(summary: Summary, first: str) -> str:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator, Mapping
+from enum import StrEnum
 from typing import Any, BinaryIO, NamedTuple
 
-import orjson
+from schemas.dead_letters import Reason
+from services.messages.json_bytes import MalformedJsonError, decode
+from services.messages.usage_events import RejectedError, Rejection, require_object
 
 LINE_BYTES_MAX = 900_000
 """Longer lines are refused unread: no event of that size fits into a record (a broker takes about 1,000,000 bytes)."""
@@ -27,11 +30,21 @@ class Row(NamedTuple):
     values: Mapping[str, Any]
 
 
+class RowReason(StrEnum):
+    """Why a row is rejected that no other reader of events has ever seen."""
+
+    UNREADABLE_ROW = "unreadable_row"
+
+
 class Unreadable(NamedTuple):
     """A row that is no row: the number of its (first) line, and what is wrong with it."""
 
     line: int
-    problem: str
+    rejection: Rejection
+
+
+def _unreadable(line: int, problem: str) -> Unreadable:
+    return Unreadable(line, Rejection.of(RowReason.UNREADABLE_ROW, problem))
 
 
 Rows = Iterator[Row | Unreadable]
@@ -68,27 +81,18 @@ def jsonl_rows(lines: Lines) -> Rows:
     """One JSON object a line; empty lines count as lines and are passed over."""
     for line in lines:
         if line is None:
-            yield Unreadable(lines.number, _TOO_LONG)
-        elif text := line.strip():
-            yield _json_row(lines.number, text)
+            yield _unreadable(lines.number, _TOO_LONG)
+        elif line.strip():
+            yield _json_row(lines.number, line.rstrip(b"\r\n"))
 
 
-def _json_row(number: int, text: bytes) -> Row | Unreadable:
+def _json_row(number: int, line: bytes) -> Row | Unreadable:
     try:
-        value = orjson.loads(text)
-    except orjson.JSONDecodeError as error:
-        return Unreadable(number, f"is not JSON: {error.msg}" if _is_utf8(text) else _NOT_UTF8)
-    if not isinstance(value, dict):
-        return Unreadable(number, "is not a JSON object; one line holds one event")
-    return Row(number, value)
-
-
-def _is_utf8(text: bytes) -> bool:
-    try:
-        text.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
+        return Row(number, require_object(decode(line)))
+    except MalformedJsonError as error:
+        return Unreadable(number, Rejection.of(Reason.MALFORMED_JSON, str(error)))
+    except RejectedError as error:
+        return Unreadable(number, error.rejection)
 
 
 class CsvTable:
@@ -110,18 +114,18 @@ class CsvTable:
             except StopIteration:
                 return
             except csv.Error as error:
-                yield Unreadable(first, _TOO_LONG if self._too_long else f"is not CSV: {error}")
+                yield _unreadable(first, _TOO_LONG if self._too_long else f"is not CSV: {error}")
                 continue
             if self._too_long:
-                yield Unreadable(first, _TOO_LONG)
+                yield _unreadable(first, _TOO_LONG)
             elif fields:
                 yield self._row(first, fields)
 
     def _row(self, line: int, fields: list[str]) -> Row | Unreadable:
         if len(fields) != len(self.columns):
-            return Unreadable(line, f"has {len(fields)} fields, the header {len(self.columns)}")
+            return _unreadable(line, f"has {len(fields)} fields, the header {len(self.columns)}")
         if any(_has_stray_bytes(field) for field in fields):
-            return Unreadable(line, _NOT_UTF8)
+            return _unreadable(line, _NOT_UTF8)
         return Row(line, dict(zip(self.columns, fields, strict=True)))
 
     def _texts(self) -> Iterator[str]:

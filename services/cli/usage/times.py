@@ -19,11 +19,12 @@ _LENIENT = re.compile(
 )
 
 
-def time_reader(time_format: TimeFormat, *, assume_utc: bool) -> Callable[[Any], datetime]:
-    """What reads a file's times: UTC, with microseconds, further digits cut off. It raises ValueError saying why not.
+def time_reader(time_format: TimeFormat, *, assume_utc: bool) -> Callable[[Any], datetime | None]:
+    """What reads a file's times: UTC, with microseconds, further digits cut off.
 
-    ``iso`` is RFC 3339, also with a space for the T; only with ``assume_utc`` may the offset be missing. ``unix`` and
-    ``unix-ms`` count seconds or milliseconds since 1970, with or without decimals.
+    ``iso`` is RFC 3339, also with a space for the T; only with ``assume_utc`` may the offset be missing. For anything
+    else it gives None: the reader of events says why not. ``unix`` and ``unix-ms`` count seconds or milliseconds since
+    1970, with or without decimals; for anything else they raise ValueError.
     """
     if time_format is TimeFormat.ISO:
         return lambda value: _read_iso(value, assume_utc=assume_utc)
@@ -31,19 +32,19 @@ def time_reader(time_format: TimeFormat, *, assume_utc: bool) -> Callable[[Any],
     return lambda value: _read_unix(value, unit)
 
 
-def _read_iso(value: Any, *, assume_utc: bool) -> datetime:
+def _read_iso(value: Any, *, assume_utc: bool) -> datetime | None:
     match = _LENIENT.fullmatch(value.strip()) if isinstance(value, str) else None
-    if match is None:
-        # It says what is wrong better than we could.
-        return parse_time(value)
-    offset = (match["offset"] or "").upper()
-    if not offset and not assume_utc:
-        raise ValueError("has no offset; --assume-utc takes such times as UTC")
-    if offset in {"", "UTC", "Z"}:
-        offset = "+00:00"
-    elif ":" not in offset:
+    try:
+        return parse_time(value if match is None else _rfc_3339(match, assume_utc=assume_utc))
+    except ValueError:
+        return None
+
+
+def _rfc_3339(match: re.Match[str], *, assume_utc: bool) -> str:
+    offset = (match["offset"] or ("Z" if assume_utc else "")).upper().replace("UTC", "Z")
+    if len(offset) > 1 and ":" not in offset:
         offset = f"{offset[:3]}:{offset[3:]}"
-    return parse_time(f"{match['date']}T{match['time']}{offset}")
+    return f"{match['date']}T{match['time']}{offset}"
 
 
 def _read_unix(value: Any, unit: int) -> datetime:

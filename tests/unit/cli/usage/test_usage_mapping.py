@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from services.cli.usage.formats import TimeFormat
-from services.cli.usage.mapping import DATA_FIELDS, EventBuilder, FieldRefused, columns_for, parse_pairs, typed
+from services.cli.usage.mapping import DATA_FIELDS, EventBuilder, columns_for, parse_pairs, typed
 from services.cli.usage.sources import Row
 from services.cli.usage.times import Shift, time_reader
+from services.messages.usage_events import RejectedError
 
 TRACE_ROW = Row(
     7, {"TIMESTAMP": "2023-11-16 18:17:03.9799600", "ContextTokens": "4808", "GeneratedTokens": "10", "note": ""}
@@ -38,9 +39,7 @@ def builder(
 
 def test_a_row_of_a_trace_becomes_an_event_named_by_its_place() -> None:
     fixed = {"org_id": "acme", "provider": "anthropic", "credential": "byok:cred-1"}
-    event, at = builder(TRACE_COLUMNS, fixed, event_type="usage.token_usage.v1").event(TRACE_ROW)
-    assert at == datetime(2023, 11, 16, 18, 17, 3, 979960, tzinfo=UTC)
-    assert event == {
+    assert builder(TRACE_COLUMNS, fixed, event_type="usage.token_usage.v1").event(TRACE_ROW) == {
         "specversion": "1.0",
         "id": "line-7",
         "source": "file:trace.csv",
@@ -59,8 +58,7 @@ def test_a_row_of_a_trace_becomes_an_event_named_by_its_place() -> None:
 def test_an_event_keeps_its_own_identity_and_unknown_fields() -> None:
     own = {"specversion": "1.0", "id": "e1", "source": "runner", "type": "t", "time": "2026-11-01T00:00:00Z"}
     row = Row(3, {**own, "subject": "s", "data": {"org_id": "a", "extra": [1]}})
-    event, _ = builder(fixed={"org_id": "b"}, event_type="other").event(row)
-    assert event == {
+    assert builder(fixed={"org_id": "b"}, event_type="other").event(row) == {
         **own,
         "time": "2026-11-01T00:00:00+00:00",
         "subject": "s",
@@ -70,38 +68,50 @@ def test_an_event_keeps_its_own_identity_and_unknown_fields() -> None:
 
 def test_a_fixed_value_wins_over_an_unreadable_cell() -> None:
     row = Row(2, {"time": "2026-11-01T00:00:00Z", "calls": "many"})
-    event, _ = builder({"time": "time", "calls": "calls"}, {"calls": "3"}).event(row)
+    event = builder({"time": "time", "calls": "calls"}, {"calls": "3"}).event(row)
     assert event["data"] == {"calls": 3}
 
 
 def test_an_empty_cell_is_an_absent_field() -> None:
     row = Row(2, {"time": "2026-11-01T00:00:00Z", "team_id": " ", "id": ""})
-    event, _ = builder({"time": "time", "team_id": "team_id", "id": "id"}).event(row)
+    event = builder({"time": "time", "team_id": "team_id", "id": "id"}).event(row)
     assert event["id"] == "line-2"
     assert event["data"] == {}
 
 
 @pytest.mark.parametrize(
-    ("values", "field"),
+    "values",
     [
-        ({}, "time"),
-        ({"time": "noon"}, "time"),
-        ({"time": "2026-11-01T00:00:00Z", "data": [1]}, "data"),
-        ({"time": "2026-11-01T00:00:00Z", "data": None}, "data"),
+        {},
+        {"time": "noon"},
+        {"time": None, "data": None},
+        {"time": "2026-11-01T00:00:00+00:00", "data": [1]},
+        {"time": "2026-11-01T00:00:00+00:00", "data": {}},
     ],
 )
-def test_what_is_refused_names_the_field(values: dict[str, Any], field: str) -> None:
-    with pytest.raises(FieldRefused) as refused:
-        builder().event(Row(1, values))
-    assert refused.value.field == field
+def test_what_is_wrong_with_an_event_is_left_to_the_reader_of_events(values: dict[str, Any]) -> None:
+    event = builder().event(Row(1, values))
+    assert {name: event[name] for name in event if name not in {"specversion", "id", "source"}} == values
+
+
+def test_a_fixed_value_mends_no_data_that_is_none() -> None:
+    assert builder(fixed={"org_id": "a"}).event(Row(1, {"data": [1]}))["data"] == [1]
+    assert builder(fixed={"org_id": "a"}).event(Row(1, {}))["data"] == {"org_id": "a"}
+
+
+def test_a_time_that_cannot_be_moved_is_rejected() -> None:
+    build = builder({"time": "t"}, start=datetime(9999, 12, 31, tzinfo=UTC))
+    build.event(Row(2, {"t": "2000-01-01 00:00:00"}))
+    with pytest.raises(RejectedError, match="time: is too far from the first row's time"):
+        build.event(Row(3, {"t": "2001-01-01 00:00:00"}))
 
 
 def test_a_refused_first_row_still_sets_the_start() -> None:
     build = builder({"time": "t", "calls": "c"}, start=datetime(2026, 11, 1, tzinfo=UTC))
-    with pytest.raises(FieldRefused):
+    with pytest.raises(RejectedError, match="calls: must be a whole number"):
         build.event(Row(2, {"t": "2023-01-01 00:00:00", "c": "x"}))
-    _, at = build.event(Row(3, {"t": "2023-01-01 00:00:05", "c": "1"}))
-    assert at == datetime(2026, 11, 1, 0, 0, 5, tzinfo=UTC)
+    event = build.event(Row(3, {"t": "2023-01-01 00:00:05", "c": "1"}))
+    assert event["time"] == "2026-11-01T00:00:05+00:00"
 
 
 @pytest.mark.parametrize(
@@ -130,7 +140,7 @@ def test_values_get_the_type_of_their_field(field: str, text: str, expected: obj
     ],
 )
 def test_text_that_is_no_such_value(field: str, text: str) -> None:
-    with pytest.raises(FieldRefused):
+    with pytest.raises(RejectedError):
         typed(field, text)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from io import BytesIO
 from typing import Any
 
 import pytest
@@ -13,10 +14,11 @@ from services.cli.usage.formats import TimeFormat
 from services.cli.usage.mapping import EventBuilder
 from services.cli.usage.pacing import Pacer
 from services.cli.usage.publication import Publication
-from services.cli.usage.refusals import Refusal, Refusals
+from services.cli.usage.rejected_rows import RejectedRows
 from services.cli.usage.sender import BatchSender, SendFailed
-from services.cli.usage.sources import Row, Unreadable
+from services.cli.usage.sources import Lines, Row, RowReason, Unreadable, jsonl_rows
 from services.cli.usage.times import Shift, time_reader
+from services.messages.usage_events import Rejection
 
 START = datetime(2026, 11, 1, tzinfo=UTC)
 
@@ -67,7 +69,7 @@ def row(line: int, seconds: float = 0, org: str = "a", **data: Any) -> Row:
     return Row(line, {**event, "data": {"org_id": org, "user_id": "u", "tool": "t", **data}})
 
 
-def publication(refusals: Refusals, clock: Clock | None = None, now: datetime = START) -> Publication:
+def publication(rejected: RejectedRows, clock: Clock | None = None, now: datetime = START) -> Publication:
     builder = EventBuilder(
         columns=None,
         fixed={},
@@ -76,7 +78,7 @@ def publication(refusals: Refusals, clock: Clock | None = None, now: datetime = 
         read_time=time_reader(TimeFormat.ISO, assume_utc=False),
         shift=Shift(None),
     )
-    return Publication(builder, refusals, now=lambda: now, sleep=(clock or Clock()).sleep)
+    return Publication(builder, rejected, now=lambda: now, sleep=(clock or Clock()).sleep)
 
 
 def test_batches_hold_events_of_one_organization_and_are_keyed_by_it() -> None:
@@ -131,19 +133,19 @@ def test_a_batch_has_bounds(batch: int) -> None:
 
 
 def test_bad_rows_are_refused_by_line_and_field_and_the_good_ones_sent() -> None:
-    producer, refusals = RecordingProducer(), Refusals()
+    producer, rejected = RecordingProducer(), RejectedRows()
     rows: list[Row | Unreadable] = [
         row(1),
-        Unreadable(2, "is not JSON"),
+        Unreadable(2, Rejection.of(RowReason.UNREADABLE_ROW, "is not CSV")),
         row(3, calls=0),
         row(4, tool=None),
         Row(5, {"time": START.isoformat()}),
         Row(6, {"time": START.isoformat(), "type": "usage.other.v9", "data": {}}),
         row(7),
     ]
-    publication(refusals).run(rows, sender(producer, 100), None)
+    publication(rejected).run(rows, sender(producer, 100), None)
     assert [event["id"] for event in json.loads(producer.records[0][1])] == ["line-1", "line-7"]
-    assert [(refusal.line, refusal.field) for refusal in refusals.shown] == [
+    assert [(row.line, row.field) for row in rejected.shown] == [
         (2, ""),
         (3, "data.calls"),
         (4, "data.tool"),
@@ -152,30 +154,50 @@ def test_bad_rows_are_refused_by_line_and_field_and_the_good_ones_sent() -> None
     ]
 
 
-def test_events_ahead_of_time_are_sent_and_counted() -> None:
+def test_events_ahead_of_time_are_rejected_as_everywhere() -> None:
+    producer, rejected = RecordingProducer(), RejectedRows()
+    publication(rejected).run([row(1, 300), row(2, 301)], sender(producer, 100), None)
+    assert rejected.shown == [(2, "time_in_future", "time", "is more than 5 minutes ahead")]
+    assert [event["id"] for event in json.loads(producer.records[0][1])] == ["line-1"]
+
+
+def test_an_event_of_a_paced_trace_is_ahead_of_time_only_if_it_is_when_its_turn_has_come() -> None:
+    clock, rejected = Clock(), RejectedRows()
+    running = publication(rejected, clock)
+    running._now = lambda: START + timedelta(seconds=clock.now - 100)
+    running.run([row(1, 0), row(2, 1_000)], sender(RecordingProducer(), 1, clock), Pacer(1, clock))
+    assert (rejected.shown, clock.slept) == ([], [1_000.0])
+    running.run([row(1, 2_000), row(2, 3_000)], sender(RecordingProducer(), 1, clock), Pacer(2, clock))
+    assert [each.line for each in rejected.shown] == [1, 2]
+
+
+def test_what_nobody_reads_is_passed_on_where_it_can_be_written() -> None:
     producer = RecordingProducer()
-    running = publication(Refusals())
-    running.run([row(1, 300), row(2, 301)], sender(producer, 100), None)
-    assert running.in_future == 1
-    assert len(json.loads(producer.records[0][1])) == 2
+    deep = b"[" * 500 + b"]" * 500
+    lines = [json.dumps(row(1).values).encode()[:-1] + b', "x": ' + value + b"}\n" for value in (b"[1]", deep)]
+    publication(RejectedRows()).run(jsonl_rows(Lines(BytesIO(b"".join(lines)))), sender(producer, 1), None)
+    first, second = (json.loads(value) for _, value in producer.records)
+    assert first["x"] == [1]
+    assert "x" not in second
+    assert second["data"] == first["data"] | {"calls": 1, "succeeded": True}
 
 
 def test_a_paced_trace_waits_for_its_events_and_holds_none_back() -> None:
     clock, producer = Clock(), RecordingProducer()
     rows = [row(1, 0), row(2, 0), row(3, 10), row(4, 10.1), row(5, 5)]
-    publication(Refusals(), clock).run(rows, sender(producer, 100, clock), Pacer(10, clock))
+    publication(RejectedRows(), clock).run(rows, sender(producer, 100, clock), Pacer(10, clock))
     # Ten times faster; what is late is sent at once, and the tenth of a second is short enough to wait for company.
     assert clock.slept == [1.0, 0.01]
     assert [len(json.loads(value)) for _, value in producer.records] == [2, 3]
 
 
 def test_a_key_in_the_wrong_place_is_masked_and_all_refusals_are_counted() -> None:
-    refusals = Refusals()
+    rejected = RejectedRows()
     for line in range(25):
-        refusals.add(Refusal(line, "f", "bad sk-abcdefghijklmnopqrst"))
-    assert refusals.count == 25
-    assert len(refusals.shown) == 20
-    assert "abcdefgh" not in refusals.shown[0].problem
+        rejected.add(line, Rejection.of(RowReason.UNREADABLE_ROW, "bad sk-abcdefghijklmnopqrst"))
+    assert rejected.counts == {"unreadable_row": 25}
+    assert len(rejected.shown) == 20
+    assert "abcdefgh" not in rejected.shown[0].problem
 
 
 def test_memory_is_bounded_by_streaming() -> None:
@@ -187,5 +209,5 @@ def test_memory_is_bounded_by_streaming() -> None:
             assert len(producer.records) == (line - 1) // 10
             yield row(line)
 
-    publication(Refusals()).run(rows(), sender(producer, 10), None)
+    publication(RejectedRows()).run(rows(), sender(producer, 10), None)
     assert len(producer.records) == 100

@@ -29,12 +29,12 @@ def test_a_byte_order_mark_is_passed_over() -> None:
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
-        (b"{", "is not JSON"),
-        (b"nonsense", "is not JSON"),
-        (b'{"a": NaN}', "is not JSON"),
+        (b"{", "not JSON at line 1"),
+        (b"nonsense", "not JSON at line 1"),
+        (b'{"a": NaN}', "not JSON at line 1"),
         (b'{"a":"\xff"}', "is not UTF-8"),
-        (b'[{"a":1}]', "one line holds one event"),
-        (b"3", "one line holds one event"),
+        (b'[{"a":1}]', "an event must be a JSON object"),
+        (b"3", "an event must be a JSON object"),
         (b'{"a":"' + b"x" * LINE_BYTES_MAX + b'"}', "is longer than"),
     ],
 )
@@ -43,7 +43,7 @@ def test_an_unreadable_json_line_harms_no_neighbour(line: bytes, problem: str) -
     assert (before, after) == (Row(1, {"a": 1}), Row(3, {"a": 3}))
     assert isinstance(bad, Unreadable)
     assert bad.line == 2
-    assert problem in bad.problem
+    assert problem in bad.rejection.detail
 
 
 def test_csv_quotes_may_hold_delimiters_quotes_and_line_ends() -> None:
@@ -72,7 +72,7 @@ def test_an_unreadable_csv_row_harms_no_neighbour(line: bytes, problem: str) -> 
     assert (before, after) == (Row(2, {"a": "0", "b": "0"}), Row(4, {"a": "9", "b": "9"}))
     assert isinstance(bad, Unreadable)
     assert bad.line == 3
-    assert problem in bad.problem
+    assert problem in bad.rejection.detail
 
 
 def test_a_quote_that_never_closes_is_one_refused_row() -> None:

@@ -26,14 +26,12 @@ def test_iso_times(text: str, expected: datetime) -> None:
 
 
 def test_an_offset_is_never_guessed() -> None:
-    with pytest.raises(ValueError, match="--assume-utc"):
-        time_reader(TimeFormat.ISO, assume_utc=False)("2023-11-16 18:17:03.9799600")
+    assert time_reader(TimeFormat.ISO, assume_utc=False)("2023-11-16 18:17:03.9799600") is None
 
 
 @pytest.mark.parametrize("value", ["", "yesterday", "2023-13-01 00:00:00", "1999-01-01 00:00:00", 12, None, True])
 def test_what_is_no_iso_time(value: object) -> None:
-    with pytest.raises(ValueError, match=r".+"):
-        time_reader(TimeFormat.ISO, assume_utc=True)(value)
+    assert time_reader(TimeFormat.ISO, assume_utc=True)(value) is None
 
 
 def test_unix_times_are_exact_to_the_microsecond() -> None:
