@@ -118,10 +118,6 @@ class Stack:
         """Return when a stop is asked for. Raises StackError when a child crashes first."""
         self._supervisor.watch()
 
-    def request_stop(self) -> None:
-        """Make ``start`` raise StopRequested and ``wait`` return; for signal handlers and other threads."""
-        self._switch.request()
-
     def stop(self) -> None:
         """Stop everything, within 30 s; safe to call again."""
         self._running = None

@@ -6,7 +6,6 @@ from typing import Any
 
 import psycopg
 from psycopg import Connection
-from psycopg_pool import ConnectionPool
 
 _TIMEOUT_SECONDS = 5
 _TRANSACTION_SECONDS = 30
@@ -47,20 +46,6 @@ def connect(
     if silent_seconds is not None:
         options["options"] += f" -c idle_session_timeout={silent_seconds}s"
     return psycopg.connect(dsn, autocommit=autocommit, **options)
-
-
-def connection_pool(dsn: str, service: str, *, most: int = 10) -> ConnectionPool[Connection[Any]]:
-    """A pool that opens in the background, so that a service starts while its database is still away."""
-    return ConnectionPool(
-        dsn,
-        kwargs=_options(service),
-        min_size=1,
-        max_size=most,
-        timeout=_TIMEOUT_SECONDS,
-        open=True,
-        check=ConnectionPool.check_connection,
-        name=f"byok-{service}",
-    )
 
 
 def cannot_write(error: BaseException | None) -> bool:

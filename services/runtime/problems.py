@@ -10,7 +10,6 @@ import psycopg
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from psycopg_pool import PoolTimeout
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
@@ -119,7 +118,6 @@ def install_problem_handlers(app: FastAPI) -> None:
         phrase = HTTPStatus(error.status_code).phrase
         return problem_response(Problem(error.status_code, code, phrase, headers=headers))
 
-    @app.exception_handler(PoolTimeout)
     @app.exception_handler(psycopg.OperationalError)
     def _outage(_request: Request, error: Exception) -> JSONResponse:
         _log.warning("database away", error=type(error).__name__)
