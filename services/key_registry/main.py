@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import Callable, Mapping
 from datetime import timedelta
+from functools import partial
 from types import FrameType
 
 import psycopg.errors
@@ -24,8 +25,8 @@ from services.key_registry.metrics import registry_metrics
 from services.key_registry.migrations import newest_revision
 from services.key_registry.providers.checks import provider_checks
 from services.key_registry.rate_cards import packaged_cards
-from services.key_registry.sweeper import Sweeper
-from services.runtime.backoff import delays
+from services.key_registry.sweeper import sweep_on
+from services.runtime.background import in_background, patiently_until
 from services.runtime.connections import ConnectionBounds
 from services.runtime.last_failure import LastFailure
 from services.runtime.logs import configure_logs, logger
@@ -54,21 +55,19 @@ def run(settings: Settings) -> None:
             checks=provider_checks(settings),
             rotation_undo=timedelta(seconds=settings.rotation_undo_seconds),
         )
-        tokens, relay, sweeper = TokenVerifier(settings), OutboxRelay(settings), Sweeper(registry.sessions)
+        tokens, relay = TokenVerifier(settings), OutboxRelay(settings)
         publish_packaged_cards(registry.sessions, stop)
         if stop.is_set():
             return
         metrics, checks = registry_metrics(registry.sessions), readiness(registry, relay, watch_writes(engine))
         bodies = BodyBounds.of(settings, BODY_BYTES_MAX)
         app = registry_app(registry, tokens, metrics, checks, CallLimits.of(settings), bodies)
-        relay.start()
-        sweeper.start()
-        try:
+        with (
+            in_background("outbox-relay", relay.run, stop_seconds=3),
+            in_background("sweeper", partial(sweep_on, registry.sessions), stop_seconds=5),
+        ):
             bounds = ConnectionBounds.of(settings)
             server(app, settings.host, settings.registry_port, settings.trusted_proxies, bounds=bounds).run()
-        finally:
-            sweeper.stop()
-            relay.stop()
     finally:
         engine.dispose()
 
@@ -78,20 +77,23 @@ def publish_packaged_cards(sessions: Sessions, stop: threading.Event) -> None:
 
     Raises SettingsError where the database is not migrated, or holds a card of the same name that says something else.
     """
-    for delay in delays():
-        try:
-            for document in packaged_cards():
-                publish_rate_card(sessions, document)
-        except sqlalchemy.exc.OperationalError as error:
-            _log.warning("waiting for the database", detail=str(error.orig).partition("\n")[0])
-        except sqlalchemy.exc.ProgrammingError as error:
-            raise SettingsError(_refused_by_database(error)) from None
-        except RateCardConflict as error:
-            raise SettingsError(f"the packaged rate cards do not fit this database: {error}") from None
-        else:
-            return
-        if stop.wait(delay):
-            return
+    patiently_until(stop, partial(_publish, sessions), _database_away)
+
+
+def _publish(sessions: Sessions) -> None:
+    try:
+        for document in packaged_cards():
+            publish_rate_card(sessions, document)
+    except sqlalchemy.exc.ProgrammingError as error:
+        raise SettingsError(_refused_by_database(error)) from None
+    except RateCardConflict as error:
+        raise SettingsError(f"the packaged rate cards do not fit this database: {error}") from None
+
+
+def _database_away(error: Exception) -> None:
+    if not isinstance(error, sqlalchemy.exc.OperationalError):
+        raise error
+    _log.warning("waiting for the database", detail=str(error.orig).partition("\n")[0])
 
 
 def readiness(registry: Registry, relay: OutboxRelay, writes: LastFailure) -> Mapping[str, ReadinessCheck]:

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from contextlib import closing
+from functools import partial
 
 import orjson
 from kafka import KafkaConsumer, TopicPartition
@@ -19,7 +20,7 @@ from schemas.topics import REGISTRY_CHANGES
 from services.domain.directory import Change, Directory, directory_of
 from services.ledger.admission import KnownCards
 from services.messages.registry_changes import UnreadableChangeError, read_change, to_change
-from services.runtime.backoff import delays
+from services.runtime.background import patiently_until
 from services.runtime.logs import logger
 
 _log = logger(__name__)
@@ -33,7 +34,7 @@ _NO_PRICES = (b"credential:", b"plan:")
 
 
 class CardWatch:
-    """Follows the registry's topic in a thread of its own."""
+    """Follows the registry's topic, for as long as it runs."""
 
     def __init__(self, bootstrap: str, clock: Callable[[], float] = time.monotonic) -> None:
         """``clock`` tells seconds from any beginning, and never goes back."""
@@ -43,35 +44,20 @@ class CardWatch:
         self._changes: dict[bytes, tuple[int, Change]] = {}
         self._directory: Directory | None = None
         self._known: KnownCards | None = None
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="card-watch", daemon=True)
-
-    def start(self) -> None:
-        """Begin to follow, however long it takes to connect."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Follow no more."""
-        self._stopped.set()
 
     def known(self) -> KnownCards | None:
         """All rate cards; None while it is not certain that these are all."""
         known = self._known
         return known if known is not None and self._clock() - known.at < _FRESH_SECONDS else None
 
-    def _run(self) -> None:
-        for delay in delays():
-            try:
-                self._follow()
-            except UnreadableChangeError as error:
-                _log.error("a rate card cannot be read, so that nothing is refused for its price", detail=str(error))
-                return
-            except Exception as error:  # noqa: BLE001 - a client that breaks in its own way must not end the watch
-                _log.warning("whether all rate cards are known is not certain", error=type(error).__name__)
-            if self._stopped.wait(delay):
-                return
+    def run(self, stop: threading.Event) -> None:
+        """Follow until ``stop`` is set, however long it takes to connect."""
+        try:
+            patiently_until(stop, partial(self._follow, stop), _failed)
+        except UnreadableChangeError as error:
+            _log.error("a rate card cannot be read, so that nothing is refused for its price", detail=str(error))
 
-    def _follow(self) -> None:
+    def _follow(self, stop: threading.Event) -> None:
         consumer = KafkaConsumer(
             bootstrap_servers=self._bootstrap.split(","),
             client_id="byok-ledger-cards",
@@ -81,10 +67,12 @@ class CardWatch:
         with closing(consumer):
             consumer.assign([_PARTITION])
             consumer.seek_to_beginning(_PARTITION)
-            while not self._stopped.is_set():
-                self._look(consumer)
+            while not stop.is_set():
+                if self._look(consumer):
+                    stop.wait(_LOOK_SECONDS)
 
-    def _look(self, consumer: KafkaConsumer) -> None:
+    def _look(self, consumer: KafkaConsumer) -> bool:
+        """Take in what there is; whether that is all."""
         asked_at = self._clock()
         # Raises where the broker does not answer. The embedded one tells too little here, but never too much.
         end = consumer.end_offsets([_PARTITION], timeout_ms=_ASK_MS)[_PARTITION]
@@ -92,10 +80,10 @@ class CardWatch:
             self._take_in(records)
         highwater = consumer.highwater(_PARTITION)
         if highwater is None or consumer.position(_PARTITION) < max(end, highwater):
-            return
+            return False
         if self._directory is not None:
             self._known = KnownCards(self._directory, self._seq, asked_at)
-        self._stopped.wait(_LOOK_SECONDS)
+        return True
 
     def _take_in(self, records: Iterable[ConsumerRecord]) -> None:
         more = False
@@ -111,6 +99,13 @@ class CardWatch:
         if more:
             # A new one, for others are reading the one before.
             self._directory = directory_of(self._changes.values())
+
+
+def _failed(error: Exception) -> None:
+    # A client that breaks in its own way must not end the watch.
+    if isinstance(error, UnreadableChangeError):
+        raise error
+    _log.warning("whether all rate cards are known is not certain", error=type(error).__name__)
 
 
 def _seq_of(payload: bytes) -> int:

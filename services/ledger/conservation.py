@@ -15,6 +15,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
+from services.runtime.background import repeat
 from services.runtime.logs import logger
 
 _log = logger(__name__)
@@ -51,7 +52,7 @@ class _Counted:
 
 
 class ConservationWatch:
-    """Counts, in a thread of its own, what the books of each partition do not account for."""
+    """Counts what the books of each partition do not account for."""
 
     def __init__(self, engine: Engine, topic: str) -> None:
         """Watches the partitions of ``topic`` in every cluster there ever was."""
@@ -60,21 +61,10 @@ class ConservationWatch:
         self._engine = engine
         self._topic = topic
         self._counted: dict[int, _Counted] = {}
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="conservation", daemon=True)
 
-    def start(self) -> None:
-        """Begin to look, every few seconds."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Look no more."""
-        self._stopped.set()
-
-    def _run(self) -> None:
-        while not self._stopped.is_set():
-            self.look()
-            self._stopped.wait(REFRESH_SECONDS)
+    def run(self, stop: threading.Event) -> None:
+        """Look every few seconds until ``stop`` is set."""
+        repeat(self.look, REFRESH_SECONDS, stop)
 
     def look(self) -> None:
         """Bring ``residuals`` up to date, from one snapshot; None when the database is away."""

@@ -10,6 +10,7 @@ from sqlalchemy import Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from schemas.dead_letters import Reason
+from services.runtime.background import repeat
 from services.runtime.logs import logger
 
 _log = logger(__name__)
@@ -33,7 +34,7 @@ FROM unnest(CAST(:org_ids AS text[])) AS asked (org_id) CROSS JOIN LATERAL (
 class DeadLetterQuota:
     """How many dead letters an organization may have within an hour before the door takes nothing more of it.
 
-    Nobody waits for the database: a thread of its own looks for those that were asked about, so that a request says
+    Nobody waits for the database: a thread beside them looks for those that were asked about, so that a request says
     what was known seconds ago; and while the database is away, nobody new is refused.
     """
 
@@ -44,16 +45,10 @@ class DeadLetterQuota:
         self._clock = clock
         self._asked: set[str] = set()
         self._until: dict[str, float] = {}
-        self._stopped = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="dead-letter-quota", daemon=True)
 
-    def start(self) -> None:
-        """Begin to look, every two seconds."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Look no more."""
-        self._stopped.set()
+    def run(self, stop: threading.Event) -> None:
+        """Look every two seconds until ``stop`` is set."""
+        repeat(self.look, _LOOK_SECONDS, stop)
 
     def waits(self, org_ids: Collection[str]) -> dict[str, float]:
         """Those of the organizations that have had too many, and for how many seconds it stays so."""
@@ -84,7 +79,3 @@ class DeadLetterQuota:
         except SQLAlchemyError as error:
             _log.warning("dead letters cannot be counted", error=type(error).__name__)
             return {}
-
-    def _run(self) -> None:
-        while not self._stopped.wait(_LOOK_SECONDS):
-            self.look()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 from kafka import KafkaProducer
 from kafka.errors import KafkaError
@@ -13,7 +14,7 @@ from kafka.errors import KafkaError
 from schemas.topics import USAGE_EVENTS
 from services.ledger.refusals import Refusal
 from services.ledger.usage_batch import UsageRecord
-from services.runtime.backoff import delays
+from services.runtime.background import in_background, patiently_until
 from services.runtime.broker import MESSAGE_BYTES_MAX, kafka_producer
 from services.runtime.last_failure import LastFailure
 from services.runtime.logs import logger
@@ -56,25 +57,25 @@ class UsagePublisher:
         self._producer: KafkaProducer | None = None
         self._stopped = threading.Event()
         self._slots = threading.BoundedSemaphore(_WAITING_MAX)
-        self._thread = threading.Thread(target=self._keep_connected, name="usage-publisher", daemon=True)
         self._check_lock = threading.Lock()
         self._checked_at = float("-inf")
         self._check: str | None = None
         # That a broker listens does not say that it can write.
         self._failure = LastFailure("publishing usage events", forgotten_after=_FORGOTTEN_SECONDS)
 
-    def start(self) -> None:
-        """Begin to connect, and to connect anew whenever a producer has failed."""
-        self._thread.start()
+    @contextmanager
+    def connected(self) -> Iterator[None]:
+        """Connect, and anew whenever a producer has failed, for as long as the block lasts.
 
-    def stop(self) -> None:
-        """Let go of the broker. Nothing is lost: what was acknowledged is with the broker."""
-        self._stopped.set()
-        with self._changed:
-            self._producer = None
-            self._changed.notify_all()
+        Nothing is lost at its end: what was acknowledged is with the broker.
+        """
         # A first connection that still waits for its broker ends with the process.
-        self._thread.join(2 * _CLOSE_SECONDS)
+        with in_background("usage-publisher", self._keep_connected, stop_seconds=2 * _CLOSE_SECONDS):
+            yield
+            self._stopped.set()
+            with self._changed:
+                self._producer = None
+                self._changed.notify_all()
 
     def publish(self, records: Sequence[UsageRecord]) -> None:
         """Return when the broker has acknowledged every record; raises 503 ``broker_unavailable`` within 10 s."""
@@ -127,7 +128,7 @@ class UsagePublisher:
             self._producer = None
             self._changed.notify_all()
 
-    def _keep_connected(self) -> None:
+    def _keep_connected(self, _stop: threading.Event) -> None:
         while (producer := self._connect()) is not None:
             with self._changed:
                 # Whoever stops us must find the producer here, or we must see that we are stopped.
@@ -139,15 +140,16 @@ class UsagePublisher:
 
     def _connect(self) -> KafkaProducer | None:
         """A producer, however long it takes; None when we are stopped meanwhile."""
-        for delay in delays(longest=2.0):
-            if self._stopped.is_set():
-                break
-            try:
-                return kafka_producer(self._bootstrap, "byok-ledger-ingest", timeout_seconds=_SEND_SECONDS_MAX)
-            except KafkaError as error:
-                _log.warning("cannot connect to the broker", error=type(error).__name__)
-            self._stopped.wait(delay)
-        return None
+        return patiently_until(self._stopped, self._open, _not_open, longest_seconds=2.0)
+
+    def _open(self) -> KafkaProducer:
+        return kafka_producer(self._bootstrap, "byok-ledger-ingest", timeout_seconds=_SEND_SECONDS_MAX)
+
+
+def _not_open(error: Exception) -> None:
+    if not isinstance(error, KafkaError):
+        raise error
+    _log.warning("cannot connect to the broker", error=type(error).__name__)
 
 
 def _close(producer: KafkaProducer) -> None:

@@ -27,6 +27,7 @@ from services.ledger.metrics import door_refusals, ledger_metrics
 from services.ledger.recorded_changes import RecordedChanges
 from services.ledger.registry import RegistryView
 from services.ledger.repository import EntryRepository
+from services.runtime.background import in_background
 from services.runtime.connections import ConnectionBounds
 from services.runtime.logs import configure_logs
 from services.runtime.rate_limit import RateLimit
@@ -54,12 +55,13 @@ def build_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
-        parts = (publisher, conservation, cards, quota)
-        for part in parts:
-            part.start()
-        yield
-        for part in reversed(parts):
-            part.stop()
+        with (
+            publisher.connected(),
+            in_background("conservation", conservation.run),
+            in_background("card-watch", cards.run),
+            in_background("dead-letter-quota", quota.run),
+        ):
+            yield
         engine.dispose()
 
     app = create_app(

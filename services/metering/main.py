@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
@@ -31,6 +31,7 @@ from services.metering.rerating.rerater import Rerater
 from services.metering.stream.agents import define_agents
 from services.metering.stream.app import LedgerApp, create_faust_app
 from services.metering.stream.gap_reader import GapReader, LogTruncatedError
+from services.runtime.background import in_background
 from services.runtime.broker import wait_for_cluster_id
 from services.runtime.connections import ConnectionBounds
 from services.runtime.database import connect
@@ -55,7 +56,6 @@ class _Worker:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._ledger_dsn = settings.required("ledger_dsn")
-        self._stop_threads = threading.Event()
         self._app: LedgerApp | None = None
         self._book: BookRecords | None = None
         directory = Directory()
@@ -94,14 +94,22 @@ class _Worker:
     async def _work(self, fatal: asyncio.Future[None]) -> None:
         cluster_id = await asyncio.to_thread(wait_for_cluster_id, self._settings.kafka_bootstrap)
         await self._follower.catch_up()
-        self._start_thread("rerater", self._rerater.run, fatal)
         relay = DeadLetterRelay(self._ledger_dsn, self._settings.kafka_bootstrap, self._settings.kafka_timeout_seconds)
-        self._start_thread("dead-letter-relay", relay.run, fatal)
-        writer = LedgerWriter(self._ledger_dsn, cluster_id, USAGE_EVENTS.name)
-        # A restart forgets no pause: what is known before there are partitions is told before anybody calls it ready.
-        await self._pauser.look()
-        self._app = await self._start_faust(writer, fatal)
-        await asyncio.gather(self._follower.follow(), self._pauser.watch(), self._app.wait_until_it_ends(), fatal)
+        loop = asyncio.get_running_loop()
+
+        def died(error: Exception) -> None:
+            loop.call_soon_threadsafe(_fail, fatal, error)
+
+        with (
+            in_background("rerater", self._rerater.run, died=died),
+            in_background("dead-letter-relay", relay.run, died=died),
+        ):
+            writer = LedgerWriter(self._ledger_dsn, cluster_id, USAGE_EVENTS.name)
+            # A restart forgets no pause: what is known before there are partitions is told before anybody calls it
+            # ready.
+            await self._pauser.look()
+            self._app = await self._start_faust(writer, fatal)
+            await asyncio.gather(self._follower.follow(), self._pauser.watch(), self._app.wait_until_it_ends(), fatal)
 
     async def _start_faust(self, writer: LedgerWriter, fatal: asyncio.Future[None]) -> LedgerApp:
         book = BookRecords(
@@ -136,26 +144,10 @@ class _Worker:
             # Where nothing is left of the log, no record would ever come that shows the loss.
             await self._gaps.require_untruncated(booked)
         except LogTruncatedError as error:
-            if not fatal.done():
-                fatal.set_exception(error)
+            _fail(fatal, error)
         except ConnectionError:
             _log.warning("the beginning of the log is not known, starting all the same")
         return booked
-
-    def _start_thread(self, name: str, work: Callable[[threading.Event], None], fatal: asyncio.Future[None]) -> None:
-        loop = asyncio.get_running_loop()
-
-        def fail(error: Exception) -> None:
-            if not fatal.done():
-                fatal.set_exception(error)
-
-        def guarded() -> None:
-            try:
-                work(self._stop_threads)
-            except Exception as error:  # noqa: BLE001 - a thread that ended without a word would be missed too late
-                loop.call_soon_threadsafe(fail, error)
-
-        threading.Thread(target=guarded, name=name, daemon=True).start()
 
     def _observe(self, records: Sequence[ReadRecord], booked: Booked) -> None:
         self._metrics.observe(records, time.time())
@@ -218,7 +210,6 @@ class _Worker:
         in_time = threading.Timer(_STOP_SECONDS, os._exit, (exit_status,))
         in_time.daemon = True
         in_time.start()
-        self._stop_threads.set()
         work.cancel()
         with suppress(Exception):
             if self._app is not None:
@@ -226,3 +217,8 @@ class _Worker:
             await self._follower.stop()
             await self._gaps.stop()
         os._exit(exit_status)
+
+
+def _fail(fatal: asyncio.Future[None], error: Exception) -> None:
+    if not fatal.done():
+        fatal.set_exception(error)

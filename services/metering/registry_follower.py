@@ -18,10 +18,11 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from schemas.topics import REGISTRY_CHANGES
+from services.books.locks import FENCE
 from services.domain.directory import Directory
 from services.messages.registry_changes import UnreadableChangeError, read_change, to_change
-from services.metering.booking.ledger_writer import FENCE_LOCK, IDLE_SECONDS
-from services.runtime.backoff import delays
+from services.metering.booking.ledger_writer import IDLE_SECONDS
+from services.runtime.background import patiently
 from services.runtime.database import connect, is_outage
 from services.runtime.last_failure import LastFailure
 from services.runtime.logs import logger
@@ -92,24 +93,24 @@ class RegistryFollower:
             await self._advanced.wait_for(lambda: self.directory.seq >= seq)
 
     async def _start_consumer(self) -> AIOKafkaConsumer:
-        for delay in delays():
-            consumer = AIOKafkaConsumer(
-                bootstrap_servers=self._bootstrap,
-                enable_auto_commit=False,
-                auto_offset_reset="earliest",
-                # The embedded broker answers a waiting fetch only when half of this is over.
-                fetch_max_wait_ms=_FETCH_MS,
-            )
-            try:
-                await consumer.start()
-                consumer.assign([_PARTITION])
-                await consumer.seek_to_beginning(_PARTITION)
-                return consumer
-            except KafkaError as error:
-                _log.warning("waiting for the broker", error=type(error).__name__)
-                await consumer.stop()
-                await asyncio.sleep(delay)
-        raise AssertionError("delays have no end")
+        return await patiently(self._open_consumer, _broker_away)
+
+    async def _open_consumer(self) -> AIOKafkaConsumer:
+        consumer = AIOKafkaConsumer(
+            bootstrap_servers=self._bootstrap,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            # The embedded broker answers a waiting fetch only when half of this is over.
+            fetch_max_wait_ms=_FETCH_MS,
+        )
+        try:
+            await consumer.start()
+            consumer.assign([_PARTITION])
+            await consumer.seek_to_beginning(_PARTITION)
+        except KafkaError:
+            await consumer.stop()
+            raise
+        return consumer
 
     async def _is_at_end(self) -> bool:
         # The high watermark is known after a fetch; "latest" of ListOffsets is wrong on the embedded broker.
@@ -157,19 +158,15 @@ class RegistryFollower:
 
     async def _patiently(self, work: Any) -> Any:
         """Run ``work`` in a thread; while the database is away, try again."""
-        for delay in delays():
-            try:
-                done = await asyncio.to_thread(work)
-            except psycopg.Error as error:
-                if not is_outage(error):
-                    raise
-                self.failure.happened(error)
-                _log.warning("waiting for the ledger database", error=type(error).__name__)
-                await asyncio.sleep(delay)
-            else:
-                self.failure.over()
-                return done
-        raise AssertionError("delays have no end")
+        done = await patiently(lambda: asyncio.to_thread(work), self._failed)
+        self.failure.over()
+        return done
+
+    def _failed(self, error: Exception) -> None:
+        if not is_outage(error):
+            raise error
+        self.failure.happened(error)
+        _log.warning("waiting for the ledger database", error=type(error).__name__)
 
     def _read_table(self) -> list[tuple[int, bytes]]:
         with connect(self._dsn, "metering-follower") as connection:
@@ -196,8 +193,14 @@ class RegistryFollower:
         session = connect(self._dsn, "metering-follower", idle_seconds=IDLE_SECONDS)
         with session as connection:
             # After the batches that have passed the fence: what they book is there to be seen by the re-rater.
-            connection.execute("SELECT pg_advisory_xact_lock(%s)", (FENCE_LOCK,))
+            connection.execute("SELECT pg_advisory_xact_lock(%s)", (FENCE,))
             connection.execute(_SET_BACK, (late,))
+
+
+def _broker_away(error: Exception) -> None:
+    if not isinstance(error, KafkaError):
+        raise error
+    _log.warning("waiting for the broker", error=type(error).__name__)
 
 
 def _require_same(cursor: psycopg.Cursor[Any], seq: int, payload: bytes) -> None:

@@ -10,14 +10,14 @@ from alembic.config import Config
 from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
 
-# Two upgrades at once wait for each other. The number only has to be ours.
-_LOCK = 4_270_001
+MIGRATION_LOCK = 4_270_001
+"""The advisory lock of whoever migrates, in every database: two upgrades at once wait for each other."""
 
 
 def upgrade_database(admin_dsn: str, directory: Path, schema: str) -> None:
     """Bring the tables of ``schema`` to the newest version; does nothing where they are. Raises psycopg.Error."""
     with psycopg.connect(admin_dsn, autocommit=True) as connection:
-        connection.execute("SELECT pg_advisory_lock(%s)", (_LOCK,))
+        connection.execute("SELECT pg_advisory_lock(%s)", (MIGRATION_LOCK,))
         connection.execute(f"CREATE SCHEMA IF NOT EXISTS {schema}")
         config = Config()
         config.set_main_option("script_location", str(directory))

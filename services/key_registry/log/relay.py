@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import threading
 import time
+from contextlib import suppress
+from functools import partial
 from typing import Any, NamedTuple
 
 import psycopg
@@ -16,7 +18,7 @@ from kafka.errors import KafkaError
 from psycopg import Connection
 
 from services.key_registry.log.sender import SEND_BYTES_MAX, ChangeSender, SendInterrupted, UnsentChange
-from services.runtime.backoff import delays
+from services.runtime.background import lead, patiently_until
 from services.runtime.database import cannot_write, connect
 from services.runtime.last_failure import LastFailure
 from services.runtime.logs import logger
@@ -25,11 +27,10 @@ from services.runtime.settings import Settings
 _log = logger(__name__)
 
 _SERVICE = "key-registry-relay"
-# Only has to be ours.
-_LOCK = 4_270_002
+RELAY_LOCK = 4_270_002
+"""The advisory lock of whoever relays. It only has to be ours; the fence of the same number is of another database."""
 _CHANGES_MAX = 500
 _CLUSTER_CHECK_SECONDS = 0.5
-_STOP_SECONDS = 3.0
 
 _Database = Connection[Any]
 
@@ -40,7 +41,7 @@ class _Cursor(NamedTuple):
 
 
 class OutboxRelay:
-    """A thread that relays until it is stopped, whatever the database and the broker do meanwhile."""
+    """Relays until it is stopped, whatever the database and the broker do meanwhile."""
 
     def __init__(self, settings: Settings) -> None:
         """Raises SettingsError when BYOK_REGISTRY_DSN is not set."""
@@ -48,22 +49,14 @@ class OutboxRelay:
         self._bootstrap = settings.kafka_bootstrap
         self._timeout_seconds = settings.kafka_timeout_seconds
         self._interval_seconds = settings.outbox_interval_seconds
-        self._stop = threading.Event()
         self._caught_up = threading.Event()
         self._leading = threading.Event()
         self._trouble: str | None = None
         self._unwritable = LastFailure("keeping how far the log is sent")
-        # A daemon, so that a broker that never answers cannot keep the process from ending.
-        self._thread = threading.Thread(target=self._run, name="outbox-relay", daemon=True)
 
-    def start(self) -> None:
-        """Begin to relay."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """End within seconds; what is not acknowledged by then is sent by the next relay."""
-        self._stop.set()
-        self._thread.join(_STOP_SECONDS)
+    def run(self, stop: threading.Event) -> None:
+        """Relay until ``stop`` is set; what is not acknowledged within seconds of it is sent by the next relay."""
+        patiently_until(stop, partial(self._session, stop), self._failed)
 
     @property
     def leads(self) -> bool:
@@ -76,59 +69,46 @@ class OutboxRelay:
             return self._unwritable.unready()
         return f"the registry log is not on the broker yet ({self._trouble or 'still sending'})"
 
-    def _run(self) -> None:
-        waits = delays()
-        while not self._stop.is_set():
-            began = time.monotonic()
-            try:
-                self._session()
-            except SendInterrupted:
-                return
-            # Everything: a relay that ends without a word would leave prices stale for ever.
-            except Exception as error:  # noqa: BLE001
-                expected = isinstance(error, (KafkaError, psycopg.Error, OSError))
-                self._trouble = type(error).__name__
-                if cannot_write(error):
-                    self._unwritable.happened(error)
-                _log.warning(
-                    "relay interrupted",
-                    error=self._trouble,
-                    detail=str(error).partition("\n")[0],
-                    exc_info=None if expected else error,
-                )
-            if time.monotonic() - began > self._timeout_seconds:
-                waits = delays()
-            self._stop.wait(next(waits))
+    def _failed(self, error: Exception) -> None:
+        # Everything is waited out: a relay that ends without a word would leave prices stale for ever.
+        expected = isinstance(error, (KafkaError, psycopg.Error, OSError))
+        self._trouble = type(error).__name__
+        if cannot_write(error):
+            self._unwritable.happened(error)
+        _log.warning(
+            "relay interrupted",
+            error=self._trouble,
+            detail=str(error).partition("\n")[0],
+            exc_info=None if expected else error,
+        )
 
-    def _session(self) -> None:
+    def _session(self, stop: threading.Event) -> None:
         """Work with one connection to either side, until one of them fails or the relay is stopped."""
         with connect(self._dsn, _SERVICE, autocommit=True) as database:
             # The worst that losing the newest cursor can do is to send something twice.
             database.execute("SET synchronous_commit = off")
             sender = ChangeSender(self._bootstrap, timeout_seconds=self._timeout_seconds)
+            stand_by = partial(self._stand_by, database, sender)
             try:
-                self._stand_by(database, sender)
-                self._relay(database, sender)
+                if lead(database, RELAY_LOCK, stop, standing_by=stand_by, seconds=_CLUSTER_CHECK_SECONDS):
+                    self._leading.set()
+                    with suppress(SendInterrupted):
+                        self._relay(database, sender, stop)
             finally:
                 self._leading.clear()
                 sender.close()
 
     def _stand_by(self, database: _Database, sender: ChangeSender) -> None:
-        while not self._stop.is_set():
-            if _one(database, "SELECT pg_try_advisory_lock(%s)", _LOCK)[0]:
-                self._leading.set()
-                return
-            # What there is to write is another's business now.
-            self._unwritable.over()
-            cursor = _cursor(database)
-            if cursor.cluster_id == sender.cluster_id() and not _unsent(database, cursor.sent_seq):
-                self._caught_up.set()
-            self._stop.wait(_CLUSTER_CHECK_SECONDS)
+        # What there is to write is another's business now.
+        self._unwritable.over()
+        cursor = _cursor(database)
+        if cursor.cluster_id == sender.cluster_id() and not _unsent(database, cursor.sent_seq):
+            self._caught_up.set()
 
-    def _relay(self, database: _Database, sender: ChangeSender) -> None:
+    def _relay(self, database: _Database, sender: ChangeSender, stop: threading.Event) -> None:
         checked_at = float("-inf")
         sender.prepare()
-        while not self._stop.is_set():
+        while not stop.is_set():
             cursor = _cursor(database)
             unsent = _unsent(database, cursor.sent_seq)
             if unsent or time.monotonic() - checked_at > _CLUSTER_CHECK_SECONDS:
@@ -140,13 +120,13 @@ class OutboxRelay:
                     _reset(database, cluster_id)
                     continue
             if unsent:
-                sender.send(unsent, self._stop)
+                sender.send(unsent, stop)
                 # Asked again: the cluster may have been another one by the time it acknowledged.
                 _advance(database, cursor, sender.cluster_id(), unsent[-1].seq)
                 self._unwritable.over()
             else:
                 self._caught_up.set()
-                self._stop.wait(self._interval_seconds)
+                stop.wait(self._interval_seconds)
 
 
 def _why_all_again(cluster_id: str, cursor: _Cursor, sender: ChangeSender) -> str | None:

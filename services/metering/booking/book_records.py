@@ -33,7 +33,7 @@ from services.metering.booking.pricing import (
     price_batch,
     read_elements,
 )
-from services.runtime.backoff import delays
+from services.runtime.background import patiently
 from services.runtime.database import is_outage
 from services.runtime.last_failure import LastFailure
 from services.runtime.logs import logger
@@ -237,22 +237,19 @@ class BookRecords:
                 yield priced
 
     async def _patiently(self, work: Callable[[], Any]) -> Any:
-        for delay in delays():
-            try:
-                done = await work()
-            except PartitionMovedError as moved:
-                _log.warning("a partition moved on without this worker", detail=str(moved))
-            except Exception as error:
-                if not _is_surroundings(error):
-                    raise
-                self._writer.close()
-                self.failure.happened(error)
-                _log.warning("waiting for what is away", error=type(error).__name__, detail=str(error)[:200])
-            else:
-                self.failure.over()
-                return done
-            await asyncio.sleep(delay)
-        raise AssertionError("delays have no end")
+        done = await patiently(work, self._failed)
+        self.failure.over()
+        return done
+
+    def _failed(self, error: Exception) -> None:
+        if isinstance(error, PartitionMovedError):
+            _log.warning("a partition moved on without this worker", detail=str(error))
+            return
+        if not is_outage(error) and not isinstance(error, OSError):
+            raise error
+        self._writer.close()
+        self.failure.happened(error)
+        _log.warning("waiting for what is away", error=type(error).__name__, detail=str(error)[:200])
 
     async def _in_thread(self, function: Callable[..., Any], *arguments: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
@@ -282,10 +279,6 @@ class _Poison(NamedTuple):
         # Where it was refused before, not even the dead letter can be stored: then its place alone.
         record = element.record if element.rejection is None else element.record._replace(key=None, value=None)
         return element._replace(record=record, rejection=rejection)
-
-
-def _is_surroundings(error: Exception) -> bool:
-    return is_outage(error) or isinstance(error, OSError)
 
 
 def _chunks(read: Iterable[ReadRecord], events_max: int) -> Iterator[list[ReadRecord]]:

@@ -19,6 +19,7 @@ from psycopg import Connection
 from schemas.dead_letters import Reason
 from services.books import totals as count
 from services.books.entry_rows import COLUMNS, entry_row
+from services.books.locks import FENCE
 from services.books.totals import Totals
 from services.domain.entries import Entry
 from services.domain.usage import UsageEvent
@@ -27,9 +28,6 @@ from services.metering.booking.dead_letters import DeadLetter, dead_letter
 from services.metering.booking.pricing import Covered, PricedBatch, PricedElement
 from services.metering.dead_letters.share import Count, Origin
 from services.runtime.database import connect
-
-FENCE_LOCK = 4_270_002
-"""The advisory lock of the fence: shared by batches, exclusive to whoever raises it."""
 
 IDLE_SECONDS = 5
 """How long a worker may be silent in the middle of a transaction before its locks are taken from it."""
@@ -221,7 +219,7 @@ class LedgerWriter:
 
 def _pass_fence(connection: Connection[Any], registry_seq: int) -> None:
     # Two statements: under READ COMMITTED only the second sees what was committed while the first waited.
-    connection.execute("SELECT pg_advisory_xact_lock_shared(%s)", (FENCE_LOCK,))
+    connection.execute("SELECT pg_advisory_xact_lock_shared(%s)", (FENCE,))
     row = connection.execute("SELECT seq FROM ledger.fence").fetchone()
     if row is None or row[0] > registry_seq:
         raise BehindFenceError(0 if row is None else row[0])

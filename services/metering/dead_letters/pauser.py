@@ -7,14 +7,13 @@ import time
 from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
-import psycopg
 from psycopg import Connection
 
 from services.metering.booking.ledger_writer import Booked
 from services.metering.dead_letters import pause as rows
 from services.metering.dead_letters.pause import Pause
 from services.metering.dead_letters.share import Count, DeadLetterShare, Excess, Limit, Origin
-from services.runtime.backoff import delays
+from services.runtime.background import patiently
 from services.runtime.database import connect, is_outage
 from services.runtime.logs import logger
 
@@ -85,17 +84,17 @@ class Pauser:
             self._connection = None
 
     async def _patiently(self, work: Callable[[], _Standing]) -> None:
-        for delay in delays():
-            try:
-                async with self._one_at_a_time:
-                    self._know(await asyncio.to_thread(work))
-                return
-            except psycopg.Error as error:
-                if not is_outage(error):
-                    raise
-                self.close()
-                _log.warning("whether metering is paused is not known", error=type(error).__name__)
-            await asyncio.sleep(delay)
+        async def known() -> None:
+            async with self._one_at_a_time:
+                self._know(await asyncio.to_thread(work))
+
+        await patiently(known, self._failed)
+
+    def _failed(self, error: Exception) -> None:
+        if not is_outage(error):
+            raise error
+        self.close()
+        _log.warning("whether metering is paused is not known", error=type(error).__name__)
 
     def _look(self) -> _Standing:
         # In this order: whoever resumes and leaves somebody out of the count writes the latter first.

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable, Sequence
 from contextlib import closing
 from datetime import UTC
+from functools import partial
 from typing import Any, NamedTuple
 
 import psycopg
@@ -18,14 +19,14 @@ from psycopg.rows import namedtuple_row
 
 from schemas.dead_letters import DeadLetterHeaders
 from schemas.topics import USAGE_DEAD_LETTERS
-from services.runtime.backoff import delays
+from services.books.locks import DEAD_LETTER_RELAY
+from services.runtime.background import lead, patiently_until
 from services.runtime.broker import kafka_producer
 from services.runtime.database import connect
 from services.runtime.logs import logger
 
 _log = logger(__name__)
 
-_RELAY_LOCK = 4_270_004
 _INTERVAL_SECONDS = 0.2
 _BATCH = 500
 _MARK = "UPDATE ledger.dead_letter SET relayed_at = now() WHERE dead_letter_id = ANY(%s)"
@@ -87,28 +88,18 @@ class DeadLetterRelay:
 
     def run(self, stop: threading.Event) -> None:
         """Relay until ``stop`` is set; waits for a database or a broker that is away."""
-        waits = delays()
-        while not stop.is_set():
-            try:
-                # While the broker takes its time for one dead letter nothing is asked here; whoever is silent for
-                # longer was stopped.
-                silent = 2 * math.ceil(self._timeout_seconds)
-                session = connect(self._dsn, "metering-dead-letters", autocommit=True, silent_seconds=silent)
-                with closing(session) as connection:
-                    self._work(connection, stop)
-                    waits = delays()
-            except (psycopg.Error, KafkaError) as error:
-                _log.warning("dead letters wait for what is away", error=type(error).__name__)
-                stop.wait(next(waits))
+        patiently_until(stop, partial(self._session, stop), _away)
+
+    def _session(self, stop: threading.Event) -> None:
+        # While the broker takes its time for one dead letter nothing is asked here; whoever is silent for longer was
+        # stopped.
+        silent = 2 * math.ceil(self._timeout_seconds)
+        session = connect(self._dsn, "metering-dead-letters", autocommit=True, silent_seconds=silent)
+        with closing(session) as connection:
+            if lead(connection, DEAD_LETTER_RELAY, stop):
+                self._work(connection, stop)
 
     def _work(self, connection: Connection[Any], stop: threading.Event) -> None:
-        while not stop.is_set():
-            row = connection.execute("SELECT pg_try_advisory_lock(%s)", (_RELAY_LOCK,)).fetchone()
-            if row is not None and row[0]:
-                break
-            stop.wait(1)
-        if stop.is_set():
-            return
         producer = kafka_producer(self._bootstrap, "byok-dead-letters", timeout_seconds=self._timeout_seconds)
         try:
             while not stop.is_set():
@@ -149,6 +140,12 @@ class DeadLetterRelay:
                 sending.future.get(self._timeout_seconds)
         except (RecordListTooLargeError, MessageSizeTooLargeError):
             _say_too_large(sending.dead_letter_id)
+
+
+def _away(error: Exception) -> None:
+    if not isinstance(error, (psycopg.Error, KafkaError)):
+        raise error
+    _log.warning("dead letters wait for what is away", error=type(error).__name__)
 
 
 def _send(producer: KafkaProducer, row: Any) -> Sending:

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
+from functools import partial
 from itertools import groupby
 from operator import attrgetter, itemgetter
 from typing import Any, NamedTuple
@@ -21,25 +22,24 @@ from psycopg import Connection
 
 from services.books import totals as count
 from services.books.entry_rows import COLUMNS, StoredEntry, stored_entry
+from services.books.locks import FENCE, RERATER
 from services.books.totals import Totals
 from services.domain.directory import Change, Directory
 from services.domain.entries import reprice
 from services.domain.rating import UnpricedError, rate
 from services.domain.windows import Touched, touched
 from services.messages.registry_changes import read_change, to_change
-from services.metering.booking.ledger_writer import FENCE_LOCK, IDLE_SECONDS, add_totals
+from services.metering.booking.ledger_writer import IDLE_SECONDS, add_totals
 from services.metering.rerating.revisions import Revision, write_revisions
 from services.metering.rerating.unrated import Unrated, Why, set_aside, settle
-from services.runtime.backoff import delays
+from services.runtime.background import lead, patiently_until
 from services.runtime.database import connect, is_outage
 from services.runtime.last_failure import LastFailure
 from services.runtime.logs import logger
 
 _log = logger(__name__)
 
-_RERATER_LOCK = 4_270_003
 _INTERVAL_SECONDS = 0.2
-_NOT_LEADER_SECONDS = 1.0
 _CHUNK = 1_000
 _SAYING_SECONDS = 5.0
 _SPEAK_SECONDS = 0.5
@@ -82,33 +82,27 @@ class Rerater:
 
     def run(self, stop: threading.Event) -> None:
         """Work until ``stop`` is set; waits for a database that is away, and for its turn."""
-        waits = delays()
-        while not stop.is_set():
-            try:
-                with closing(_session(self._dsn)) as connection:
-                    self._work(connection, stop)
-                    waits = delays()
-            except psycopg.Error as error:
-                # Another re-rater's revision is no error either: it means that this one has to look again.
-                self.failure.happened(error)
-                level = "warning" if is_outage(error) or isinstance(error, psycopg.IntegrityError) else "error"
-                getattr(_log, level)("re-rating starts again", error=type(error).__name__, sqlstate=error.sqlstate)
-                stop.wait(next(waits))
+        patiently_until(stop, partial(self._session, stop), self._failed)
 
-    def _work(self, connection: Connection[Any], stop: threading.Event) -> None:
-        while not stop.is_set():
-            row = connection.execute("SELECT pg_try_advisory_lock(%s)", (_RERATER_LOCK,)).fetchone()
-            if row is not None and row[0]:
-                break
-            # The work is another's now, and so is what fails in it.
-            self.failure.over()
-            stop.wait(_NOT_LEADER_SECONDS)
-        # Another may have worked off what came late into the log, and nothing would say so here.
-        self._directory = Directory()
-        while not stop.is_set():
-            self.step(connection, stop)
-            self.failure.over()
-            stop.wait(_INTERVAL_SECONDS)
+    def _session(self, stop: threading.Event) -> None:
+        with closing(_session(self._dsn)) as connection:
+            # While it is another's work, so is what fails in it.
+            if not lead(connection, RERATER, stop, standing_by=self.failure.over):
+                return
+            # Another may have worked off what came late into the log, and nothing would say so here.
+            self._directory = Directory()
+            while not stop.is_set():
+                self.step(connection, stop)
+                self.failure.over()
+                stop.wait(_INTERVAL_SECONDS)
+
+    def _failed(self, error: Exception) -> None:
+        if not isinstance(error, psycopg.Error):
+            raise error
+        self.failure.happened(error)
+        # Another re-rater's revision is no error either: it means that this one has to look again.
+        level = "warning" if is_outage(error) or isinstance(error, psycopg.IntegrityError) else "error"
+        getattr(_log, level)("re-rating starts again", error=type(error).__name__, sqlstate=error.sqlstate)
 
     def step(self, connection: Connection[Any], stop: threading.Event) -> None:
         """Work off every change that is known by now and not yet worked off."""
@@ -243,7 +237,7 @@ def _progress(connection: Connection[Any]) -> tuple[int, int]:
 def _raise_fence(connection: Connection[Any], head: int) -> None:
     # Committed before anything is scanned: an entry either knew the change, or is there to be seen.
     with connection.transaction():
-        connection.execute("SELECT pg_advisory_xact_lock(%s)", (FENCE_LOCK,))
+        connection.execute("SELECT pg_advisory_xact_lock(%s)", (FENCE,))
         connection.execute("UPDATE ledger.fence SET seq = %s WHERE seq < %s", (head, head))
 
 

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from services.key_registry.log.sender import SEND_BYTES_MAX, ChangeSender, Unsen
 from services.key_registry.main import publish_packaged_cards
 from services.key_registry.metrics import registry_metrics
 from services.key_registry.rules.policy import Actor
+from services.runtime.background import in_background
 from services.runtime.settings import Settings
 
 SERVICE = Actor("service", "*", None, {}, frozenset({"credentials:write", "plans:write"}))
@@ -82,11 +83,8 @@ class World:
     @contextmanager
     def relay(self) -> Iterator[OutboxRelay]:
         relay = OutboxRelay(self.settings)
-        relay.start()
-        try:
+        with in_background("relay", relay.run, stop_seconds=3):
             yield relay
-        finally:
-            relay.stop()
 
 
 @pytest.fixture
@@ -188,11 +186,12 @@ def test_republishing_sends_the_whole_log_again(world: World, broker: ProxiedBro
 
 
 def test_one_relay_works_and_another_takes_over(world: World, broker: ProxiedBroker) -> None:
-    with world.relay() as first, world.relay() as second:
+    with ExitStack() as first_runs, ExitStack() as second_runs:
+        first, second = first_runs.enter_context(world.relay()), second_runs.enter_context(world.relay())
         wait_for(lambda: first.unready() is None and second.unready() is None, "both know that all is sent")
         assert first.leads != second.leads
-        leader, other = (first, second) if first.leads else (second, first)
-        leader.stop()
+        leader_runs, other = (first_runs, second) if first.leads else (second_runs, first)
+        leader_runs.close()
         wait_for(lambda: other.leads, "the other takes over")
         world.change(400)
         wait_for(world.all_sent, "the other sends")

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from services.books.locks import FENCE
 from services.metering.booking import ledger_writer
-from services.metering.booking.ledger_writer import FENCE_LOCK, IDLE_SECONDS
+from services.metering.booking.ledger_writer import IDLE_SECONDS
 from services.metering.registry_follower import RegistryFollower
 from services.metering.rerating import rerater
 from services.metering.rerating.rerater import Rerater
@@ -151,12 +152,12 @@ def test_a_worker_stopped_while_it_sends_a_statement_loses_its_locks(
     monkeypatch.setattr(database, "_TRANSACTION_SECONDS", 3)
     lock = "SELECT pg_try_advisory_lock(%s) AS free"
     with closing(database.connect(ledger.dsn, "metering", idle_seconds=IDLE_SECONDS)) as stopped:
-        stopped.execute("SELECT pg_advisory_xact_lock_shared(%s)", (FENCE_LOCK,))
+        stopped.execute("SELECT pg_advisory_xact_lock_shared(%s)", (FENCE,))
         stopped.pgconn.nonblocking = 1
         stopped.pgconn.send_query_params(b"SELECT length($1::bytea)", [b"x" * 64_000_000], param_formats=[1])
         assert stopped.pgconn.flush() == 1, "all of it was sent"
-        assert not ledger.rows(lock, FENCE_LOCK)[0]["free"]
-        wait_for("the lock to be free", lambda: ledger.rows(lock, FENCE_LOCK)[0]["free"], _TAKEN_OVER_SECONDS)
+        assert not ledger.rows(lock, FENCE)[0]["free"]
+        wait_for("the lock to be free", lambda: ledger.rows(lock, FENCE)[0]["free"], _TAKEN_OVER_SECONDS)
 
 
 def test_a_rerater_that_thinks_for_long_is_not_taken_for_a_stopped_one(

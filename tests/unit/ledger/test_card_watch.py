@@ -7,12 +7,13 @@ import threading
 import pytest
 
 from services.ledger.card_watch import CardWatch
+from services.runtime.background import in_background
 
 
 def test_whatever_the_client_raises_it_looks_again(monkeypatch: pytest.MonkeyPatch) -> None:
     tries, again = [], threading.Event()
 
-    def follow(_watch: CardWatch) -> None:
+    def follow(_watch: CardWatch, _stop: threading.Event) -> None:
         tries.append(1)
         if len(tries) > 1:
             again.set()
@@ -20,7 +21,6 @@ def test_whatever_the_client_raises_it_looks_again(monkeypatch: pytest.MonkeyPat
 
     monkeypatch.setattr(CardWatch, "_follow", follow)
     watch = CardWatch("127.0.0.1:1")
-    watch.start()
-    assert again.wait(30)
-    watch.stop()
+    with in_background("card-watch", watch.run):
+        assert again.wait(30)
     assert watch.known() is None
