@@ -123,7 +123,7 @@ class _Worker:
         )
         self._book = book
         app = create_faust_app(self._settings)
-        app.booked_offsets = partial(self._booked_offsets, book, fatal)
+        app.beginnings = partial(self._beginnings, book, fatal)
         define_agents(
             app,
             book,
@@ -136,13 +136,13 @@ class _Worker:
         await app.start()
         return app
 
-    async def _booked_offsets(
+    async def _beginnings(
         self, book: BookRecords, fatal: asyncio.Future[None], partitions: Sequence[int]
     ) -> dict[int, int]:
         booked = await book.positions(partitions)
         try:
             # Where nothing is left of the log, no record would ever come that shows the loss.
-            await self._gaps.require_untruncated(booked)
+            return await self._gaps.beginnings(partitions, booked)
         except LogTruncatedError as error:
             _fail(fatal, error)
         except ConnectionError:

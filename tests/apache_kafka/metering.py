@@ -23,7 +23,7 @@ class Metering:
     def __init__(self, rig: Rig) -> None:
         self.rig = rig
         self.org_id = f"org-{uuid.uuid4().hex[:12]}"
-        self.producer = KafkaProducer(bootstrap_servers=rig.kafka.bootstrap, acks="all")
+        self.producer = KafkaProducer(bootstrap_servers=rig.kafka.bootstrap.split(","), acks="all")
         self._number = 0
 
     def close(self) -> None:
@@ -106,6 +106,10 @@ class Metering:
                 "SELECT count(*) AS n FROM ledger.entry WHERE source_partition_id = %s", row["source_partition_id"]
             )
             assert charges[0]["n"] == sum(covered["recorded"] for covered in ranges)
+
+    def partitions_of(self, worker: Service) -> list[int]:
+        """The partitions that a worker has, by its own metrics."""
+        return sorted(int(partition) for partition, _topic in worker.samples("byok_consumer_lag_events"))
 
     def booked_offset(self, partition: int) -> int:
         """How far the ledger has booked a partition; 0 where nothing is."""

@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 
 import httpx
 import psycopg
+from prometheus_client.parser import text_string_to_metric_families
 from psycopg.rows import dict_row
 
 from services.local.children import Readiness, foreign_environment, service_program, upgrade_program
@@ -34,6 +35,7 @@ from services.local.wiring import Wiring
 from services.runtime.broker import create_topics
 from tests.faults.proxy import Proxy
 from tests.kafka.apache_kafka import ApacheKafka
+from tests.kafka.cluster import ApacheCluster
 
 START_SECONDS = 60.0
 _LEDGER_ROLES = {"BYOK_LEDGER_DSN": "ledger_service", "BYOK_LEDGER_ADMIN_DSN": "ledger_owner"}
@@ -59,6 +61,7 @@ class Service:
     def __init__(self, name: str, kind: str, environment: dict[str, str], port: int, folder: Path) -> None:
         """``kind`` is the command of `byok`; ``port`` is where it answers on /readyz."""
         self.name = name
+        self._url = f"http://{LOOPBACK}:{port}"
         self._folder = folder
         self._ready = Readiness(port)
         self._program = replace(service_program(kind, (*_BYOK, kind), environment, folder), name=name)
@@ -83,6 +86,16 @@ class Service:
     def exit_status(self) -> int | None:
         """How it ended by itself; None while it runs, and when it was ended by us."""
         return None if self._child is None else self._child.exit_status
+
+    def samples(self, metric: str) -> dict[tuple[str, ...], float]:
+        """The values of a metric that it serves, by the values of its labels in the order of their names."""
+        text = httpx.get(f"{self._url}/metrics", timeout=5).text
+        return {
+            tuple(value for _, value in sorted(sample.labels.items())): sample.value
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+            if sample.name == metric
+        }
 
     def start(self) -> None:
         """Start it; it may not be ready for a while."""
@@ -176,12 +189,15 @@ def _children_of(pid: int) -> list[int]:
 class Rig:
     """The parts, wired up. ``with running_rig(folder)`` starts them."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, clustered: bool = False) -> None:
+        """``clustered``: three brokers, which the services reach without proxies."""
         self.data = DataDir(folder)
         self.data.create()
         # Two ways to Kafka, so that the log of the registry can be late while usage is not; and one to PostgreSQL.
         self.worker_kafka, self.registry_kafka, self.database = Proxy(), Proxy(), Proxy()
-        self.kafka = ApacheKafka(folder / "kafka", advertised=[self.worker_kafka.port, self.registry_kafka.port])
+        self.cluster = ApacheCluster(folder / "kafka") if clustered else None
+        proxies = [self.worker_kafka.port, self.registry_kafka.port]
+        self.kafka = self.cluster or ApacheKafka(folder / "kafka", advertised=proxies)
         self._folder = folder
         self._passwords = self.data.passwords((SUPERUSER, *LOGIN_ROLES))
         self._workers: dict[str, Service] = {}
@@ -198,8 +214,10 @@ class Rig:
         self._wiring = Wiring(ports, self._passwords, self.data.kek_file(), create_signing_key(self.data.secrets))
         self._upgrade(self._wiring.owner_environment())
         self.kafka.wait()
-        create_topics(self.kafka.bootstrap)
-        environment = self.environment(BYOK_KAFKA_BOOTSTRAP=f"{LOOPBACK}:{self.registry_kafka.port}")
+        create_topics(self.kafka.bootstrap, replication_factor=self.kafka.replication_factor)
+        environment = self.environment()
+        if self.cluster is None:
+            environment["BYOK_KAFKA_BOOTSTRAP"] = f"{LOOPBACK}:{self.registry_kafka.port}"
         self.registry = Service("registry", "registry", environment, ports.registry, self.data.logs)
 
     def _upgrade(self, environment: dict[str, str]) -> None:
@@ -208,7 +226,8 @@ class Rig:
 
     def environment(self, **changes: str) -> dict[str, str]:
         """The settings of a service of ours, with ``changes``."""
-        return self._wiring.environment() | changes
+        cluster = {} if self.cluster is None else {"BYOK_KAFKA_BOOTSTRAP": self.cluster.bootstrap}
+        return self._wiring.environment() | cluster | changes
 
     def worker(self, name: str = "worker-1") -> Service:
         """A metering worker, not started by this."""
@@ -236,8 +255,9 @@ class Rig:
     def restore(self) -> None:
         """Everything reachable again, without delay."""
         self.database.forward(self.postgres.port)
-        for proxy, port in zip((self.worker_kafka, self.registry_kafka), self.kafka.proxied_ports, strict=True):
-            proxy.forward(port)
+        if isinstance(self.kafka, ApacheKafka):
+            for proxy, port in zip((self.worker_kafka, self.registry_kafka), self.kafka.proxied_ports, strict=True):
+                proxy.forward(port)
 
     def byok(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """What an operator's command says, and how it ends."""
@@ -277,9 +297,9 @@ class Rig:
 
 
 @contextmanager
-def running_rig(folder: Path) -> Iterator[Rig]:
+def running_rig(folder: Path, *, clustered: bool = False) -> Iterator[Rig]:
     """A rig with PostgreSQL and Kafka running."""
-    rig = Rig(folder)
+    rig = Rig(folder, clustered=clustered)
     try:
         rig.start()
         yield rig

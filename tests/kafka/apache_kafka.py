@@ -1,4 +1,4 @@
-"""Apache Kafka in KRaft mode on loopback, without Docker: one node that is broker and controller, on a folder.
+"""Apache Kafka in KRaft mode on loopback, without Docker: nodes that are broker and controller, each on a folder.
 
 For development and tests: it can be stopped, killed and started again on the same folder and ports, and small segments
 and an eager cleaner make compaction happen within seconds. What `byok up` runs on is another broker, which forgets.
@@ -14,6 +14,8 @@ import uuid
 from base64 import urlsafe_b64encode
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
 
 from services.local.children import foreign_environment, listens
 from services.local.endpoints import LOOPBACK, Ports
@@ -41,7 +43,6 @@ Configuration:
 """
 _SETTINGS = {
     "process.roles": "broker,controller",
-    "node.id": "1",
     "inter.broker.listener.name": "DIRECT",
     "controller.listener.names": "CONTROLLER",
     "auto.create.topics.enable": "false",
@@ -74,13 +75,43 @@ _SETTINGS = {
 }
 
 
+class Quorum(NamedTuple):
+    """The controllers of a cluster: one on each node, whose number is its place among them, from 1 on."""
+
+    cluster_id: str
+    controller_ports: tuple[int, ...]
+
+    @classmethod
+    def of(cls, *controller_ports: int) -> Quorum:
+        """A new cluster."""
+        # As Kafka makes them, but for the first letter: a dash there would be taken for an option.
+        return cls("b" + urlsafe_b64encode(uuid.uuid4().bytes).decode()[1:].rstrip("="), controller_ports)
+
+    @property
+    def voters(self) -> str:
+        """As the setting has them."""
+        ports = enumerate(self.controller_ports, start=1)
+        return ",".join(f"{number}@{LOOPBACK}:{port}" for number, port in ports)
+
+
 class ApacheKafka:
     """One node on ``folder``. Start it from the main thread: it dies with the thread that started it."""
 
-    def __init__(self, folder: Path, *, port: int | None = None, advertised: Sequence[int] = ()) -> None:
-        """Clients of ``proxied_ports`` are sent on to the ``advertised`` ports, at most three, one by one.
+    replication_factor = 1
 
-        So what stands behind a proxy never learns of a way around it.
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        port: int | None = None,
+        advertised: Sequence[int] = (),
+        quorum: Quorum | None = None,
+        settings: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        """Alone, or of a ``quorum`` that has the port after ``port`` as one of its controllers.
+
+        Clients of ``proxied_ports`` are sent on to the ``advertised`` ports, at most three, one by one: so what stands
+        behind a proxy never learns of a way around it. ``settings`` come before those that are made for tests.
         """
         fetched = fetch()
         self._java = java()
@@ -88,6 +119,9 @@ class ApacheKafka:
         self._classpath = f"{self._folder}:{fetched}/*"
         ports = Ports.free_block() if port is None else Ports.from_base(port)
         self.port, self._controller_port, *spare = ports
+        self._quorum = quorum or Quorum.of(self._controller_port)
+        self.number = self._quorum.controller_ports.index(self._controller_port) + 1
+        self._more_settings = settings
         self._advertised = tuple(advertised)
         self.proxied_ports = tuple(spare[: len(self._advertised)])
         self._child: Child | None = None
@@ -156,11 +190,9 @@ class ApacheKafka:
         settings.write_text("".join(f"{name}={value}\n" for name, value in self._settings().items()))
         if (self._folder / "data" / "meta.properties").exists():
             return
-        # As Kafka makes them, but for the first letter: a dash there would be taken for an option.
-        cluster_id = "b" + urlsafe_b64encode(uuid.uuid4().bytes).decode()[1:].rstrip("=")
         command = (self._java, *_JVM, "-cp", self._classpath, "kafka.tools.StorageTool", "format")
         done = subprocess.run(
-            (*command, "--ignore-formatted", "--cluster-id", cluster_id, "--config", str(settings)),
+            (*command, "--ignore-formatted", "--cluster-id", self._quorum.cluster_id, "--config", str(settings)),
             capture_output=True,
             text=True,
             env=_environment(),
@@ -176,7 +208,9 @@ class ApacheKafka:
         controller = _listeners(["CONTROLLER"], (self._controller_port,))
         return {
             **_SETTINGS,
-            "controller.quorum.voters": f"1@{LOOPBACK}:{self._controller_port}",
+            **self._more_settings,
+            "node.id": str(self.number),
+            "controller.quorum.voters": self._quorum.voters,
             "listeners": f"{listens_on},{controller}",
             "advertised.listeners": _listeners(names, (self.port, *self._advertised)),
             "listener.security.protocol.map": ",".join(f"{name}:PLAINTEXT" for name in (*names, "CONTROLLER")),

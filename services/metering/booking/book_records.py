@@ -47,8 +47,8 @@ _CHUNK_BYTES_MAX = 4 * 1024 * 1024
 class Log(Protocol):
     """What the handler needs of the log besides the records that it is given."""
 
-    async def first_offset(self, partition: int) -> int:
-        """The first offset that the partition still holds."""
+    async def first_offsets(self, partitions: Iterable[int]) -> dict[int, int]:
+        """The first offsets that the partitions still hold."""
 
     async def read(self, partition: int, start: int, end: int) -> list[Record]:
         """The first records of ``[start, end)``."""
@@ -170,7 +170,7 @@ class BookRecords:
         found = await self._in_thread(self._writer.positions, unknown)
         new = [partition for partition in unknown if partition not in found]
         if new:
-            origins = {partition: await self._log.first_offset(partition) for partition in new}
+            origins = await self._log.first_offsets(new)
             await self._in_thread(self._writer.begin, origins)
             found |= await self._in_thread(self._writer.positions, new)
         self._positions |= found

@@ -11,6 +11,7 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
 from schemas.topics import USAGE_EVENTS
+from services.runtime.broker import METADATA_MS
 from services.runtime.logs import logger
 from services.runtime.record_log import read_tolerantly
 from services.runtime.settings import Settings
@@ -21,13 +22,13 @@ _POSITIONS_SECONDS = 5.0
 _FETCH_MAX_WAIT_MS = 200
 _PATIENCE_SECONDS = 30 * 24 * 3600.0
 
-BookedOffsets = Callable[[Sequence[int]], Awaitable[dict[int, int]]]
+Beginnings = Callable[[Sequence[int]], Awaitable[dict[int, int]]]
 
 
 class LedgerApp(faust.App):
     """A Faust app that begins each partition where the ledger says, not where Kafka's committed offset does."""
 
-    booked_offsets: BookedOffsets
+    beginnings: Beginnings
     ready = False
     """Whether partitions have been assigned, and their beginnings found, at least once."""
 
@@ -69,20 +70,24 @@ class LedgerConsumer(driver.Consumer):
         return PromptConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
     async def perform_seek(self) -> None:
-        """Seek to what the ledger has booked. While it is away the hint has to do: gaps are filled when they show."""
+        """Seek behind what the ledger has booked, or to the beginning of the log, in every partition.
+
+        None is left to aiokafka, which looks for the beginning where its leader was. While the ledger is away the hint
+        has to do: gaps are filled when they show.
+        """
         await super().perform_seek()
         app = cast(LedgerApp, self.app)
         app.ready = True
         partitions = _usage_partitions(self.assignment())
         try:
             async with asyncio.timeout(_POSITIONS_SECONDS):
-                booked = await app.booked_offsets([tp.partition for tp in partitions])
+                beginnings = await app.beginnings([tp.partition for tp in partitions])
         except TimeoutError:
             _log.warning("the ledger database is away, starting from the committed offsets")
             return
         # Not ``seek``, which does it in the calling thread, beside the one that fetches: that one then falls over a
         # buffer that is gone, and Faust fetches nothing any more.
-        await self.seek_wait({tp: booked[tp.partition] for tp in partitions if tp.partition in booked})
+        await self.seek_wait({tp: beginnings[tp.partition] for tp in partitions if tp.partition in beginnings})
 
 
 class LedgerTransport(driver.Transport):
@@ -108,6 +113,7 @@ def create_faust_app(settings: Settings) -> LedgerApp:
         topic_allow_declare=False,
         topic_disable_leader=True,
         consumer_auto_offset_reset="earliest",
+        consumer_metadata_max_age_ms=METADATA_MS,
         # A compressed batch may hold millions of records: no more of them are made at once than one batch takes.
         broker_max_poll_records=settings.metering_batch_records,
         broker_session_timeout=6.0,

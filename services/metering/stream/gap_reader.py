@@ -8,13 +8,14 @@ gap.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from services.metering.booking.pricing import Record
+from services.runtime.broker import METADATA_MS
 from services.runtime.record_log import read_tolerantly, unreadable_because
 
 _FETCH_MS = 500
@@ -40,23 +41,33 @@ class GapReader:
             await self._consumer.stop()
             self._consumer = None
 
-    async def first_offset(self, partition: int) -> int:
-        """The first offset that the log of the partition still holds. Raises ConnectionError as ``read`` does."""
+    async def first_offsets(self, partitions: Iterable[int]) -> dict[int, int]:
+        """The first offsets that the log of the partitions still holds. Raises ConnectionError as ``read`` does."""
         with _away():
-            return await self._first_offset(partition)
+            return await self._first_offsets(partitions)
 
-    async def require_untruncated(self, booked: Mapping[int, int]) -> None:
-        """Raises LogTruncatedError where a partition's log begins above what is booked, ConnectionError as ``read``."""
+    async def end_offsets(self, partitions: Iterable[int]) -> dict[int, int]:
+        """Where the partitions end, up to the first transaction that is open. Raises ConnectionError as ``read``."""
         with _away():
             consumer = await self._started()
-            offsets = await consumer.beginning_offsets([TopicPartition(self._topic, partition) for partition in booked])
-        for (_topic, partition), first in offsets.items():
-            self._require(partition, first, booked[partition])
+            return _by_partition(await consumer.end_offsets(self._places(partitions)))
 
-    async def _first_offset(self, partition: int) -> int:
-        topic_partition = TopicPartition(self._topic, partition)
-        offsets = await (await self._started()).beginning_offsets([topic_partition])
-        return int(offsets[topic_partition])
+    async def beginnings(self, partitions: Iterable[int], booked: Mapping[int, int]) -> dict[int, int]:
+        """Where to go on in each of the partitions: behind what is ``booked``, else where its log begins.
+
+        Raises LogTruncatedError where it begins above what is booked, ConnectionError as ``read``.
+        """
+        first = await self.first_offsets(partitions)
+        for partition, next_offset in booked.items():
+            self._require(partition, first[partition], next_offset)
+        return {**first, **booked}
+
+    async def _first_offsets(self, partitions: Iterable[int]) -> dict[int, int]:
+        consumer = await self._started()
+        return _by_partition(await consumer.beginning_offsets(self._places(partitions)))
+
+    def _places(self, partitions: Iterable[int]) -> list[TopicPartition]:
+        return [TopicPartition(self._topic, partition) for partition in partitions]
 
     async def read(self, partition: int, start: int, end: int) -> list[Record]:
         """The first records of ``[start, end)`` that the log holds; none where it holds none.
@@ -67,7 +78,7 @@ class GapReader:
             return await self._read(partition, start, end)
 
     async def _read(self, partition: int, start: int, end: int) -> list[Record]:
-        self._require(partition, await self._first_offset(partition), start)
+        self._require(partition, (await self._first_offsets([partition]))[partition], start)
         consumer = await self._started()
         topic_partition = TopicPartition(self._topic, partition)
         consumer.assign([topic_partition])
@@ -102,6 +113,7 @@ class GapReader:
                 enable_auto_commit=False,
                 auto_offset_reset="none",
                 isolation_level="read_committed",
+                metadata_max_age_ms=METADATA_MS,
             )
             read_tolerantly(consumer)
             try:
@@ -111,6 +123,10 @@ class GapReader:
                 raise
             self._consumer = consumer
         return self._consumer
+
+
+def _by_partition(offsets: Mapping[TopicPartition, int]) -> dict[int, int]:
+    return {partition: int(offset) for (_topic, partition), offset in offsets.items()}
 
 
 @contextmanager

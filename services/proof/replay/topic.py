@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
@@ -58,9 +58,9 @@ class TopicReader:
         """Let go of the broker."""
         await self._consumer.stop()
 
-    async def first_offset(self, partition: int) -> int:
-        """Where the partition begins, as it was found at the start."""
-        return self.begins[partition]
+    async def first_offsets(self, partitions: Iterable[int]) -> dict[int, int]:
+        """Where the partitions begin, as it was found at the start."""
+        return {partition: self.begins[partition] for partition in partitions}
 
     async def read(self, partition: int, start: int, end: int) -> list[Record]:  # noqa: ARG002 - the handler asks so
         """None: whatever the log holds was delivered in its order, so every gap is one of the log itself."""

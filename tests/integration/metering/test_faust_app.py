@@ -24,14 +24,14 @@ async def _started(broker: str, booked: dict[int, int], came: asyncio.Queue[Reco
     """An app of which the ledger says that so much is booked."""
     app = create_faust_app(Settings(kafka_bootstrap=broker, consumer_group="test-faust-app"))
 
-    async def booked_offsets(_partitions: Sequence[int]) -> dict[int, int]:
+    async def beginnings(_partitions: Sequence[int]) -> dict[int, int]:
         return booked
 
     async def book(records: Sequence[Record]) -> None:
         for record in records:
             await came.put(record)
 
-    app.booked_offsets = booked_offsets
+    app.beginnings = beginnings
     fatal: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     define_agents(app, book, most=100, linger_seconds=0.01, fatal=fatal)
     await app.start()
