@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from services.cli import audit, db, dead_letters, explain, kek, registry_log, token, up, verify
+from services.cli import audit, db, dead_letters, explain, kek, registry_log, token, topics, up, verify
 from services.cli.demo.run import demo
 from services.cli.rate_card import commands as rate_card
 from services.cli.usage import publish
@@ -68,6 +68,11 @@ app.add_typer(cards, name="rate-card")
 log = typer.Typer(help="The log of everything that moves a price.", no_args_is_help=True)
 log.command()(registry_log.republish)
 app.add_typer(log, name="registry-log")
+
+broker = typer.Typer(help="The topics of the contract on a Kafka cluster.", no_args_is_help=True)
+broker.command()(topics.create)
+broker.command()(topics.check)
+app.add_typer(broker, name="topics")
 
 keks = typer.Typer(help="Key-encryption keys.", no_args_is_help=True)
 keks.command()(kek.status)

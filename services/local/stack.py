@@ -32,9 +32,9 @@ _BYOK = (sys.executable, "-m", "services")
 
 
 def _create_topics(bootstrap: str) -> None:
-    from services.runtime.broker import create_topics  # the Kafka client takes a while to import
+    from services.runtime.topics import create_topics  # the Kafka client takes a while to import
 
-    create_topics(bootstrap)
+    create_topics(bootstrap, replication_factor=1)
 
 
 @dataclass(frozen=True)

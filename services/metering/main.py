@@ -38,6 +38,7 @@ from services.runtime.database import connect
 from services.runtime.logs import configure_logs, logger
 from services.runtime.request_bodies import BodyBounds
 from services.runtime.settings import Settings
+from services.runtime.topics import warn_of_differences
 from services.runtime.web import create_app, server
 
 _log = logger(__name__)
@@ -93,6 +94,7 @@ class _Worker:
 
     async def _work(self, fatal: asyncio.Future[None]) -> None:
         cluster_id = await asyncio.to_thread(wait_for_cluster_id, self._settings.kafka_bootstrap)
+        await asyncio.to_thread(warn_of_differences, self._settings.kafka_bootstrap)
         await self._follower.catch_up()
         relay = DeadLetterRelay(self._ledger_dsn, self._settings.kafka_bootstrap, self._settings.kafka_timeout_seconds)
         loop = asyncio.get_running_loop()

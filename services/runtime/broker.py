@@ -1,16 +1,13 @@
-"""The Kafka side of every process: topics as the contract has them, and a producer that never loses order."""
+"""The Kafka side of every process: which cluster it is, and a producer that never loses order."""
 
 from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable
 
 from kafka import KafkaAdminClient, KafkaProducer
-from kafka.admin import NewTopic
-from kafka.errors import KafkaError, TopicAlreadyExistsError
+from kafka.errors import KafkaError
 
-from schemas.topics import TOPICS, Topic
 from services.runtime.backoff import delays
 from services.runtime.logs import logger
 
@@ -20,36 +17,7 @@ METADATA_MS = 10_000
 """How old at most a client's knowledge of the cluster is. aiokafka, which looks for the beginning of a partition where
 its leader was, asks anew only then: by default after five minutes."""
 
-_ADMIN_DEADLINE_SECONDS = 60.0
 _ASK_SECONDS, _ASK_SECONDS_MIN = 30.0, 0.5
-
-
-def create_topics(bootstrap: str, topics: Iterable[Topic] = TOPICS, *, replication_factor: int = 1) -> None:
-    """Create the topics that do not exist yet. Raises KafkaError when the broker stays away for a minute."""
-    deadline = time.monotonic() + _ADMIN_DEADLINE_SECONDS
-    for delay in delays():
-        try:
-            _create_missing(bootstrap, topics, replication_factor)
-            return
-        except KafkaError:
-            if time.monotonic() + delay > deadline:
-                raise
-            time.sleep(delay)
-
-
-def _create_missing(bootstrap: str, topics: Iterable[Topic], replication_factor: int) -> None:
-    admin = KafkaAdminClient(bootstrap_servers=bootstrap.split(","), client_id="byok-topics")
-    try:
-        existing = set(admin.list_topics())
-        for topic in topics:
-            if topic.name in existing:
-                continue
-            try:
-                admin.create_topics([NewTopic(topic.name, topic.partitions, replication_factor, {}, topic.config)])
-            except TopicAlreadyExistsError:
-                continue
-    finally:
-        admin.close()
 
 
 def wait_for_cluster_id(bootstrap: str, *, timeout_seconds: float = math.inf) -> str:

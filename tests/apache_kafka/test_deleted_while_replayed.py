@@ -11,8 +11,8 @@ from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
 
 from schemas.topics import USAGE_EVENTS
 from services.proof.replay.topic import TopicReader
-from services.runtime.broker import create_topics
 from services.runtime.command_failed import CommandFailed
+from services.runtime.topics import create_topics
 from tests.kafka.apache_kafka import ApacheKafka
 
 pytestmark = pytest.mark.slow
@@ -27,7 +27,7 @@ def bootstrap(apache_kafka: None, tmp_path: Path) -> Iterator[str]:
     kafka = ApacheKafka(tmp_path / "kafka")
     try:
         kafka.start()
-        create_topics(kafka.bootstrap, [USAGE_EVENTS])
+        create_topics(kafka.bootstrap, [USAGE_EVENTS], replication_factor=1)
         producer = KafkaProducer(bootstrap_servers=kafka.bootstrap)
         for _ in range(RECORDS):
             producer.send(TOPIC, b"{}", partition=0).get(timeout=30)

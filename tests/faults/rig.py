@@ -32,7 +32,7 @@ from services.local.embedded.postgres import SUPERUSER, Postgres
 from services.local.endpoints import LOOPBACK, Ports
 from services.local.processes import Child, StopSwitch, Supervisor
 from services.local.wiring import Wiring
-from services.runtime.broker import create_topics
+from services.runtime.topics import create_topics
 from tests.faults.proxy import Proxy
 from tests.kafka.apache_kafka import ApacheKafka
 from tests.kafka.cluster import ApacheCluster

@@ -17,12 +17,14 @@ import psycopg
 from kafka.errors import KafkaError
 from psycopg import Connection
 
-from services.key_registry.log.sender import SEND_BYTES_MAX, ChangeSender, SendInterrupted, UnsentChange
+from schemas.topics import REGISTRY_CHANGES
+from services.key_registry.log.sender import SEND_BYTES_MAX, ChangeSender, Destination, SendInterrupted, UnsentChange
 from services.runtime.background import lead, patiently_until
 from services.runtime.database import cannot_write, connect
 from services.runtime.last_failure import LastFailure
 from services.runtime.logs import logger
 from services.runtime.settings import Settings
+from services.runtime.topics import TopicMissingError, warn_of_differences
 
 _log = logger(__name__)
 
@@ -37,7 +39,13 @@ _Database = Connection[Any]
 
 class _Cursor(NamedTuple):
     cluster_id: str | None
+    topic_id: str | None
+    """None where a former release sent last, which did not ask."""
     sent_seq: int
+    end_offset: int | None
+
+    def goes_to(self, destination: Destination) -> bool:
+        return self.cluster_id == destination.cluster_id and self.topic_id in (None, destination.topic_id)
 
 
 class OutboxRelay:
@@ -72,7 +80,7 @@ class OutboxRelay:
     def _failed(self, error: Exception) -> None:
         # Everything is waited out: a relay that ends without a word would leave prices stale for ever.
         expected = isinstance(error, (KafkaError, psycopg.Error, OSError))
-        self._trouble = type(error).__name__
+        self._trouble = str(error) if isinstance(error, TopicMissingError) else type(error).__name__
         if cannot_write(error):
             self._unwritable.happened(error)
         _log.warning(
@@ -102,37 +110,45 @@ class OutboxRelay:
         # What there is to write is another's business now.
         self._unwritable.over()
         cursor = _cursor(database)
-        if cursor.cluster_id == sender.cluster_id() and not _unsent(database, cursor.sent_seq):
+        if cursor.goes_to(sender.destination()) and not _unsent(database, cursor.sent_seq):
             self._caught_up.set()
 
     def _relay(self, database: _Database, sender: ChangeSender, stop: threading.Event) -> None:
         checked_at = float("-inf")
-        sender.prepare()
+        warn_of_differences(self._bootstrap, [REGISTRY_CHANGES])
         while not stop.is_set():
             cursor = _cursor(database)
             unsent = _unsent(database, cursor.sent_seq)
             if unsent or time.monotonic() - checked_at > _CLUSTER_CHECK_SECONDS:
-                cluster_id, checked_at = sender.cluster_id(), time.monotonic()
-                if why := _why_all_again(cluster_id, cursor, sender):
-                    _log.warning("sending the whole log", why=why, cluster_id=cluster_id)
+                destination, checked_at = sender.destination(), time.monotonic()
+                if why := _why_all_again(destination, cursor, sender):
+                    _log.warning("sending the whole log", why=why, **destination._asdict())
                     sender.start_over()
-                    sender.prepare()
-                    _reset(database, cluster_id)
+                    _reset(database, destination)
                     continue
+                if cursor.topic_id is None:
+                    _advance(database, cursor, destination, cursor.sent_seq, None)
             if unsent:
                 sender.send(unsent, stop)
                 # Asked again: the cluster may have been another one by the time it acknowledged.
-                _advance(database, cursor, sender.cluster_id(), unsent[-1].seq)
+                _advance(database, cursor, sender.destination(), unsent[-1].seq, sender.end_offset)
                 self._unwritable.over()
             else:
                 self._caught_up.set()
                 stop.wait(self._interval_seconds)
 
 
-def _why_all_again(cluster_id: str, cursor: _Cursor, sender: ChangeSender) -> str | None:
-    if cluster_id != cursor.cluster_id:
+def _why_all_again(destination: Destination, cursor: _Cursor, sender: ChangeSender) -> str | None:
+    if destination.cluster_id != cursor.cluster_id:
         return "this cluster is new"
-    return None if sender.is_alone() else "the topic ends with records of another relay, or has lost some"
+    if not cursor.goes_to(destination):
+        return "the topic was made anew"
+    if not sender.is_alone():
+        return "the topic ends with records of another relay, or has lost some"
+    # What this sender did not send itself: what was lost while no relay was there to see it.
+    if sender.end_offset is None and cursor.end_offset is not None and not sender.reaches(cursor.end_offset):
+        return "the topic has lost records"
+    return None
 
 
 def republish(settings: Settings) -> int:
@@ -147,7 +163,7 @@ def republish(settings: Settings) -> int:
 
 
 def _cursor(database: _Database) -> _Cursor:
-    return _Cursor(*_one(database, "SELECT cluster_id, sent_seq FROM registry.relay_cursor"))
+    return _Cursor(*_one(database, "SELECT cluster_id, topic_id, sent_seq, end_offset FROM registry.relay_cursor"))
 
 
 def _unsent(database: _Database, sent_seq: int) -> list[UnsentChange]:
@@ -164,17 +180,23 @@ def _unsent(database: _Database, sent_seq: int) -> list[UnsentChange]:
     return changes
 
 
-def _advance(database: _Database, cursor: _Cursor, cluster_id: str, sent_seq: int) -> None:
-    """Move the cursor, unless somebody reset it meanwhile or another cluster answered: then all is sent again."""
-    database.execute(
-        "UPDATE registry.relay_cursor SET sent_seq = %s WHERE sent_seq = %s AND cluster_id = %s",
-        (sent_seq, cursor.sent_seq, cluster_id),
-    )
+def _advance(
+    database: _Database, cursor: _Cursor, destination: Destination, sent_seq: int, end_offset: int | None
+) -> None:
+    """Move the cursor, unless somebody reset it meanwhile or another topic answered: then all is sent again."""
+    if cursor.goes_to(destination):
+        database.execute(
+            """UPDATE registry.relay_cursor SET sent_seq = %s, topic_id = %s, end_offset = coalesce(%s, end_offset)
+               WHERE sent_seq = %s AND cluster_id = %s""",
+            (sent_seq, destination.topic_id, end_offset, cursor.sent_seq, destination.cluster_id),
+        )
 
 
-def _reset(database: _Database, cluster_id: str) -> None:
+def _reset(database: _Database, destination: Destination) -> None:
     database.execute(
-        "UPDATE registry.relay_cursor SET cluster_id = %s, sent_seq = 0, reset_at = clock_timestamp()", (cluster_id,)
+        """UPDATE registry.relay_cursor
+           SET cluster_id = %s, topic_id = %s, sent_seq = 0, end_offset = NULL, reset_at = clock_timestamp()""",
+        destination,
     )
 
 

@@ -7,12 +7,12 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import OffsetSpec
 from kafka.errors import KafkaError, KafkaTimeoutError, UnknownTopicOrPartitionError
 
 from schemas.topics import REGISTRY_CHANGES
-from services.runtime.broker import create_topics
+from services.runtime.topics import TopicMissingError
 
 # One record batch holds all that is sent at once, so a send must stay well below it.
 _BATCH_BYTES = 1024 * 1024
@@ -23,6 +23,13 @@ _SLICE_SECONDS = 0.2
 _PARTITION = TopicPartition(REGISTRY_CHANGES.name, 0)
 # What a broker says of a batch that it had before.
 _UNKNOWN_OFFSET = -1
+
+
+class Destination(NamedTuple):
+    """One topic of one cluster; a topic that is made anew under its old name is another one."""
+
+    cluster_id: str
+    topic_id: str
 
 
 class UnsentChange(NamedTuple):
@@ -56,13 +63,15 @@ class ChangeSender:
             reconnect_backoff_max_ms=_RECONNECT_MS_MAX,
         )
 
-    def cluster_id(self) -> str:
-        """Which cluster answers now. Raises KafkaError."""
-        return str(self._admin.describe_cluster()["cluster_id"])
+    def destination(self) -> Destination:
+        """Where a send would go now. Raises KafkaError: TopicMissingError where there is no such topic.
 
-    def prepare(self) -> None:
-        """Make the topic where it is missing: a broker that makes it by itself gives it too many partitions."""
-        create_topics(self._bootstrap, (REGISTRY_CHANGES,))
+        It is not made here: only an operator knows how safe it has to be.
+        """
+        (topic,) = self._admin.describe_topics([REGISTRY_CHANGES.name])
+        if not topic["partitions"]:
+            raise TopicMissingError(REGISTRY_CHANGES.name)
+        return Destination(str(self._admin.describe_cluster()["cluster_id"]), str(topic["topic_id"]))
 
     def send(self, changes: Sequence[UnsentChange], stop: threading.Event) -> None:
         """Send ``changes``, of at most SEND_BYTES_MAX together unless it is one alone, and wait for all of them.
@@ -101,10 +110,36 @@ class ChangeSender:
             return not self._disturbed
         # The embedded broker may say less than there is, so less says nothing.
         try:
-            found = self._admin.list_partition_offsets({_PARTITION: OffsetSpec.LATEST})
+            return self._said_end() <= self._end
         except UnknownTopicOrPartitionError:
             return False
-        return int(found[_PARTITION].offset) <= self._end
+
+    @property
+    def end_offset(self) -> int | None:
+        """Where what was sent last ends on the topic; None before that, and where the broker did not tell."""
+        return self._end
+
+    def reaches(self, end_offset: int) -> bool:
+        """Whether the topic reaches so far. Raises KafkaError."""
+        return self._said_end() >= end_offset or self._high_watermark() >= end_offset
+
+    def _said_end(self) -> int:
+        return int(self._admin.list_partition_offsets({_PARTITION: OffsetSpec.LATEST})[_PARTITION].offset)
+
+    def _high_watermark(self) -> int:
+        """What comes with a fetch, and is right with any broker."""
+        consumer = KafkaConsumer(bootstrap_servers=self._bootstrap.split(","), auto_offset_reset="earliest")
+        deadline = time.monotonic() + self._timeout_ms / 1000
+        try:
+            consumer.assign([_PARTITION])
+            consumer.seek_to_beginning(_PARTITION)
+            while time.monotonic() < deadline:
+                consumer.poll(timeout_ms=int(_SLICE_SECONDS * 1000), max_records=1)
+                if (found := consumer.highwater(_PARTITION)) is not None:
+                    return int(found)
+        finally:
+            consumer.close()
+        raise KafkaTimeoutError("the broker did not say where the topic ends")
 
     def start_over(self) -> None:
         """Forget what was sent, because all of it is sent again."""

@@ -34,6 +34,7 @@ from services.key_registry.metrics import registry_metrics
 from services.key_registry.rules.policy import Actor
 from services.runtime.background import in_background
 from services.runtime.settings import Settings
+from services.runtime.topics import create_topics
 
 SERVICE = Actor("service", "*", None, {}, frozenset({"credentials:write", "plans:write"}))
 PENDING = (
@@ -247,7 +248,46 @@ def test_a_topic_that_lost_records_is_filled_again(world: World, broker: Proxied
         wait_for(world.all_sent, "the new changes are sent")
         admin.delete_topics([REGISTRY_CHANGES.name])
         world.change(503)
+        assert REGISTRY_CHANGES.name not in admin.list_topics(), "only an operator makes a topic"
+        create_topics(broker.bootstrap, [REGISTRY_CHANGES], replication_factor=1)
         wait_for(lambda: latest(_all_of(broker)) == latest(world.log()), "all is there again")
+    admin.close()
+
+
+@pytest.mark.parametrize("forgotten", ["reset_at", "topic_id", "end_offset"])
+def test_a_topic_that_was_made_anew_while_no_relay_was_there_gets_the_whole_log(
+    world: World, broker: ProxiedBroker, forgotten: str
+) -> None:
+    """By its id; where a former release kept none, by its end, and the other way round."""
+    with world.relay():
+        wait_for(world.all_sent, "everything is sent")
+    value = "clock_timestamp()" if forgotten == "reset_at" else "NULL"
+    with psycopg.connect(world.database.admin_dsn) as connection:
+        connection.execute(f"UPDATE registry.relay_cursor SET {forgotten} = {value}")
+    admin = KafkaAdminClient(bootstrap_servers=broker.bootstrap)
+    admin.delete_topics([REGISTRY_CHANGES.name])
+    create_topics(broker.bootstrap, [REGISTRY_CHANGES], replication_factor=1)
+    admin.close()
+    with world.relay() as relay:
+        wait_for(lambda: relay.unready() is None, "it has sent what it thought necessary")
+        assert broker.records(len(world.log())) == world.log()
+
+
+def test_a_relay_that_finds_all_it_sent_sends_nothing_again(world: World, broker: ProxiedBroker) -> None:
+    for _ in range(2):
+        with world.relay() as relay:
+            wait_for(lambda relay=relay: relay.unready() is None, "all is there")
+    assert _all_of(broker) == world.log()
+
+
+def test_a_topic_that_is_missing_is_not_made_and_readiness_says_what_to_do(world: World, broker: ProxiedBroker) -> None:
+    admin = KafkaAdminClient(bootstrap_servers=broker.bootstrap)
+    admin.delete_topics([REGISTRY_CHANGES.name])
+    with world.relay() as relay:
+        wait_for(lambda: "`byok topics create`" in (relay.unready() or ""), "it says what is missing")
+        assert REGISTRY_CHANGES.name not in admin.list_topics()
+        create_topics(broker.bootstrap, [REGISTRY_CHANGES], replication_factor=1)
+        wait_for(lambda: relay.unready() is None, "it goes on")
     admin.close()
 
 
@@ -320,7 +360,7 @@ def test_what_is_sent_at_once_is_one_batch(broker: ProxiedBroker, size: int) -> 
     """On this the order rests: a broker writes a batch whole or not at all, so no change in it can be missing."""
     sender = ChangeSender(broker.bootstrap, timeout_seconds=5)
     try:
-        sender.prepare()
+        assert sender.destination().topic_id
         payload = b"x" * (SEND_BYTES_MAX // size - 20)
         # More than once: the first has to wait for the connection, so that half of it could not leave early anyway.
         for _ in range(_SENDS):

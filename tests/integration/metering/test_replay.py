@@ -19,8 +19,8 @@ from services.proof.replay.comparison import CONFLICT, GONE, REFUSED_THEN
 from services.proof.replay.run import Log, Replay, replay
 from services.proof.replay.shadow import shadow_ledger
 from services.proof.verify import Report
-from services.runtime.broker import create_topics
 from services.runtime.command_failed import AWAY, CommandFailed
+from services.runtime.topics import create_topics
 from tests.integration.metering.ledgers import Ledger
 from tests.integration.metering.workers import LONG_AGO, NOW, Worker, cards, key, node_call, plan, publish, rerate
 from tests.integration.real_parts import Database
@@ -39,7 +39,7 @@ def original(postgres: Database, broker: str) -> str:
     postgres.create(name, "ledger_owner")
     ledger = Ledger(postgres, name)
     upgrade(ledger.owner_dsn)
-    create_topics(broker, [TOPIC])
+    create_topics(broker, [TOPIC], replication_factor=1)
 
     async def book() -> None:
         worker = Worker(ledger.dsn, broker, TOPIC.name)

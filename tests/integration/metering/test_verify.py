@@ -16,8 +16,8 @@ from schemas.topics import USAGE_EVENTS
 from services.books.migrations import upgrade
 from services.proof.entries import Difference
 from services.proof.verify import verify
-from services.runtime.broker import create_topics
 from services.runtime.database import connect
+from services.runtime.topics import create_topics
 from tests.integration.metering.ledgers import Ledger
 from tests.integration.metering.workers import LONG_AGO, Worker, cards, key, node_call, plan, publish, rerate
 from tests.integration.real_parts import Database
@@ -55,7 +55,7 @@ def original(postgres: Database, broker: str) -> str:
     ledger = Ledger(postgres, name)
     upgrade(ledger.owner_dsn)
     topic = USAGE_EVENTS._replace(name="usage-events-verified", partitions=2)
-    create_topics(broker, [topic])
+    create_topics(broker, [topic], replication_factor=1)
 
     async def book() -> None:
         worker = Worker(ledger.dsn, broker, topic.name)
