@@ -10,24 +10,13 @@ from services.domain.entries import Attribution, Entry, EntryKind, Quantities
 from services.domain.rating import Amounts
 from services.domain.usage import Claim, EventType, UsageEvent
 
-COLUMNS = (
-    *("entry_id", "kind", "revision", "adjusts", "registry_seq"),
-    *("org_id", "event_source", "event_id", "event_type", "occurred_at", "user_id", "team_id", "run_id", "agent_id"),
-    *("workflow_id", "parent_run_id", "node", "tool", "provider", "model", "succeeded"),
-    *("claim_source", "claim_credential_id"),
-    *("quantity", "input_tokens", "cached_input_tokens", "output_tokens"),
-    *("key_source", "byok_scope", "credential_id", "reason", "flags", "rate_card", "tier"),
-    *("list_mc", "charged_mc", "payload_hash"),
-)
-"""Everything an entry says, in the order of ``entry_row``. ``saved_mc`` follows from the amounts."""
-
 _EVENT_TYPES = {event_type.value: event_type for event_type in EventType}
 _COUNT_CALLS = {EventType.NODE_CALL, EventType.TOOL_CALL}
 _CLAIM_SOURCE = {True: "platform", False: "byok"}
 
 
 def entry_row(entry: Entry, payload_hash: bytes) -> tuple[Any, ...]:
-    """The values of ``COLUMNS``."""
+    """The values of ``BOOKED``."""
     event, what = entry.event, entry.attribution
     claim = event.claim
     return (
@@ -54,6 +43,7 @@ def entry_row(entry: Entry, payload_hash: bytes) -> tuple[Any, ...]:
         event.succeeded,
         None if claim is None else _CLAIM_SOURCE[claim.is_platform],
         None if claim is None else claim.credential_id,
+        payload_hash,
         *entry.quantities,
         what.key_source,
         what.byok_scope,
@@ -64,7 +54,6 @@ def entry_row(entry: Entry, payload_hash: bytes) -> tuple[Any, ...]:
         what.tier,
         what.amounts.list_mc,
         what.amounts.charged_mc,
-        payload_hash,
     )
 
 
@@ -76,15 +65,15 @@ class StoredEntry(NamedTuple):
 
 
 def stored_entry(row: Sequence[Any]) -> StoredEntry:
-    """The entry in a row that has ``COLUMNS``: never a reversal, whose counts would not be the event's."""
+    """The entry in a row that has ``BOOKED``: never a reversal, whose counts would not be the event's."""
     values = iter(row)
     entry_id, kind, revision, adjusts, registry_seq = islice(values, 5)
     org_id, source, event_id, type_name, occurred_at, user_id, team_id, run_id, agent_id = islice(values, 9)
     workflow_id, parent_run_id, node, tool, provider, model, succeeded = islice(values, 7)
-    claim_source, claim_credential_id = islice(values, 2)
+    claim_source, claim_credential_id, payload_hash = islice(values, 3)
     quantities = Quantities(*islice(values, 4))
     key_source, byok_scope, credential_id, reason, flags, rate_card, tier = islice(values, 7)
-    list_mc, charged_mc, payload_hash = values
+    list_mc, charged_mc = values
     event_type = _EVENT_TYPES[type_name]
     event = UsageEvent(
         org_id,

@@ -113,5 +113,5 @@ def table_of(model: type[SQLModel]) -> Table:
     return cast(Table, model.__table__)  # type: ignore[attr-defined]
 
 
-COLUMNS = tuple(EntryColumns.model_fields)
+VIEW = tuple(EntryColumns.model_fields)
 """The names of the view's columns in their order."""

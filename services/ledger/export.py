@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from services.books.tables import COLUMNS
+from services.books.tables import VIEW
 from services.ledger.explanation import utc
 
 _LINES_AT_ONCE = 500
@@ -46,7 +46,7 @@ def json_lines(rows: Iterable[Sequence[Any]]) -> Iterator[bytes]:
     """One JSON object a line, its fields as GET …/entries has them."""
     lines: list[bytes] = []
     for row in rows:
-        entry = dict(zip(COLUMNS, row, strict=True))
+        entry = dict(zip(VIEW, row, strict=True))
         lines.append(orjson.dumps(entry, option=JSON_OPTIONS | orjson.OPT_APPEND_NEWLINE))
         if len(lines) == _LINES_AT_ONCE:
             yield b"".join(lines)
@@ -61,7 +61,7 @@ def csv_lines(rows: Iterable[Sequence[Any]]) -> Iterator[bytes]:
     """
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\r\n")
-    writer.writerow(COLUMNS)
+    writer.writerow(VIEW)
     for count, row in enumerate(rows, 1):
         writer.writerow([_cell(value) for value in row])
         if count % _LINES_AT_ONCE == 0:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple, Protocol
 from uuid import UUID
 
+from services.books.columns import SUMMED
 from services.domain.credits import round_half_even
 from services.domain.permissions import EVERY_ORGANIZATION, LEDGER_READ, USAGE_WRITE
 from services.ledger.access import Viewer, Visible
@@ -29,7 +30,7 @@ from services.ledger.quotes import QuoteRequest, build_quote
 from services.ledger.receipts import build_receipt
 from services.ledger.refusals import Refusal, not_found
 from services.ledger.registry import RegistryView
-from services.ledger.repository import SUMMED, EntryRepository, Row
+from services.ledger.repository import EntryRepository, Row
 from services.ledger.usage_batch import UsageRecord, UsageRequest, pack, read_events
 
 # Each holds a connection; what is left of the pool is for everything else.

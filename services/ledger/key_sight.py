@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from services.books.tables import COLUMNS
+from services.books.tables import VIEW
 from services.domain.directory import Credential
 from services.domain.permissions import Principal, Sight, Told, sight_of_applied, told
 from services.domain.scope import Scope, ScopeType
@@ -39,7 +39,7 @@ class KeySight(NamedTuple):
 
     def entry(self, row: Mapping[Any, Any]) -> dict[str, Any]:
         """The columns of the view ``ledger.entries``, the key's id only where the caller may know of that key."""
-        shown = {name: row[name] for name in COLUMNS}
+        shown = {name: row[name] for name in VIEW}
         return shown if self._shows_key_of(row) else shown | {"credential_id": None}
 
     def id_of_applied(self, credential: Credential | None) -> str | None:

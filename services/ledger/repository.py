@@ -9,6 +9,7 @@ from uuid import UUID
 
 from sqlalchemy import ColumnElement, Engine, RowMapping, Select, and_, case, false, func, literal, or_, select, tuple_
 
+from services.books.columns import IDENTITY, SUMMED
 from services.books.tables import DeadLetterRow, EntryRow, EntryView, RegistryChangeRow, SourcePartition, table_of
 from services.domain.permissions import Sight
 from services.domain.scope import ScopeType
@@ -20,15 +21,6 @@ _PARTITION = table_of(SourcePartition)
 _REGISTRY = table_of(RegistryChangeRow)
 _DEAD_LETTER = table_of(DeadLetterRow)
 
-SUMMED = (
-    "quantity",
-    "input_tokens",
-    "cached_input_tokens",
-    "output_tokens",
-    "list_mc",
-    "charged_mc",
-    "saved_mc",
-)
 _STREAMED_ROWS = 1_000
 _REGISTRY_ROWS = 5_000
 
@@ -119,7 +111,7 @@ class EntryRepository:
         return self._rows(statement)
 
     def sums(self, selection: Selection, groups: Sequence[str], *, most: int) -> list[Row]:
-        """For each group its values, the sums of SUMMED, and ``events``; no more than ``most`` rows.
+        """For each group its values, the sums of ``SUMMED``, and ``events``; no more than ``most`` rows.
 
         ``events`` counts identities under the group they belong to in the end: a reversal takes one away.
         """
@@ -144,8 +136,7 @@ class EntryRepository:
 
     def revisions(self, entry: Row) -> list[Row]:
         """Every entry of one identity: charge, reversal, correction, reversal, correction, …"""
-        names = ("org_id", "event_source", "event_id")
-        statement = select(_TABLE).where(*(_TABLE.c[name] == entry[name] for name in names))
+        statement = select(_TABLE).where(*(_TABLE.c[name] == entry[name] for name in IDENTITY))
         # A reversal stands before the correction of the same revision.
         return self._rows(statement.order_by(_TABLE.c.revision, _TABLE.c.kind.desc()))
 

@@ -9,6 +9,7 @@ from typing import Any
 from psycopg import Connection, IsolationLevel
 from psycopg.rows import dict_row
 
+from services.books import columns
 from services.domain.directory import Directory
 from services.domain.entries import attribution
 from services.domain.rate_card import RateCard, end_of_force
@@ -19,9 +20,8 @@ from services.proof.verify import changes_upto
 
 _FETCHED_ROWS = 5_000
 _ROWS_PER_REPORT = 5_000
-_ATTRIBUTED = ("key_source", "byok_scope", "credential_id", "reason", "rate_card", "tier", "list_mc", "charged_mc")
 _IN_WINDOW = f"""
-SELECT {", ".join(f"e.{name}" for name in COLUMNS)}
+SELECT {columns.listed(COLUMNS, "e")}
 FROM ledger.entry e LEFT JOIN ledger.entry r ON r.adjusts = e.entry_id AND r.kind = 'reversal'
 WHERE e.kind <> 'reversal' AND r.adjusts IS NULL AND e.occurred_at >= %(start)s
   AND (%(end)s::timestamptz IS NULL OR e.occurred_at < %(end)s)
@@ -79,8 +79,8 @@ def rerated(rows: Iterable[Row], directory: Directory, report: Callable[[int], N
         except UnpricedError:
             impact.unpriced += 1
             continue
-        after: dict[str, Any] = now._asdict() | now.amounts._asdict()
-        if tuple(row["flags"]) != now.flags or any(row[name] != after[name] for name in _ATTRIBUTED):
+        after: dict[str, Any] = now._asdict() | now.amounts._asdict() | {"flags": list(now.flags)}
+        if any(row[name] != after[name] for name in (*columns.ATTRIBUTION, *columns.PRICE)):
             impact.corrected += 1
         list_mc, charged_mc = now.amounts.list_mc - row["list_mc"], now.amounts.charged_mc - row["charged_mc"]
         if list_mc or charged_mc:

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from services.books import columns
 from services.domain.directory import Change, Directory
 from services.domain.entries import EntryKind, attribution, entry_id
 from services.domain.rating import Rating, UnpricedError, rate
@@ -20,21 +21,7 @@ from services.ledger.receipts import event_of
 Row = Mapping[str, Any]
 """One row of ``ledger.entry`` by the names of its columns, with ``is_current``: no reversal names it."""
 
-_EVENT = (
-    *("org_id", "event_source", "event_id", "event_type", "occurred_at", "user_id", "team_id", "run_id", "agent_id"),
-    *("workflow_id", "parent_run_id", "node", "tool", "provider", "model", "succeeded"),
-    *("claim_source", "claim_credential_id", "payload_hash"),
-)
-_COUNTED = ("quantity", "input_tokens", "cached_input_tokens", "output_tokens")
-_ATTRIBUTED = ("key_source", "byok_scope", "credential_id", "reason", "flags", "rate_card", "tier")
-_AMOUNTS = ("list_mc", "charged_mc", "saved_mc")
-COLUMNS = (
-    *("entry_id", "kind", "revision", "adjusts", "registry_seq", "caused_by_seq"),
-    *_EVENT,
-    *_COUNTED,
-    *_ATTRIBUTED,
-    *_AMOUNTS,
-)
+COLUMNS = (*columns.BOOKED, "saved_mc", columns.CAUSE)
 """What has to be read of every row, besides ``is_current``."""
 
 
@@ -134,8 +121,8 @@ def check_chain(rows: Sequence[Row]) -> Iterator[Difference]:
 
 
 def _check_reversal(reversal: Row, before: Row) -> Iterator[Difference]:
-    expected = {name: before[name] for name in (*_EVENT, *_ATTRIBUTED)}
-    expected |= {name: -before[name] for name in (*_COUNTED, *_AMOUNTS)}
+    expected = {name: before[name] for name in (*columns.EVENT, *columns.ATTRIBUTION)}
+    expected |= {name: -before[name] for name in columns.SUMMED}
     expected |= {"adjusts": before["entry_id"], "entry_id": _derived_id(reversal)}
     if wrong := _differing(reversal, expected):
         yield Difference("chain", _place(reversal), f"it does not take back entry {before['entry_id']}: {wrong}")
@@ -145,9 +132,9 @@ def _check_reversal(reversal: Row, before: Row) -> Iterator[Difference]:
 
 
 def _check_correction(correction: Row, charge: Row, reversal: Row | None) -> Iterator[Difference]:
-    expected = {name: charge[name] for name in _EVENT} | {"adjusts": charge["entry_id"]}
+    expected = {name: charge[name] for name in columns.EVENT} | {"adjusts": charge["entry_id"]}
     if reversal is not None:
-        expected |= {name: reversal[name] for name in ("registry_seq", "caused_by_seq")}
+        expected |= {name: reversal[name] for name in ("registry_seq", columns.CAUSE)}
     if wrong := _differing(correction, expected):
         yield Difference("chain", _place(correction), wrong)
 
@@ -172,7 +159,7 @@ def _expected(row: Row, event: UsageEvent, rating: Rating) -> dict[str, Any]:
 def _attributed(rating: Rating) -> dict[str, Any]:
     derived = attribution(rating)
     return {
-        **{name: getattr(derived, name) for name in _ATTRIBUTED if name != "flags"},
+        **{name: getattr(derived, name) for name in columns.ATTRIBUTION if name != "flags"},
         "flags": list(derived.flags),
         "list_mc": derived.amounts.list_mc,
         "charged_mc": derived.amounts.charged_mc,
@@ -195,7 +182,7 @@ def _derived_id(row: Row) -> Any:
 
 
 def _identity(row: Row) -> Identity:
-    return Identity(row["org_id"], row["event_source"], row["event_id"])
+    return Identity(*(row[name] for name in columns.IDENTITY))
 
 
 def _place(row: Row) -> str:

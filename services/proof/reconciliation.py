@@ -43,6 +43,11 @@ class RowsAt(NamedTuple):
     offset: int
     how_many: int
 
+    @property
+    def place(self) -> tuple[int, int]:
+        """Where they were read, in the order of rows and ranges."""
+        return self.source_partition_id, self.offset
+
 
 Total = tuple[str, tuple[tuple[str, str], ...]]
 """A metric and its labels in the order of their names."""
@@ -60,8 +65,8 @@ class _Rows:
     def within(self, source_partition_id: int, start: int, end: int) -> int:
         """How many rows lie in ``[start, end)``. Ranges must be asked for in their order."""
         count = 0
-        while self._next is not None and self._next[:2] < (source_partition_id, end):
-            if self._next[:2] >= (source_partition_id, start):
+        while self._next is not None and self._next.place < (source_partition_id, end):
+            if self._next.place >= (source_partition_id, start):
                 count += self._next.how_many
             else:
                 self._keep(self._next)

@@ -16,6 +16,7 @@ from typing import Any
 from psycopg import Connection, IsolationLevel, sql
 from psycopg.rows import class_row, dict_row
 
+from services.books import columns
 from services.domain.directory import Change, Directory
 from services.domain.usage import EventType
 from services.messages.registry_changes import read_change, to_change
@@ -34,22 +35,26 @@ _FETCHED_ROWS = 5_000
 _ROWS_PER_REPORT = 5_000
 _KEPT = 1_000
 
+BY_IDENTITY = ", ".join((*(f'e.{name} COLLATE "C"' for name in columns.IDENTITY), "e.revision", "e.kind DESC"))
+"""Entries ``e`` by event, in the order of bytes, which is also Python's order of text; of one event as they came."""
+
 # What no reversal names is current.
 _RATED = f"""
-SELECT {", ".join(f"e.{name}" for name in COLUMNS)}, r.adjusts IS NULL AS is_current
+SELECT {columns.listed(COLUMNS, "e")}, r.adjusts IS NULL AS is_current
 FROM ledger.entry e LEFT JOIN ledger.entry r ON r.adjusts = e.entry_id AND r.kind = 'reversal'
 WHERE %(org_id)s::text IS NULL OR e.org_id = %(org_id)s
 ORDER BY e.registry_seq
 """
+_IDENTITY = columns.listed(columns.IDENTITY)
 # Asked of the rows, not of the unique index, which a row put there behind its back does not keep to.
 _CHAINED = f"""
-SELECT {", ".join(f"e.{name}" for name in COLUMNS)}
+SELECT {columns.listed(COLUMNS, "e")}
 FROM ledger.entry e
-JOIN (SELECT org_id, event_source, event_id FROM ledger.entry
+JOIN (SELECT {_IDENTITY} FROM ledger.entry
       WHERE %(org_id)s::text IS NULL OR org_id = %(org_id)s
-      GROUP BY org_id, event_source, event_id HAVING count(*) > 1 OR bool_or(kind <> 'charge')) i
-  USING (org_id, event_source, event_id)
-ORDER BY e.org_id COLLATE "C", e.event_source COLLATE "C", e.event_id COLLATE "C", e.revision, e.kind DESC
+      GROUP BY {_IDENTITY} HAVING count(*) > 1 OR bool_or(kind <> 'charge')) i
+  USING ({_IDENTITY})
+ORDER BY {BY_IDENTITY}
 """
 _CHANGES = "SELECT seq, payload FROM ledger.registry_change WHERE seq <= %(upto)s ORDER BY seq"
 _KNOWN = """
@@ -57,14 +62,10 @@ SELECT rerated_seq, (SELECT coalesce(max(seq), 0) FROM ledger.registry_change),
   (SELECT count(*) FROM ledger.entry WHERE %(org_id)s::text IS NULL OR org_id = %(org_id)s)
 FROM ledger.fence
 """
-_PARTITIONS = """
-SELECT source_partition_id, cluster_id, topic, partition, origin_offset, next_offset FROM ledger.source_partition
-ORDER BY source_partition_id
-"""
-_RANGES = """
-SELECT source_partition_id, from_offset, to_offset, events, recorded, duplicates, dead_letters
-FROM ledger.covered_range ORDER BY source_partition_id, from_offset
-"""
+_PARTITIONS = f"SELECT {', '.join(Partition._fields)} FROM ledger.source_partition ORDER BY source_partition_id"
+_RANGES = (
+    f"SELECT {', '.join(CoveredRange._fields)} FROM ledger.covered_range ORDER BY source_partition_id, from_offset"
+)
 _CHARGES_AT = """
 SELECT source_partition_id, source_offset AS "offset", count(*) AS how_many FROM ledger.entry
 WHERE kind = 'charge' GROUP BY source_partition_id, source_offset ORDER BY source_partition_id, source_offset
@@ -214,7 +215,7 @@ def _check_ratings(
 def _check_chains(
     connection: Connection[Any], parameters: dict[str, Any], result: Verification, report: Report
 ) -> None:
-    identity = itemgetter("org_id", "event_source", "event_id")
+    identity = itemgetter(*columns.IDENTITY)
     with _stream(connection, "chains", _CHAINED, dict_row, parameters) as cursor:
         for _, rows in groupby(_watched(cursor, "revisions", None, report), key=identity):
             result.revised_events += 1

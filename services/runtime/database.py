@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import psycopg
@@ -46,6 +47,11 @@ def connect(
     if silent_seconds is not None:
         options["options"] += f" -c idle_session_timeout={silent_seconds}s"
     return psycopg.connect(dsn, autocommit=autocommit, **options)
+
+
+def arrays(rows: Iterable[Sequence[Any]]) -> list[list[Any]]:
+    """The rows as ``unnest`` takes them: a list for each of their columns. There must be one row at least."""
+    return [list(column) for column in zip(*rows, strict=True)]
 
 
 def cannot_write(error: BaseException | None) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
+from operator import attrgetter
 from typing import NamedTuple
 
 GENESIS = bytes(32)
@@ -18,7 +19,7 @@ _LABEL = b"byok audit v1"
 
 
 class Link(NamedTuple):
-    """One row of the audit log, in the order of its columns, which is the order in which they are hashed."""
+    """One row of the audit log."""
 
     seq: int
     occurred_at: datetime
@@ -42,6 +43,14 @@ class Link(NamedTuple):
     hash: bytes
 
 
+WRITTEN = (
+    *("actor", "actor_org", "client_address", "request_id", "reason", "action", "outcome", "code", "omitted"),
+    *("org_id", "credential_id", "scope_type", "scope_id", "provider", "hint", "detail"),
+)
+"""What a row says, in the order in which it is hashed, for ever. Number, time and hashes are the database's."""
+_said = attrgetter(*WRITTEN)
+
+
 class BrokenChain(Exception):
     """The chain does not hold; ``seq`` is the first row that is not what was written."""
 
@@ -54,14 +63,8 @@ class BrokenChain(Exception):
 
 def link_hash(link: Link) -> bytes:
     """What the row's hash must be, by its fields and ``prev_hash``; its own ``hash`` is not looked at."""
-    fields = (
-        link.prev_hash.hex(),
-        str(link.seq),
-        _time(link.occurred_at),
-        *link[2:10],
-        str(link.omitted),
-        *link[11:18],
-    )
+    said = (None if value is None else str(value) for value in _said(link))
+    fields = (link.prev_hash.hex(), str(link.seq), _time(link.occurred_at), *said)
     return hashlib.sha256(_LABEL + b"".join(_field(field) for field in fields)).digest()
 
 

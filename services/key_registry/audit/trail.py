@@ -20,16 +20,14 @@ from sqlmodel import Session
 from services.domain.masking import mask_text
 from services.domain.permissions import EVERY_ORGANIZATION
 from services.domain.scope import Scope
+from services.key_registry.audit.chain import WRITTEN
 from services.key_registry.audit.refusal_quota import RefusalQuota
 from services.key_registry.database.sessions import Sessions
 from services.key_registry.rules.policy import Actor
 from services.key_registry.rules.refusals import Code
 
 _TOGETHER_MAX = 100
-_COLUMNS = (
-    "actor, actor_org, client_address, request_id, reason, action, outcome, code, omitted,"
-    " org_id, credential_id, scope_type, scope_id, provider, hint, detail"
-)
+_COLUMNS = ", ".join(WRITTEN)
 # One statement for all rows, sent whole: a process that is stopped in the middle of several would hold the chain's end.
 _APPEND = text(
     f"INSERT INTO registry.audit ({_COLUMNS})"

@@ -6,16 +6,19 @@ rows at a time, in a transaction each; what is done is under the new key, and th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from psycopg import Connection
 from psycopg.errors import LockNotAvailable
+from psycopg.rows import dict_row
 
 from services.key_registry.keyring.envelopes import Binding, Keyring, SealedSecret
 from services.key_registry.keyring.kek_file import remove_kek
 from services.key_registry.keyring.keks import UnusableSecret
+from services.runtime.database import arrays
 
 ROWS_AT_ONCE = 500
 _LIMITS = "SET lock_timeout = '5s'; SET statement_timeout = '10s'; SET idle_in_transaction_session_timeout = '10s'"
@@ -28,6 +31,7 @@ FROM registry.secret_version v JOIN registry.credential c USING (credential_id)
 WHERE v.destroyed_at IS NULL AND v.kek_id <> %(active)s AND (v.credential_id, v.version) > (%(after_id)s, %(after)s)
 ORDER BY v.credential_id, v.version LIMIT %(rows)s FOR UPDATE OF v
 """
+_binding, _sealed = itemgetter(*Binding._fields), itemgetter(*SealedSecret._fields)
 _REWRAP = """
 UPDATE registry.secret_version v SET kek_id = new.kek_id, wrapped_key = new.wrapped_key, wrap_nonce = new.wrap_nonce
 FROM unnest(%s::text[], %s::int[], %s::text[], %s::bytea[], %s::bytea[])
@@ -46,6 +50,11 @@ class Unusable(NamedTuple):
     credential_id: str
     version: int
     why: str
+
+
+class _Row(NamedTuple):
+    binding: Binding
+    sealed: SealedSecret
 
 
 class Rewrapped(NamedTuple):
@@ -96,11 +105,11 @@ def _passes(
                 rows = _next_rows(connection, active_id, place, rows_at_once, passing_over=passing_over)
                 done, failed = _moved(keyring, rows)
                 if done:
-                    connection.execute(_REWRAP, [list(column) for column in zip(*done, strict=True)])
+                    connection.execute(_REWRAP, arrays(done))
         except LockNotAvailable:
             # Somebody holds a row for longer than we hold up others. It counts as left.
             return
-        place = (rows[-1][4], rows[-1][5]) if rows else None
+        place = (rows[-1].binding.credential_id, rows[-1].binding.version) if rows else None
         yield len(done), failed
 
 
@@ -132,15 +141,15 @@ def _elsewhere(connection: Connection[Any], active_id: str) -> int:
 
 def _next_rows(
     connection: Connection[Any], active_id: str, place: tuple[str, int], rows: int, *, passing_over: bool
-) -> list[tuple[Any, ...]]:
+) -> list[_Row]:
     values = {"active": active_id, "after_id": place[0], "after": place[1], "rows": rows}
-    return connection.execute(_NEXT + ("SKIP LOCKED" if passing_over else ""), values).fetchall()
+    found = connection.cursor(row_factory=dict_row).execute(_NEXT + ("SKIP LOCKED" if passing_over else ""), values)
+    return [_Row(Binding(*_binding(row)), SealedSecret(*_sealed(row))) for row in found]
 
 
-def _moved(keyring: Keyring, rows: list[tuple[Any, ...]]) -> tuple[list[tuple[Any, ...]], list[Unusable]]:
+def _moved(keyring: Keyring, rows: Iterable[_Row]) -> tuple[list[tuple[Any, ...]], list[Unusable]]:
     done, failed = list[tuple[Any, ...]](), list[Unusable]()
-    for row in rows:
-        binding, sealed = Binding(*row[:6]), SealedSecret(*row[6:])
+    for binding, sealed in rows:
         try:
             new = keyring.rewrap(sealed, binding)
         except UnusableSecret as error:

@@ -24,7 +24,7 @@ class DeadLetter(NamedTuple):
     """One refused event, as it is kept."""
 
     partition: int
-    offset: int
+    source_offset: int
     source_index: int
     reason: str
     detail: str
@@ -57,7 +57,7 @@ def dead_letter(element: Element, rejection: Rejection) -> DeadLetter:
     known = _known(source)
     return DeadLetter(
         partition=element.record.partition,
-        offset=element.record.offset,
+        source_offset=element.record.offset,
         source_index=element.source_index,
         reason=rejection.reason.value,
         detail=rejection.detail,

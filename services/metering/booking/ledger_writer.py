@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from operator import attrgetter
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -17,8 +18,9 @@ import psycopg
 from psycopg import Connection
 
 from schemas.dead_letters import Reason
+from services.books import columns
 from services.books import totals as count
-from services.books.entry_rows import COLUMNS, entry_row
+from services.books.entry_rows import entry_row
 from services.books.locks import FENCE
 from services.books.totals import Totals
 from services.domain.entries import Entry
@@ -27,7 +29,7 @@ from services.messages.usage_events import Rejection
 from services.metering.booking.dead_letters import DeadLetter, dead_letter
 from services.metering.booking.pricing import Covered, PricedBatch, PricedElement
 from services.metering.dead_letters.share import Count, Origin
-from services.runtime.database import connect
+from services.runtime.database import arrays, connect
 
 IDLE_SECONDS = 5
 """How long a worker may be silent in the middle of a transaction before its locks are taken from it."""
@@ -35,21 +37,19 @@ IDLE_SECONDS = 5
 REFUSED_DATA = (psycopg.DataError, psycopg.IntegrityError)
 """What is raised where the database refuses rows for what is in them."""
 
-_STAGED = (*COLUMNS, "source_partition_id", "source_offset", "source_index")
-_STAGED_SQL = ", ".join(_STAGED)
+_STAGED = columns.listed((*columns.BOOKED, *columns.PLACE))
 
 _CREATE_STAGING = f"""
 CREATE TEMP TABLE IF NOT EXISTS staged_charge ON COMMIT DELETE ROWS AS
-SELECT {_STAGED_SQL} FROM ledger.entry WITH NO DATA
+SELECT {_STAGED} FROM ledger.entry WITH NO DATA
 """
-_COPY = f"COPY staged_charge ({_STAGED_SQL}) FROM STDIN"
+_COPY = f"COPY staged_charge ({_STAGED}) FROM STDIN"
 _INSERT = f"""
-INSERT INTO ledger.entry ({_STAGED_SQL}, saved_mc) SELECT {_STAGED_SQL}, list_mc - charged_mc FROM staged_charge
+INSERT INTO ledger.entry ({_STAGED}, saved_mc) SELECT {_STAGED}, list_mc - charged_mc FROM staged_charge
 ORDER BY entry_id ON CONFLICT DO NOTHING RETURNING entry_id
 """
-_INSERT_DEAD_LETTERS = """
-INSERT INTO ledger.dead_letter (source_partition_id, source_offset, source_index, reason, detail, org_id, event_source,
-  event_id, event_type, record_key, payload, masked, whole_bytes, event)
+_INSERT_DEAD_LETTERS = f"""
+INSERT INTO ledger.dead_letter (source_partition_id, {columns.listed(columns.LETTER)})
 SELECT * FROM unnest(%s::int[], %s::bigint[], %s::int[], %s::text[], %s::text[], %s::text[], %s::text[],
   %s::text[], %s::text[], %s::bytea[], %s::bytea[], %s::boolean[], %s::bigint[], %s::bytea[])
 """
@@ -64,6 +64,9 @@ SELECT metric, labels, %s, value FROM unnest(%s::text[], %s::jsonb[], %s::numeri
   WITH ORDINALITY AS new (metric, labels, value, place) ORDER BY place
 ON CONFLICT (metric, labels, shard) DO UPDATE SET value = metric_total.value + excluded.value
 """
+
+
+_kept = attrgetter(*columns.LETTER)
 
 
 class BehindFenceError(Exception):
@@ -141,7 +144,7 @@ class LedgerWriter:
                    SELECT %s, %s, partition, origin, origin
                    FROM unnest(%s::int[], %s::bigint[]) AS new (partition, origin)
                    ORDER BY partition ON CONFLICT (cluster_id, topic, partition) DO NOTHING""",
-                (self._cluster_id, self._topic, *_columns(origins.items())),
+                (self._cluster_id, self._topic, *arrays(origins.items())),
             )
 
     def book(self, batch: PricedBatch) -> Booked:
@@ -196,14 +199,14 @@ class LedgerWriter:
         new = {row[0] for row in connection.execute(_INSERT)} if firsts else set()
         hashes = _hashes(connection, batch.elements, firsts, new)
         tally = _Tally(batch, firsts, new, hashes, letters)
-        rows = [(self._ids[letter.partition], *letter[1:]) for letter in tally.dead_letters]
+        rows = [(self._ids[letter.partition], *_kept(letter)) for letter in tally.dead_letters]
         if rows:
-            connection.execute(_INSERT_DEAD_LETTERS, _columns(rows))
+            connection.execute(_INSERT_DEAD_LETTERS, arrays(rows))
         covered = [
             (self._ids[c.partition], c.start, c.end, sum(tally.of(c.partition)), *tally.of(c.partition))
             for c in batch.covered
         ]
-        connection.execute(_INSERT_COVERED, _columns(covered))
+        connection.execute(_INSERT_COVERED, arrays(covered))
         add_totals(connection, tally.totals, shard=min(c.partition for c in batch.covered))
         return Booked(len(new), tally.duplicates, len(rows), tally.by_origin)
 
@@ -229,11 +232,7 @@ def add_totals(connection: Connection[Any], totals: Totals, *, shard: int) -> No
     """Advance the metric totals, in one order for all, so that two writers never wait for each other in a ring."""
     rows = [(total.metric, total.labels_json, value) for total, value in sorted(totals.items()) if value]
     if rows:
-        connection.execute(_ADD_TOTALS, (shard, *_columns(rows)))
-
-
-def _columns(rows: Iterable[Sequence[Any]]) -> list[list[Any]]:
-    return [list(column) for column in zip(*rows, strict=True)]
+        connection.execute(_ADD_TOTALS, (shard, *arrays(rows)))
 
 
 def _entry(priced: PricedElement) -> Entry:

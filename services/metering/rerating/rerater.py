@@ -20,8 +20,9 @@ from uuid import UUID
 import psycopg
 from psycopg import Connection
 
+from services.books import columns
 from services.books import totals as count
-from services.books.entry_rows import COLUMNS, StoredEntry, stored_entry
+from services.books.entry_rows import StoredEntry, stored_entry
 from services.books.locks import FENCE, RERATER
 from services.books.totals import Totals
 from services.domain.directory import Change, Directory
@@ -49,7 +50,7 @@ _SHARD = -1
 # Another re-rater's revision is no fault of the data, and means that everything has to be looked at again.
 _REFUSED_DATA = (psycopg.DataError, psycopg.errors.CheckViolation)
 
-_SELECTED = ", ".join(f"e.{column}" for column in COLUMNS)
+_SELECTED = columns.listed(columns.BOOKED, "e")
 # The chunks are read in the order of an index. On a table that grows fast the planner's statistics are old, and what it
 # takes for the better plan is one that reads the whole table for each chunk: measured, minutes instead of seconds.
 _KEEP_TO_THE_INDEX = "SET enable_seqscan = off; SET enable_bitmapscan = off"

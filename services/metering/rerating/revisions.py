@@ -7,52 +7,59 @@ not leave a server waiting, with locks, for a client that was stopped in the mid
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from psycopg import Connection
 
+from services.books import columns
 from services.domain.entries import Entry
+from services.runtime.database import arrays
 
-_SAME = (
-    *("org_id", "event_source", "event_id", "event_type", "occurred_at", "user_id", "team_id", "run_id", "agent_id"),
-    *("workflow_id", "parent_run_id", "node", "tool", "provider", "model", "succeeded"),
-    *("claim_source", "claim_credential_id", "payload_hash"),
-)
-_NEGATED = (
-    *("quantity", "input_tokens", "cached_input_tokens", "output_tokens"),
-    *("list_mc", "charged_mc", "saved_mc"),
-)
-_COUNTS = _NEGATED[:4]
-# What an attribution says, without its amounts, in its own order.
-_SAID = ("key_source", "byok_scope", "credential_id", "reason", "flags", "rate_card", "tier")
+# A value of each column, out of the row of the entry that is revised and of what is new.
+_REVISION = {name: f"old.{name}" for name in columns.EVENT} | {
+    "entry_id": "new.entry_id",
+    "revision": "old.revision + 1",
+    "registry_seq": "%(registry_seq)s",
+    columns.CAUSE: "%(cause)s",
+}
+_REVERSAL = {
+    **_REVISION,
+    "kind": "'reversal'",
+    "adjusts": "old.entry_id",
+    **{name: f"old.{name}" for name in columns.ATTRIBUTION},
+    **{name: f"-old.{name}" for name in columns.SUMMED},
+}
+_CORRECTION = {
+    **_REVISION,
+    "kind": "'correction'",
+    "adjusts": "coalesce(old.adjusts, old.entry_id)",
+    **{name: f"old.{name}" for name in columns.COUNTS},
+    **{name: f"said.{name}" for name in columns.ATTRIBUTION},
+    "flags": "string_to_array(said.flags, ',')",
+    **{name: f"new.{name}" for name in columns.PRICE},
+    "saved_mc": "new.list_mc - new.charged_mc",
+}
+_said = attrgetter(*columns.ATTRIBUTION)
 
-_NEW = "entry_id, kind, revision, adjusts, registry_seq, caused_by_seq"
 
-
-def _old(columns: Sequence[str]) -> str:
-    return ", ".join(f"old.{column}" for column in columns)
+def _insert(values: Mapping[str, str]) -> str:
+    return f"INSERT INTO ledger.entry ({', '.join(values)}) SELECT {', '.join(values.values())}"
 
 
 _REVERSALS = f"""
-INSERT INTO ledger.entry ({_NEW}, {", ".join((*_SAME, *_SAID, *_NEGATED))})
-SELECT new.entry_id, 'reversal', old.revision + 1, old.entry_id, %(registry_seq)s, %(cause)s,
-  {_old(_SAME)}, {_old(_SAID)}, {", ".join(f"-old.{column}" for column in _NEGATED)}
+{_insert(_REVERSAL)}
 FROM unnest(%(olds)s::uuid[], %(reversals)s::uuid[]) AS new (old_id, entry_id)
 JOIN ledger.entry old ON old.entry_id = new.old_id
 """
 _CORRECTIONS = f"""
-INSERT INTO ledger.entry ({_NEW}, {", ".join((*_SAME, *_COUNTS, *_SAID, "list_mc", "charged_mc", "saved_mc"))})
-SELECT new.entry_id, 'correction', old.revision + 1, coalesce(old.adjusts, old.entry_id), %(registry_seq)s, %(cause)s,
-  {_old(_SAME)}, {_old(_COUNTS)},
-  said.key_source, said.byok_scope, said.credential_id, said.reason, string_to_array(said.flags, ','), said.rate_card,
-  said.tier, new.list_mc, new.charged_mc, new.list_mc - new.charged_mc
+{_insert(_CORRECTION)}
 FROM unnest(%(olds)s::uuid[], %(corrections)s::uuid[], %(says)s::int[], %(list_mc)s::bigint[], %(charged_mc)s::bigint[])
   AS new (old_id, entry_id, says, list_mc, charged_mc)
 JOIN ledger.entry old ON old.entry_id = new.old_id
-JOIN unnest(%(key_source)s::text[], %(byok_scope)s::text[], %(credential_id)s::text[], %(reason)s::text[],
-  %(flags)s::text[], %(rate_card)s::text[], %(tier)s::text[]) WITH ORDINALITY
-  AS said (key_source, byok_scope, credential_id, reason, flags, rate_card, tier, says) ON said.says = new.says
+JOIN unnest({", ".join(f"%({name})s::text[]" for name in columns.ATTRIBUTION)}) WITH ORDINALITY
+  AS said ({columns.listed(columns.ATTRIBUTION)}, says) ON said.says = new.says
 """
 
 
@@ -71,11 +78,12 @@ def write_revisions(connection: Connection[Any], revisions: Sequence[Revision], 
     """
     news = [revision.correction.attribution for revision in revisions]
     # What many corrections say is the same, and sent once.
-    places = {said: place for place, said in enumerate(dict.fromkeys(new[: len(_SAID)] for new in news), start=1)}
-    values: dict[str, Any] = dict(zip(_SAID, map(list, zip(*places, strict=True)), strict=True))
+    says = [_said(new) for new in news]
+    places = {said: place for place, said in enumerate(dict.fromkeys(says), start=1)}
+    values: dict[str, Any] = dict(zip(columns.ATTRIBUTION, arrays(places), strict=True))
     values |= {
         "flags": [",".join(flags) for flags in values["flags"]],
-        "says": [places[new[: len(_SAID)]] for new in news],
+        "says": [places[said] for said in says],
         "list_mc": [new.amounts.list_mc for new in news],
         "charged_mc": [new.amounts.charged_mc for new in news],
         "olds": [revision.old.entry_id for revision in revisions],

@@ -13,6 +13,8 @@ from uuid import UUID
 
 from psycopg import Connection
 
+from services.runtime.database import arrays
+
 _SET_ASIDE = """
 INSERT INTO ledger.unrated_entry (entry_id, reason, detail, caused_by_seq)
 SELECT entry_id, reason, detail, %s FROM unnest(%s::uuid[], %s::text[], %s::text[]) AS new (entry_id, reason, detail)
@@ -42,8 +44,7 @@ class Unrated(NamedTuple):
 def set_aside(connection: Connection[Any], unrated: Sequence[Unrated], cause: int) -> None:
     """Take note of entries that the change numbered ``cause`` could not be worked into."""
     if unrated:
-        columns = [list(column) for column in zip(*unrated, strict=True)]
-        connection.execute(_SET_ASIDE, (cause, *columns))
+        connection.execute(_SET_ASIDE, (cause, *arrays(unrated)))
 
 
 def settle(connection: Connection[Any], entry_ids: Iterable[UUID]) -> None:

@@ -12,14 +12,11 @@ from operator import itemgetter
 from typing import Any, NamedTuple
 
 from schemas.dead_letters import Reason
+from services.books.columns import AMOUNTS, ATTRIBUTION, COUNTS, IDENTITY
 from services.proof.entries import Difference
 
-SUMS = (
-    *("list_mc", "charged_mc", "saved_mc"),
-    *("quantity", "input_tokens", "cached_input_tokens", "output_tokens"),
-)
-ATTRIBUTION = ("key_source", "byok_scope", "credential_id", "reason", "flags", "rate_card", "tier")
-_IDENTITY = ("org_id", "event_source", "event_id")
+# In the order in which the digest takes them.
+SUMS = (*AMOUNTS, *COUNTS)
 _KEPT = 1_000
 
 _KNOWN_LATER = {Reason.UNSUPPORTED_TYPE, Reason.TIME_IN_FUTURE, Reason.NO_RATE_CARD, Reason.UNPRICED_MODEL}
@@ -63,7 +60,7 @@ class Evidence(NamedTuple):
 
 def accounts(rows: Iterable[Mapping[str, Any]]) -> Iterator[Account]:
     """Rows of entries by identity and revision, each identity's as one."""
-    for identity, group in groupby(rows, key=itemgetter(*_IDENTITY)):
+    for identity, group in groupby(rows, key=itemgetter(*IDENTITY)):
         sums = [0] * len(SUMS)
         last: Mapping[str, Any] = {}
         charges, payload_hash, place = 0, b"", None

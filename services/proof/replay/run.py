@@ -13,13 +13,14 @@ from typing import Any
 from psycopg import Connection, sql
 from psycopg.rows import dict_row
 
+from services.books import columns
 from services.domain.directory import Directory
 from services.proof.replay.booking import book_topic
-from services.proof.replay.comparison import ATTRIBUTION, SUMS, Account, Comparison, Evidence, Place, accounts, compare
+from services.proof.replay.comparison import SUMS, Account, Comparison, Evidence, Place, accounts, compare
 from services.proof.replay.shadow import shadow_ledger
 from services.proof.replay.shadow_writer import ShadowWriter
 from services.proof.replay.topic import TopicReader
-from services.proof.verify import Report, changes_upto, snapshot
+from services.proof.verify import BY_IDENTITY, Report, changes_upto, snapshot
 from services.runtime.command_failed import AWAY, CommandFailed
 from services.runtime.database import connect
 
@@ -31,14 +32,12 @@ _SAID_EVERY = 1_000
 _AT_REST = "SELECT rerated_seq, (SELECT coalesce(max(seq), 0) FROM ledger.registry_change) FROM ledger.fence"
 _BOOKED = "SELECT partition, next_offset FROM ledger.source_partition WHERE cluster_id = %s AND topic = %s"
 _CLUSTERS = "SELECT DISTINCT cluster_id FROM ledger.source_partition WHERE topic = %s ORDER BY cluster_id"
-# In the order of bytes, which is also Python's order of text.
 _ENTRIES = f"""
-SELECT e.org_id, e.event_source, e.event_id, e.kind, e.payload_hash,
-  {", ".join(f"e.{name}" for name in (*SUMS, *ATTRIBUTION))},
+SELECT {columns.listed((*columns.IDENTITY, "kind", "payload_hash", *SUMS, *columns.ATTRIBUTION), "e")},
   p.partition, e.source_offset, e.source_index
 FROM ledger.entry e LEFT JOIN ledger.source_partition p
   ON p.source_partition_id = e.source_partition_id AND p.cluster_id = %(cluster)s AND p.topic = %(topic)s
-ORDER BY e.org_id COLLATE "C", e.event_source COLLATE "C", e.event_id COLLATE "C", e.revision, e.kind DESC
+ORDER BY {BY_IDENTITY}
 """
 _REFUSED = """
 SELECT d.reason FROM ledger.dead_letter d JOIN ledger.source_partition p USING (source_partition_id)

@@ -7,7 +7,8 @@ from factories import START, credential, directory, node_call, plan, token_usage
 from hypothesis import given
 from strategies import events
 
-from services.books.entry_rows import COLUMNS, entry_row, stored_entry
+from services.books.columns import BOOKED
+from services.books.entry_rows import entry_row, stored_entry
 from services.domain.entries import charge, reprice
 from services.domain.rating import rate
 from services.domain.usage import Claim, payload_hash
@@ -21,7 +22,7 @@ def booked(event):
 
 
 def row_of(entry):
-    return dict(zip(COLUMNS, entry_row(entry, b"h" * 32), strict=True))
+    return dict(zip(BOOKED, entry_row(entry, b"h" * 32), strict=True))
 
 
 @given(PRICED)

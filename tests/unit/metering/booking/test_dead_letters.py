@@ -30,7 +30,7 @@ def letter(value, key=b"org-1"):
 def test_a_refused_event_is_kept_with_its_bytes_its_place_and_what_is_known_of_it():
     value = json.dumps(wire(calls=0)).encode()
     found = letter(value)
-    assert (found.partition, found.offset, found.source_index) == (2, 99, 0)
+    assert (found.partition, found.source_offset, found.source_index) == (2, 99, 0)
     assert found.reason == "invalid_event"
     assert found.detail.startswith("data.calls: ")
     assert (found.org_id, found.event_source, found.event_id) == ("org-1", "runner", "event-1")
