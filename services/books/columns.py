@@ -19,10 +19,12 @@ IDENTITY = ("org_id", "event_source", "event_id")
 """Which event it books."""
 ACT = (
     *("event_type", "occurred_at", "user_id", "team_id", "run_id", "agent_id", "workflow_id", "parent_run_id"),
-    *("node", "tool", "provider", "model", "succeeded", "claim_source", "claim_credential_id"),
+    *("node", "tool", "provider", "model", "succeeded"),
 )
 """What the event says, but for its counts."""
-EVENT = (*IDENTITY, *ACT, "payload_hash")
+CLAIM = ("claim_source", "claim_credential_id")
+"""Whose key the event says that it used."""
+EVENT = (*IDENTITY, *ACT, *CLAIM, "payload_hash")
 """What is the same in every entry of one event."""
 COUNTS = Quantities._fields
 ATTRIBUTION = tuple(name for name in Attribution._fields if name != "amounts")

@@ -82,7 +82,8 @@ def entry_id(identity: Identity, revision: int, kind: EntryKind) -> UUID:
     return UUID(int=int.from_bytes(fingerprint(*identity, revision, kind.value)[:16], "big") & _FREE_BITS | _VERSION_8)
 
 
-def _quantities(event: UsageEvent) -> Quantities:
+def quantities_of(event: UsageEvent) -> Quantities:
+    """What a charge or a correction of the event counts."""
     return Quantities(event.quantity, event.input_tokens, event.cached_input_tokens, event.output_tokens)
 
 
@@ -94,7 +95,7 @@ def charge(event: UsageEvent, rating: Rating, registry_seq: int) -> Entry:
         revision=0,
         adjusts=None,
         event=event,
-        quantities=_quantities(event),
+        quantities=quantities_of(event),
         attribution=attribution(rating),
         registry_seq=registry_seq,
     )
@@ -127,7 +128,7 @@ def reprice(current: Entry, rating: Rating, registry_seq: int) -> tuple[Entry, E
         revision=revision,
         adjusts=current.entry_id if current.adjusts is None else current.adjusts,
         event=event,
-        quantities=_quantities(event),
+        quantities=quantities_of(event),
         attribution=now,
         registry_seq=registry_seq,
     )

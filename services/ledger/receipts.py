@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Container
 from typing import Any
 from uuid import UUID
 
 from schemas.registry_changes import CredentialChange
+from services.books.entry_rows import attribution_columns, event_of
 from services.domain.credits import MC_PER_CREDIT
 from services.domain.directory import Directory
 from services.domain.entries import attribution
@@ -14,14 +15,12 @@ from services.domain.permissions import Told
 from services.domain.rating import Rating, UnpricedError, rate
 from services.domain.resolution import Use
 from services.domain.scope import Scope, ScopeType
-from services.domain.usage import Claim, EventType, UsageEvent
+from services.domain.usage import UsageEvent
 from services.ledger import explanation
 from services.ledger.key_sight import KeySight
 from services.ledger.registry import Known, RegistryView
 from services.ledger.repository import EntryRepository, RecordedChange, Row
 from services.messages.registry_changes import read_change
-
-_ATTRIBUTED = ("key_source", "byok_scope", "credential_id", "reason", "rate_card", "tier")
 
 
 def build_receipt(entry: Row, repository: EntryRepository, registry: RegistryView, keys: KeySight) -> dict[str, Any]:
@@ -51,33 +50,6 @@ def _claim(row: Row, claimed: str | None, known: Known, keys: KeySight) -> dict[
     """What the event said whose key it used."""
     told = keys.told_of_claimed(known.claimed, applied=claimed == row["credential_id"])
     return {"source": row["claim_source"], "credential_id": claimed if told >= Told.ID else None}
-
-
-def event_of(row: Row | Mapping[str, Any]) -> UsageEvent:
-    """The event that an entry books. What a reversal negates is turned back."""
-    return UsageEvent(
-        org_id=row["org_id"],
-        source=row["event_source"],
-        id=row["event_id"],
-        type=EventType(row["event_type"]),
-        occurred_at=row["occurred_at"],
-        user_id=row["user_id"],
-        team_id=row["team_id"],
-        run_id=row["run_id"],
-        agent_id=row["agent_id"],
-        workflow_id=row["workflow_id"],
-        parent_run_id=row["parent_run_id"],
-        node=row["node"],
-        tool=row["tool"],
-        provider=row["provider"],
-        model=row["model"],
-        calls=abs(row["quantity"]) if row["event_type"] in (EventType.NODE_CALL, EventType.TOOL_CALL) else 0,
-        succeeded=row["succeeded"],
-        input_tokens=abs(row["input_tokens"]),
-        cached_input_tokens=abs(row["cached_input_tokens"]),
-        output_tokens=abs(row["output_tokens"]),
-        claim=None if row["claim_source"] is None else Claim(row["claim_credential_id"]),
-    )
 
 
 def _current(revisions: list[Row]) -> UUID:
@@ -127,7 +99,7 @@ def _evidence(event: UsageEvent, row: Row, known: Known, keys: KeySight) -> dict
     except UnpricedError as error:
         # It was priced once, so the registry log of this database has lost what it was priced with.
         return {"registry_seq": row["registry_seq"], "agrees": False, "problem": str(error)}
-    amounts = rating.amounts
+    derived = attribution_columns(attribution(rating))
     return {
         "registry_seq": row["registry_seq"],
         "plan": explanation.plan_evidence(known.directory, event.org_id, event.occurred_at),
@@ -135,14 +107,10 @@ def _evidence(event: UsageEvent, row: Row, known: Known, keys: KeySight) -> dict
         "rate_card": explanation.card_line(event, rating.card),
         "arithmetic": explanation.arithmetic(event, rating),
         "rederived": {
-            **{name: getattr(attribution(rating), name) for name in _ATTRIBUTED},
+            **derived,
             "credential_id": keys.id_of_applied(rating.resolution.credential),
-            "flags": list(attribution(rating).flags),
-            "list_mc": amounts.list_mc,
-            "charged_mc": amounts.charged_mc,
-            "saved_mc": amounts.saved_mc,
         },
-        "agrees": _agrees(row, rating),
+        "agrees": all(row[name] == value for name, value in derived.items()),
     }
 
 
@@ -152,15 +120,6 @@ def candidate_list(event: UsageEvent, rating: Rating, known: Known, keys: KeySig
         return []
     use = Use(event.org_id, event.team_id, event.user_id, event.provider, event.occurred_at)
     return explanation.candidates(use, event.claim, rating.resolution, known, rating.card, keys)
-
-
-def _agrees(row: Row, rating: Rating) -> bool:
-    derived = attribution(rating)
-    return (
-        all(row[name] == getattr(derived, name) for name in _ATTRIBUTED)
-        and tuple(row["flags"]) == derived.flags
-        and (row["list_mc"], row["charged_mc"]) == (derived.amounts.list_mc, derived.amounts.charged_mc)
-    )
 
 
 def plan_of(directory: Directory, event: UsageEvent) -> dict[str, Any]:

@@ -10,12 +10,12 @@ from psycopg import Connection, IsolationLevel
 from psycopg.rows import dict_row
 
 from services.books import columns
+from services.books.entry_rows import Row, attribution_columns, event_of
 from services.domain.directory import Directory
 from services.domain.entries import attribution
 from services.domain.rate_card import RateCard, end_of_force
 from services.domain.rating import UnpricedError, rate
-from services.ledger.receipts import event_of
-from services.proof.entries import COLUMNS, Row
+from services.proof.entries import COLUMNS
 from services.proof.verify import changes_upto
 
 _FETCHED_ROWS = 5_000
@@ -79,8 +79,7 @@ def rerated(rows: Iterable[Row], directory: Directory, report: Callable[[int], N
         except UnpricedError:
             impact.unpriced += 1
             continue
-        after: dict[str, Any] = now._asdict() | now.amounts._asdict() | {"flags": list(now.flags)}
-        if any(row[name] != after[name] for name in (*columns.ATTRIBUTION, *columns.PRICE)):
+        if any(row[name] != value for name, value in attribution_columns(now).items()):
             impact.corrected += 1
         list_mc, charged_mc = now.amounts.list_mc - row["list_mc"], now.amounts.charged_mc - row["charged_mc"]
         if list_mc or charged_mc:

@@ -12,17 +12,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from services.books import columns
+from services.books.entry_rows import Row, attribution_columns, event_of
 from services.domain.directory import Change, Directory
-from services.domain.entries import EntryKind, attribution, entry_id
+from services.domain.entries import EntryKind, attribution, entry_id, quantities_of
 from services.domain.rating import Rating, UnpricedError, rate
 from services.domain.usage import Identity, UsageEvent, payload_hash
-from services.ledger.receipts import event_of
-
-Row = Mapping[str, Any]
-"""One row of ``ledger.entry`` by the names of its columns, with ``is_current``: no reversal names it."""
 
 COLUMNS = (*columns.BOOKED, "saved_mc", columns.CAUSE)
-"""What has to be read of every row, besides ``is_current``."""
+"""What has to be read of every row, besides ``is_current``: no reversal names it."""
 
 
 class Difference(NamedTuple):
@@ -80,7 +77,7 @@ class Ratings:
 
     def _check_converged(self, row: Row, event: UsageEvent) -> Iterator[Difference]:
         try:
-            expected = _attributed(rate(event, self._full))
+            expected = attribution_columns(attribution(rate(event, self._full)))
         except UnpricedError:
             self.unpriced += 1
             return
@@ -148,22 +145,8 @@ def _expected(row: Row, event: UsageEvent, rating: Rating) -> dict[str, Any]:
         "adjusts": None if is_charge else entry_id(event.identity, 0, EntryKind.CHARGE),
         "revision": 0 if is_charge else max(1, revision),
         "payload_hash": payload_hash(event),
-        "quantity": event.quantity,
-        "input_tokens": event.input_tokens,
-        "cached_input_tokens": event.cached_input_tokens,
-        "output_tokens": event.output_tokens,
-        **_attributed(rating),
-    }
-
-
-def _attributed(rating: Rating) -> dict[str, Any]:
-    derived = attribution(rating)
-    return {
-        **{name: getattr(derived, name) for name in columns.ATTRIBUTION if name != "flags"},
-        "flags": list(derived.flags),
-        "list_mc": derived.amounts.list_mc,
-        "charged_mc": derived.amounts.charged_mc,
-        "saved_mc": derived.amounts.list_mc - derived.amounts.charged_mc,
+        **quantities_of(event)._asdict(),
+        **attribution_columns(attribution(rating)),
     }
 
 

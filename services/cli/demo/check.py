@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from services.books.entry_rows import attribution_columns, event_columns
+from services.books.tables import VIEW
 from services.cli.demo.delivery import Expectation
 from services.cli.demo.figures import Progress
 from services.domain.directory import Directory
@@ -15,29 +17,8 @@ from services.domain.usage import Identity, UsageEvent
 
 def expected_columns(event: UsageEvent, directory: Directory) -> dict[str, Any]:
     """What the view ``ledger.entries`` must say about the event, once everything is known."""
-    said = attribution(rate(event, directory))
-    return {
-        "event_type": event.type.value,
-        "occurred_at": event.occurred_at,
-        "user_id": event.user_id,
-        "team_id": event.team_id,
-        "provider": event.provider,
-        "model": event.model,
-        "quantity": event.quantity,
-        "input_tokens": event.input_tokens,
-        "cached_input_tokens": event.cached_input_tokens,
-        "output_tokens": event.output_tokens,
-        "key_source": said.key_source,
-        "byok_scope": said.byok_scope,
-        "credential_id": said.credential_id,
-        "reason": said.reason,
-        "flags": list(said.flags),
-        "rate_card": said.rate_card,
-        "tier": said.tier,
-        "list_mc": said.amounts.list_mc,
-        "charged_mc": said.amounts.charged_mc,
-        "saved_mc": said.amounts.saved_mc,
-    }
+    said = event_columns(event) | attribution_columns(attribution(rate(event, directory)))
+    return {name: value for name, value in said.items() if name in VIEW}
 
 
 def differences(

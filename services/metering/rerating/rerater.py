@@ -19,14 +19,15 @@ from uuid import UUID
 
 import psycopg
 from psycopg import Connection
+from psycopg.rows import dict_row
 
 from services.books import columns
 from services.books import totals as count
-from services.books.entry_rows import StoredEntry, stored_entry
+from services.books.entry_rows import entry_of
 from services.books.locks import FENCE, RERATER
 from services.books.totals import Totals
 from services.domain.directory import Change, Directory
-from services.domain.entries import reprice
+from services.domain.entries import Entry, reprice
 from services.domain.rating import UnpricedError, rate
 from services.domain.windows import Touched, touched
 from services.messages.registry_changes import read_change, to_change
@@ -157,24 +158,24 @@ class Rerater:
         for chunk in _chunks(connection, where, head):
             corrected += self._correct(connection, cause, chunk, head)
             if time.monotonic() - said_at > _SAYING_SECONDS:
-                said_at, upto = time.monotonic(), chunk[-1].entry.event.occurred_at.isoformat()
+                said_at, upto = time.monotonic(), chunk[-1].event.occurred_at.isoformat()
                 _log.info("re-rating goes on", seq=cause.seq, kind=cause.kind, corrected=corrected, upto=upto)
             if stop.is_set():
                 break
         return corrected
 
-    def _correct(self, connection: Connection[Any], cause: Cause, chunk: list[StoredEntry], head: int) -> int:
+    def _correct(self, connection: Connection[Any], cause: Cause, chunk: list[Entry], head: int) -> int:
         revisions: list[Revision] = []
         unrated: list[Unrated] = []
-        for stored in chunk:
+        for entry in chunk:
             try:
-                pair = reprice(stored.entry, rate(stored.entry.event, self._directory), head)
+                pair = reprice(entry, rate(entry.event, self._directory), head)
             except UnpricedError as error:
                 # No price is guessed: the entry stands, and we say so.
-                unrated.append(Unrated(stored.entry.entry_id, Why.NO_PRICE, str(error)))
+                unrated.append(Unrated(entry.entry_id, Why.NO_PRICE, str(error)))
                 continue
             if pair is not None:
-                revisions.append(Revision(stored.entry, *pair))
+                revisions.append(Revision(entry, *pair))
         refused = _write(connection, cause, revisions)
         unrated += refused
         if unrated:
@@ -187,7 +188,7 @@ class Rerater:
                 kind=cause.kind,
             )
         set_aside(connection, unrated, cause.seq)
-        settle(connection, {stored.entry.entry_id for stored in chunk} - {each.entry_id for each in unrated})
+        settle(connection, {entry.entry_id for entry in chunk} - {each.entry_id for each in unrated})
         return len(revisions) - len(refused)
 
 
@@ -242,24 +243,24 @@ def _raise_fence(connection: Connection[Any], head: int) -> None:
         connection.execute("UPDATE ledger.fence SET seq = %s WHERE seq < %s", (head, head))
 
 
-def _chunks(connection: Connection[Any], where: Touched, head: int) -> Iterator[list[StoredEntry]]:
+def _chunks(connection: Connection[Any], where: Touched, head: int) -> Iterator[list[Entry]]:
     """The current entries that ``where`` speaks of and that were priced with ``head`` or less, in bounded parts."""
     conditions, parameters = _conditions(where, head)
     after = ""
     while True:
-        rows = connection.execute(
+        rows = connection.cursor(row_factory=dict_row).execute(
             f"SELECT {_SELECTED} FROM ledger.entry e WHERE {conditions} {after} "
             f"ORDER BY e.org_id, e.occurred_at, e.entry_id LIMIT {_CHUNK}",
             parameters,
-        ).fetchall()
-        chunk = [stored_entry(row) for row in rows]
+        )
+        chunk = [entry_of(row) for row in rows]
         if not chunk:
             return
         reversed_ids = _reversed(connection, chunk)
-        current = [stored for stored in chunk if stored.entry.entry_id not in reversed_ids]
+        current = [entry for entry in chunk if entry.entry_id not in reversed_ids]
         if current:
             yield current
-        last = chunk[-1].entry
+        last = chunk[-1]
         after = "AND (e.org_id, e.occurred_at, e.entry_id) > (%(last_org)s, %(last_time)s, %(last_id)s)"
         parameters |= {
             "last_org": last.event.org_id,
@@ -268,8 +269,8 @@ def _chunks(connection: Connection[Any], where: Touched, head: int) -> Iterator[
         }
 
 
-def _reversed(connection: Connection[Any], chunk: list[StoredEntry]) -> set[UUID]:
-    ids = [stored.entry.entry_id for stored in chunk]
+def _reversed(connection: Connection[Any], chunk: list[Entry]) -> set[UUID]:
+    ids = [entry.entry_id for entry in chunk]
     rows = connection.execute("SELECT adjusts FROM ledger.entry WHERE kind = 'reversal' AND adjusts = ANY(%s)", (ids,))
     return {row[0] for row in rows}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import groupby
 from operator import itemgetter
@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from schemas.dead_letters import Reason
 from services.books.columns import AMOUNTS, ATTRIBUTION, COUNTS, IDENTITY
+from services.books.entry_rows import Row
 from services.proof.entries import Difference
 
 # In the order in which the digest takes them.
@@ -58,11 +59,11 @@ class Evidence(NamedTuple):
     replay_refused: Callable[[Place], str | None]
 
 
-def accounts(rows: Iterable[Mapping[str, Any]]) -> Iterator[Account]:
+def accounts(rows: Iterable[Row]) -> Iterator[Account]:
     """Rows of entries by identity and revision, each identity's as one."""
     for identity, group in groupby(rows, key=itemgetter(*IDENTITY)):
         sums = [0] * len(SUMS)
-        last: Mapping[str, Any] = {}
+        last: Row = {}
         charges, payload_hash, place = 0, b"", None
         for row in group:
             sums = [so_far + row[name] for so_far, name in zip(sums, SUMS, strict=True)]

@@ -8,7 +8,7 @@ from hypothesis import given
 from strategies import events
 
 from services.books.columns import BOOKED
-from services.books.entry_rows import entry_row, stored_entry
+from services.books.entry_rows import attribution_columns, entry_of, entry_row, event_columns, event_of
 from services.domain.entries import charge, reprice
 from services.domain.rating import rate
 from services.domain.usage import Claim, payload_hash
@@ -27,12 +27,12 @@ def row_of(entry):
 
 @given(PRICED)
 def test_every_charge_comes_back_as_it_was(event):
-    entry, digest = booked(event), payload_hash(event)
-    stored = stored_entry(entry_row(entry, digest))
-    assert stored == (entry, digest)
+    entry = booked(event)
+    stored = entry_of(row_of(entry))
+    assert stored == entry
     # So the event can be priced again from its row, and told from a conflict.
-    assert payload_hash(stored.entry.event) == digest
-    assert rate(stored.entry.event, KNOWN) == rate(event, KNOWN)
+    assert payload_hash(stored.event) == payload_hash(event)
+    assert rate(stored.event, KNOWN) == rate(event, KNOWN)
 
 
 @given(PRICED)
@@ -40,7 +40,22 @@ def test_every_correction_comes_back_as_it_was(event):
     later = directory(plan("pro"), credential("team-key", "team"))
     pair = reprice(booked(event), rate(event, later), 9)
     if pair is not None:
-        assert stored_entry(entry_row(pair[1], b"h" * 32)).entry == pair[1]
+        assert entry_of(row_of(pair[1])) == pair[1]
+
+
+@given(PRICED)
+def test_what_a_row_says_of_event_and_attribution_can_be_had_alone(event):
+    entry, row = booked(event), row_of(booked(event))
+    saved = {"saved_mc": row["list_mc"] - row["charged_mc"]}
+    for said in (event_columns(event), attribution_columns(entry.attribution)):
+        assert said.items() <= (row | saved).items()
+
+
+@given(PRICED)
+def test_the_event_is_read_of_its_reversal_too(event):
+    pair = reprice(booked(event), rate(event, directory(plan("pro"), credential("team-key", "team"))), 9)
+    if pair is not None:
+        assert event_of(row_of(pair[0])) == event
 
 
 def test_a_row_says_all_that_the_view_shows():
@@ -104,6 +119,6 @@ def test_a_claim_is_told_from_none(claim, columns):
 
 @pytest.mark.parametrize("event", [tool_call(calls=3, succeeded=False), workflow_run(parent_run_id="run-0")])
 def test_what_decides_a_free_act_is_kept(event):
-    stored = stored_entry(entry_row(booked(event), b"h" * 32)).entry
+    stored = entry_of(row_of(booked(event)))
     assert stored.event == event
     assert stored.attribution.amounts == (0, 0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from factories import NOON, card, card_body, credential, directory, model_line, node_call, plan, token_usage
 
+from services.books.entry_rows import attribution_columns
 from services.domain.entries import attribution
 from services.domain.rating import rate
 from services.proof.card_impact import Impact, rerated
@@ -14,13 +15,12 @@ EVENTS = (node_call(id="a", calls=2), token_usage(id="b", model="large", input_t
 
 def booked(event):
     what = attribution(rate(event, directory(*KNOWN)))
-    said = event._asdict() | what._asdict() | what.amounts._asdict()
+    said = event._asdict() | attribution_columns(what)
     return said | {
         "event_source": event.source,
         "event_id": event.id,
         "event_type": event.type.value,
         "quantity": event.quantity,
-        "flags": list(what.flags),
         "claim_source": None,
         "claim_credential_id": None,
     }
