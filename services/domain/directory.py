@@ -34,6 +34,13 @@ class PlanHistory(NamedTuple):
     org_id: str
     plans: tuple[PlanPeriod, ...]
 
+    def plan_at(self, at: datetime) -> Plan:
+        """The organization's plan at ``at``; ``free`` where none is known (docs/contract.md, section 4)."""
+        for period in reversed(self.plans):
+            if period.interval.covers(at):
+                return period.plan
+        return Plan.FREE
+
 
 Change = Credential | PlanHistory | RateCard
 """What one message of the registry log says: the whole history of one credential, one plan, or one rate card."""
@@ -54,7 +61,7 @@ class Directory:
         # Each with the number of the change that said so.
         self._credentials: dict[str, tuple[int, Credential]] = {}
         self._slots: dict[_Slot, tuple[Credential, ...]] = {}
-        self._plans: dict[str, tuple[int, tuple[PlanPeriod, ...]]] = {}
+        self._plans: dict[str, tuple[int, PlanHistory]] = {}
         self._published: dict[str, tuple[int, RateCard]] = {}
         self._cards: tuple[RateCard, ...] = ()
 
@@ -69,7 +76,7 @@ class Directory:
         if isinstance(change, Credential):
             self._apply_credential(seq, change)
         elif isinstance(change, PlanHistory):
-            self._plans[change.org_id] = (seq, change.plans)
+            self._plans[change.org_id] = (seq, change)
         else:
             self._apply_card(seq, change)
         self.seq = max(self.seq, seq)
@@ -98,11 +105,9 @@ class Directory:
         self._cards = in_order(published for _, published in sorted(self._published.values(), key=itemgetter(0)))
 
     def plan_at(self, org_id: str, at: datetime) -> Plan:
-        """The organization's plan at ``at``; ``free`` where none is known (docs/contract.md, section 4)."""
-        for period in reversed(self.plans_of(org_id)):
-            if period.interval.covers(at):
-                return period.plan
-        return Plan.FREE
+        """The organization's plan at ``at``."""
+        known = self._plans.get(org_id)
+        return Plan.FREE if known is None else known[1].plan_at(at)
 
     def active_in(self, org_id: str, scope: Scope, provider: str, at: datetime) -> Credential | None:
         """The credential that was active at ``at`` in one slot; a slot never holds two at once."""
@@ -119,7 +124,7 @@ class Directory:
     def plans_of(self, org_id: str) -> tuple[PlanPeriod, ...]:
         """The plan history of one organization; empty where none is known."""
         known = self._plans.get(org_id)
-        return () if known is None else known[1]
+        return () if known is None else known[1].plans
 
     def card_at(self, at: datetime) -> RateCard | None:
         """The rate card in force at ``at``; None before the first."""

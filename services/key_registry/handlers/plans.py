@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import NamedTuple
 
-from services.domain.directory import Directory, PlanHistory
+from services.domain.directory import PlanHistory
 from services.domain.permissions import PLANS_WRITE
 from services.domain.scope import Plan, PlanPeriod, change_plan
 from services.key_registry.audit import trail as audit
@@ -67,7 +67,6 @@ def get_plan(registry: Registry, actor: Actor, org_id: str) -> PlanView:
     policy.require_organization(actor, org_id)
     with registry.sessions.begin() as session:
         session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
-        directory, now = Directory(), log_time(session)
-        directory.apply(1, PlanHistory(org_id, repository.plans_of(session, org_id)))
-        seq = repository.plan_seq(session, org_id)
-        return PlanView(org_id, directory.plan_at(org_id, now), directory.plans_of(org_id), seq)
+        now = log_time(session)
+        history = PlanHistory(org_id, repository.plans_of(session, org_id))
+        return PlanView(org_id, history.plan_at(now), history.plans, repository.plan_seq(session, org_id))

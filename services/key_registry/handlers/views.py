@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from sqlmodel import Session
 
-from services.domain.directory import Directory, PlanHistory
+from services.domain.directory import PlanHistory
 from services.domain.permissions import Action, may
 from services.domain.scope import Interval, Scope
 from services.key_registry.audit.trail import Subject
@@ -65,10 +65,8 @@ def view(registry: Registry, session: Session, row: CredentialRow, actor: Actor,
 
 def surroundings(registry: Registry, session: Session, org_id: str, now: datetime) -> Surroundings:
     """What decides at ``now`` whether a key of the organization that is switched on is used."""
-    directory = Directory()
-    directory.apply(1, PlanHistory(org_id, repository.plans_of(session, org_id)))
     return Surroundings(
-        plan=directory.plan_at(org_id, now),
+        plan=PlanHistory(org_id, repository.plans_of(session, org_id)).plan_at(now),
         own_key_providers=frozenset(card_for(registry.cards.cards(session), now).own_key_providers),
         organization_key_providers=repository.organization_key_providers(session, org_id),
     )
