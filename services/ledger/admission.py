@@ -13,11 +13,12 @@ from typing import NamedTuple, Protocol
 
 from schemas.dead_letters import Reason
 from services.domain.directory import Directory
+from services.domain.faults import Fault
 from services.domain.rating import NoRateCardError, UnpricedError, UnpricedModelError, rate
 from services.domain.usage import UsageEvent
 from services.ledger.refusals import Refusal
 from services.ledger.usage_batch import UsageRequest
-from services.messages.usage_events import Accepted, Fault, Rejected, Rejection
+from services.messages.usage_events import Accepted, Rejected, Rejection
 
 
 class DoorReason(StrEnum):

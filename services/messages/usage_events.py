@@ -24,6 +24,7 @@ from schemas.usage_events import (
     UsageMessage,
     WorkflowRunData,
 )
+from services.domain.faults import Fault
 from services.domain.masking import mask_text
 from services.domain.usage import Claim, EventType, UsageEvent
 from services.messages.json_bytes import LEVELS_MAX, MalformedJsonError, TooDeep, decode
@@ -33,16 +34,6 @@ RECORD_BYTES_MAX = 4 * 1024 * 1024
 """What is read of one record or request, uncompressed: 4 KB for each event of the largest batch. More is refused by its
 length alone, for a broker's limit is on compressed bytes, and a few of them may stand for any number."""
 _DETAIL_MAX = 300
-
-
-class Fault(NamedTuple):
-    """What is wrong with one field; ``field`` is empty where it is the event as a whole."""
-
-    field: str
-    detail: str
-
-    def __str__(self) -> str:
-        return f"{self.field}: {self.detail}" if self.field else self.detail
 
 
 class Rejection(NamedTuple):

@@ -1,0 +1,15 @@
+"""What is wrong with what somebody wrote: an event, a rate card."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Fault(NamedTuple):
+    """What is wrong with one field, by its dotted path; ``field`` is empty where it is the whole."""
+
+    field: str
+    detail: str
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.detail}" if self.field else self.detail
