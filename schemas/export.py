@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 from pydantic import TypeAdapter
 
 from schemas.dead_letters import DeadLetterHeaders
+from schemas.rate_card import RateCardDocument
 from schemas.registry_changes import REGISTRY_CHANGE
 from schemas.topics import REGISTRY_CHANGES, TOPICS, USAGE_DEAD_LETTERS, USAGE_EVENTS, Topic
 from schemas.usage_events import UsageEventOrBatch
@@ -66,8 +67,17 @@ _WRITER = {REGISTRY_CHANGES.name: "send", USAGE_EVENTS.name: "receive", USAGE_DE
 
 def json_schema(message: Message) -> dict[str, Any]:
     """The JSON Schema of one message, complete in itself."""
-    schema = _plain(message.adapter.json_schema(mode=message.mode))
-    return {"$schema": _DIALECT, "$id": f"urn:byok:schema:{message.name}", **schema, "title": message.title}
+    return _document(message.name, message.title, message.adapter.json_schema(mode=message.mode))
+
+
+def rate_card_schema() -> dict[str, Any]:
+    """The JSON Schema of a rate card in a file, complete in itself; a change of the log carries the body of one."""
+    title = "A rate card, as it is written in a file and published"
+    return _document("rate-card", title, RateCardDocument.model_json_schema())
+
+
+def _document(name: str, title: str, schema: dict[str, Any]) -> dict[str, Any]:
+    return {"$schema": _DIALECT, "$id": f"urn:byok:schema:{name}", **_plain(schema), "title": title}
 
 
 def asyncapi() -> dict[str, Any]:
@@ -153,6 +163,7 @@ def _plain(schema: Any) -> Any:
 def files() -> dict[Path, str]:
     """Every exported file with what stands in it."""
     documents = {FOLDER / "json" / f"{message.name}.schema.json": json_schema(message) for message in MESSAGES}
+    documents[FOLDER / "json" / "rate-card.schema.json"] = rate_card_schema()
     documents[FOLDER / "asyncapi.json"] = asyncapi()
     return {path: json.dumps(document, indent=2, ensure_ascii=False) + "\n" for path, document in documents.items()}
 

@@ -7,9 +7,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from services.domain.directory import Change, Credential, Directory, PlanHistory
-from services.domain.rate_card import RateCard, parse_rate_card
+from services.domain.rate_card import RateCard
 from services.domain.scope import Interval, Plan, PlanPeriod, Scope, ScopeType
 from services.domain.usage import Claim, EventType, UsageEvent
+from services.messages.rate_cards import read_rate_card
 
 ORG, TEAM, USER = "org-1", "team-1", "user-1"
 PROVIDERS = ("openai", "anthropic", "google", "xai", "deepseek", "fireworks")
@@ -94,7 +95,7 @@ def model_line(tier: str, fresh: str, cached: str, output: str) -> dict[str, str
 
 def card(name: str = "card-1", start: datetime = START, **changes: Any) -> RateCard:
     """A small card in force from ``start``."""
-    return parse_rate_card(name, start, card_body(**changes))
+    return read_rate_card(name, start, card_body(**changes))
 
 
 def directory(*changes: Change, cards: tuple[RateCard, ...] | None = None) -> Directory:

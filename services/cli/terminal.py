@@ -91,15 +91,23 @@ def explained(command: str) -> Iterator[None]:
         fail(command, str(refused), refused.status)
     except (SettingsError, UnreadableChangeError) as error:
         fail(command, str(error), USAGE)
-    except (psycopg.OperationalError, DBAPIError) as error:
-        said = str(getattr(error, "orig", None) or error).partition("\n")[0]
-        fail(command, f"the database does not answer: {said}; is it running, and is its DSN right?", AWAY)
-    except psycopg.errors.UndefinedTable:
-        fail(command, "the database has no tables of ours; run `byok db upgrade` first", USAGE)
-    except psycopg.Error as error:
-        fail(command, f"the database refuses: {str(error).partition(chr(10))[0]}", AWAY)
+    except (psycopg.Error, DBAPIError) as error:
+        fail(command, *_of_database((error.orig or error) if isinstance(error, DBAPIError) else error))
     except KafkaError as error:
         fail(command, f"the broker does not answer ({type(error).__name__}); check BYOK_KAFKA_BOOTSTRAP", AWAY)
+
+
+def _of_database(error: BaseException) -> tuple[str, int]:
+    import psycopg
+
+    said = str(error).partition("\n")[0]
+    match error:
+        case psycopg.OperationalError() | psycopg.InterfaceError():
+            return f"the database does not answer: {said}; is it running, and is its DSN right?", AWAY
+        case psycopg.errors.UndefinedTable():
+            return "the database has no tables of ours; run `byok db upgrade` first", USAGE
+        case _:
+            return f"the database refuses: {said}", AWAY
 
 
 def fail(command: str, message: str, status: int) -> None:

@@ -16,8 +16,9 @@ from schemas.registry_changes import (
     RegistryChange,
 )
 from services.domain.directory import Change, Credential, PlanHistory
-from services.domain.rate_card import InvalidRateCard, RateCard, parse_rate_card
+from services.domain.rate_card import InvalidRateCard, RateCard
 from services.domain.scope import Interval, Plan, PlanPeriod, Scope, ScopeType
+from services.messages.rate_cards import read_rate_card
 
 
 class UnreadableChangeError(Exception):
@@ -50,7 +51,7 @@ def to_change(message: RegistryChange) -> Change:
 
 def _rate_card(message: RateCardChange) -> RateCard:
     try:
-        return parse_rate_card(message.card, _utc(message.effective_from), message.body)
+        return read_rate_card(message.card, _utc(message.effective_from), message.body)
     except InvalidRateCard as error:
         raise UnreadableChangeError(f"rate card {message.card}: {error}") from None
 

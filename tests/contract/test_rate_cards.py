@@ -1,21 +1,26 @@
-"""Both packaged cards are the price list, line by line; and a published card never changes."""
+"""Both packaged cards are the price list, line by line; a published card never changes; the schema is the code's."""
 
 from __future__ import annotations
 
+import copy
 import csv
 import hashlib
 import json
+import re
 from decimal import Decimal
 from importlib import resources
 from pathlib import Path
 
 import pytest
 from factories import PROVIDERS, utc
+from jsonschema import Draft202012Validator, FormatChecker
 
-from services.domain.rate_card import ModelPrice, Ratio
+from services.domain.rate_card import InvalidRateCard, ModelPrice, Ratio
 from services.domain.scope import ScopeType
 from services.key_registry.rate_cards import packaged_cards
+from services.messages.rate_cards import read_new_card
 
+ROOT = Path(__file__).parents[2]
 FIRST, SECOND = "2026-04-27", "2026-11-01"
 TIER_CREDITS = {"standard": 2, "advanced": 20, "expert": 30}
 PUBLISHED = {
@@ -108,3 +113,67 @@ def test_every_card_that_ships_is_among_the_published_ones():
     folder = resources.files("services.key_registry.rate_cards")
     found = {entry.name for entry in folder.iterdir() if entry.name.endswith(".json")}
     assert found == set(PUBLISHED), "a new card: add its digest to PUBLISHED, so that it never changes from now on"
+
+
+# --- the exported schema ----------------------------------------------------------------------------------------------
+
+SCHEMA = json.loads((ROOT / "schemas" / "json" / "rate-card.schema.json").read_text(encoding="utf-8"))
+VALIDATOR = Draft202012Validator(SCHEMA, format_checker=FormatChecker())
+
+
+def written_cards():
+    """Every card that there is to copy: those that ship, the how-to's, and the example of a change of the log."""
+    for document in packaged_cards():
+        file = resources.files("services.key_registry.rate_cards").joinpath(f"{document.card}.json")
+        yield pytest.param(json.loads(file.read_text()), id=document.card)
+    how_to = (ROOT / "docs" / "how-to" / "rate-cards.md").read_text(encoding="utf-8")
+    for number, block in enumerate(re.findall(r"^```json\n(.+?)^```", how_to, re.MULTILINE | re.DOTALL), start=1):
+        yield pytest.param(json.loads(block), id=f"how-to {number}")
+    example = ROOT / "schemas" / "examples" / "byok.registry-changes" / "rate_card_published.json"
+    change = json.loads(example.read_text(encoding="utf-8"))
+    yield pytest.param({name: change[name] for name in ("card", "effective_from", "body")}, id="example")
+
+
+@pytest.mark.parametrize("card", written_cards())
+def test_the_schema_and_the_code_take_every_card_that_there_is_to_copy(card):
+    Draft202012Validator.check_schema(SCHEMA)
+    VALIDATOR.validate(card)
+    read_new_card(card)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("card",), ""),
+        (("effective_from",), 2027),
+        (("note",), "x"),
+        (("body",), []),
+        (("body", "schema"), 2),
+        (("body", "note"), "x"),
+        (("body", "usd_per_credit"), 0),
+        (("body", "usd_per_credit"), "0.000"),
+        (("body", "tiers", "standard"), "0.0000001"),
+        (("body", "tiers", "standard"), 0.5),
+        (("body", "own_key", "providers"), [1]),
+        (("body", "own_key", "scope_order"), ["team"]),
+        (("body", "own_key", "scope_order"), ["team", "team"]),
+        (("body", "own_key", "token_factor"), "1.01"),
+        (("body", "own_key", "token_faktor"), "0.5"),
+        (("body", "tool_call", "tools", "web"), "1000001"),
+        (("body", "workflow_run", "charge_subflows"), 0),
+        (("body", "models", "openai", "gpt-5"), {"tier": "expert"}),
+        (("body", "models", "openai", "gpt-5", "margin"), "1"),
+    ],
+    ids=str,
+)
+def test_what_the_schema_refuses_the_code_refuses_too(path, value):
+    document = packaged_cards()[-1]
+    card = copy.deepcopy({"card": "new", "effective_from": "2027-01-01T00:00:00Z", "body": document.body})
+    place = card
+    for name in path[:-1]:
+        place = place[name]
+    place[path[-1]] = value
+    assert not VALIDATOR.is_valid(card)
+    with pytest.raises(InvalidRateCard) as refused:
+        read_new_card(card)
+    assert all(fault.field.startswith(".".join(path)) for fault in refused.value.faults)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json as json_format
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -23,48 +25,61 @@ from services.cli.terminal import (
 from services.runtime.command_failed import CommandFailed
 
 if TYPE_CHECKING:
-    from services.cli.rate_card.document import Change
+    from services.cli.rate_card.differences import Change
+    from services.key_registry.database.sessions import Sessions
     from services.key_registry.rate_cards import CardDocument
     from services.proof.card_impact import Impact
     from services.runtime.settings import Settings
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="The card: card, effective_from and body, as JSON.")]
+All = Annotated[bool, typer.Option("--all", help="Every place that differs, not only the largest changes.")]
+
+_LINES_MAX = 34
+"""Of differences: with what stands around them, a screen."""
 
 
-def check(file: File, *, data_dir: DataDir = None, json: Json = False) -> None:
+def check(file: File, *, every: All = False, data_dir: DataDir = None, json: Json = False) -> None:
     """Look a rate card over, and show what it changes at its date.
 
     It is held against the card in force then: of those that are published,
-    where BYOK_REGISTRY_DSN is set; else of those that ship with us.
+    where BYOK_REGISTRY_DSN is set; else of those that ship with us. What is
+    wrong is told of every place at once, places that no card has included.
 
     Exit status: 0 it can be published, or is already; 1 it cannot, and why;
     2 wrong options or settings; 3 the database does not answer.
     """
     with explained("rate-card check"):
-        from services.cli.rate_card.document import changes, in_force_before, read_document
+        from services.cli.rate_card.differences import changes
+        from services.cli.rate_card.document import in_force_before, read_document
 
         settings = stack_settings(data_dir)
         document = read_document(file)
         cards, source = _cards(settings)
-        published = _refuse_edited(document, cards) if source == "published" else False
+        published = source == "published" and _is_published(document, cards)
         before = in_force_before(document, cards)
-        changed = changes({} if before is None else before.body, document.body)
     if json:
+        changed = changes({} if before is None else before.body, document.body)
         said = {
             "card": document.card,
             "effective_from": document.effective_from.isoformat(),
             "published": published,
             "against": None if before is None else before.card,
-            "changes": [each._asdict() for each in changed],
+            "changes": [{"place": each.place, "before": each.before, "after": each.after} for each in changed],
         }
         typer.echo(json_format.dumps(said))
         return
-    _show_changes(document, before, source, changed)
+    _show_changes(document, before, source, every=every)
     typer.echo(f"{document.card} {'is published already.' if published else 'can be published.'}")
 
 
 def publish(
-    file: File, *, yes: Yes = False, dry_run: DryRun = False, data_dir: DataDir = None, json: Json = False
+    file: File,
+    *,
+    every: All = False,
+    yes: Yes = False,
+    dry_run: DryRun = False,
+    data_dir: DataDir = None,
+    json: Json = False,
 ) -> None:
     """Put a rate card into the registry's log, after showing the money it moves.
 
@@ -79,20 +94,18 @@ def publish(
     options or settings; 3 a database does not answer.
     """
     with explained("rate-card publish"):
-        from services.cli.rate_card.document import changes, in_force_before, read_document
+        from services.cli.rate_card.document import in_force_before, read_document
 
         settings = stack_settings(data_dir)
         settings.required("registry_dsn")
         document = read_document(file)
         cards, source = _cards(settings)
-        already = _refuse_edited(document, cards)
+        already = _is_published(document, cards)
         impact = None
         if not already:
             impact = _impact(settings, document)
-            before = in_force_before(document, cards)
             if not json:
-                changed = changes({} if before is None else before.body, document.body)
-                _show_changes(document, before, source, changed)
+                _show_changes(document, in_force_before(document, cards), source, every=every)
                 _show_impact(impact)
         published = False
         if not already and not dry_run:
@@ -109,29 +122,49 @@ def publish(
 
 def _cards(settings: Settings) -> tuple[list[CardDocument], str]:
     """The cards in the order of publication, and which these are: ``published``, or ``packaged`` without a registry."""
-    from services.key_registry.rate_cards import CardDocument, packaged_cards
+    from services.key_registry.handlers.cards import published_cards
+    from services.key_registry.rate_cards import packaged_cards
 
     if settings.registry_dsn is None:
         return list(packaged_cards()), "packaged"
-    from services.runtime.database import connect
-
-    with connect(settings.required("registry_dsn"), "rate-card", autocommit=True) as connection:
-        rows = connection.execute("SELECT card, effective_from, body FROM registry.rate_card ORDER BY seq").fetchall()
-    return [CardDocument(*row) for row in rows], "published"
+    with _registry(settings) as sessions:
+        return published_cards(sessions), "published"
 
 
-def _refuse_edited(document: CardDocument, cards: list[CardDocument]) -> bool:
-    """Whether the very card is published. Raises CommandFailed (1) where its name is taken by another content."""
-    for card in cards:
-        if card.card == document.card:
-            if card != document:
-                raise CommandFailed(
-                    f"{document.card} is published with another content; a published card is never edited:"
-                    " give this one another name",
-                    1,
-                )
-            return True
-    return False
+def _is_published(document: CardDocument, cards: list[CardDocument]) -> bool:
+    from services.key_registry.handlers.cards import is_published
+
+    with _edited_never():
+        return is_published(document, cards)
+
+
+def _publish(settings: Settings, document: CardDocument) -> bool:
+    from services.key_registry.handlers.cards import publish_rate_card
+
+    # Somebody else may have been faster, with another content.
+    with _registry(settings) as sessions, _edited_never():
+        return publish_rate_card(sessions, document)
+
+
+@contextmanager
+def _edited_never() -> Iterator[None]:
+    from services.key_registry.handlers.cards import RateCardConflict
+
+    try:
+        yield
+    except RateCardConflict as error:
+        raise CommandFailed(str(error), 1) from None
+
+
+@contextmanager
+def _registry(settings: Settings) -> Iterator[Sessions]:
+    from services.key_registry.database.sessions import open_engine, sessions_on
+
+    engine = open_engine(settings.required("registry_dsn"))
+    try:
+        yield sessions_on(engine)
+    finally:
+        engine.dispose()
 
 
 def _impact(settings: Settings, document: CardDocument) -> Impact:
@@ -143,35 +176,30 @@ def _impact(settings: Settings, document: CardDocument) -> Impact:
         return card_impact(connection, document.parse(), report=lambda done: bar.update(task, completed=done))
 
 
-def _publish(settings: Settings, document: CardDocument) -> bool:
-    from services.key_registry.database.sessions import open_engine, sessions_on
-    from services.key_registry.handlers.cards import RateCardConflict, publish_rate_card
+def _show_changes(document: CardDocument, before: CardDocument | None, source: str, *, every: bool) -> None:
+    from services.cli.rate_card.differences import changes, overview
 
-    engine = open_engine(settings.required("registry_dsn"))
-    try:
-        return publish_rate_card(sessions_on(engine), document)
-    except RateCardConflict as error:
-        # Somebody else was faster, with another content.
-        raise CommandFailed(str(error), 1) from None
-    finally:
-        engine.dispose()
-
-
-def _show_changes(document: CardDocument, before: CardDocument | None, source: str, changed: list[Change]) -> None:
-    console = results()
     against = "no card before it" if before is None else f"{before.card} ({source}), which it follows"
-    console.print(
+    body_before = {} if before is None else before.body
+    changed = changes(body_before, document.body)
+    typer.echo(
         f"{document.card} from {document.effective_from.isoformat()}: {len(changed):,} changes against {against}"
     )
+    if every:
+        _show_every(changed)
+    elif changed:
+        typer.echo("\n".join(overview(body_before, document.body, _LINES_MAX)))
+        typer.echo("With --all every place is listed.")
+
+
+def _show_every(changed: list[Change]) -> None:
+    from services.cli.rate_card.differences import text_of
+
     rows = table("place", "before", "after")
     for each in changed:
-        rows.add_row(each.place, *("–" if value is None else _text(value) for value in (each.before, each.after)))
+        rows.add_row(each.place, *("–" if value is None else text_of(value) for value in (each.before, each.after)))
     if changed:
-        console.print(rows)
-
-
-def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json_format.dumps(value, ensure_ascii=False)
+        results().print(rows)
 
 
 def _show_impact(impact: Impact) -> None:

@@ -13,7 +13,7 @@ from sqlmodel import Session, col, select, update
 
 from services.domain.directory import Credential, PlanHistory
 from services.domain.permissions import Sight
-from services.domain.rate_card import RateCard, in_order, parse_rate_card
+from services.domain.rate_card import RateCard, in_order
 from services.domain.scope import Interval, PlanPeriod, Scope, ScopeType
 from services.key_registry.database.secrets import insert_version
 from services.key_registry.database.tables import (
@@ -26,6 +26,7 @@ from services.key_registry.database.tables import (
 from services.key_registry.keyring.envelopes import Binding, SealedSecret
 from services.key_registry.log.changes import periods_from_json, periods_to_json
 from services.key_registry.rules.standing import Status, Surroundings
+from services.messages.rate_cards import read_rate_card
 
 _SWITCHED_ON = (
     exists()
@@ -218,5 +219,5 @@ class CardShelf:
         for name in names:
             if name not in self._parsed:
                 row = session.get_one(RateCardRow, name)
-                self._parsed[name] = parse_rate_card(row.card, row.effective_from, row.body)
+                self._parsed[name] = read_rate_card(row.card, row.effective_from, row.body)
         return in_order(self._parsed[name] for name in names)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
-from services.domain.rate_card import require_amounts_fit
+from sqlmodel import col, select
+
 from services.key_registry.database.sessions import Sessions
 from services.key_registry.database.tables import RateCardRow
 from services.key_registry.handlers.registry import Registry, card_for
 from services.key_registry.log.changes import rate_card_change
 from services.key_registry.log.outbox import LogWriter, log_time
 from services.key_registry.rate_cards import CardDocument
+from services.messages.rate_cards import publishable
 from services.runtime.logs import logger
 
 _log = logger(__name__)
@@ -29,28 +32,46 @@ class Providers(NamedTuple):
     """Those of them that can be asked whether they take a key."""
 
 
-def publish_rate_card(sessions: Sessions, document: CardDocument) -> bool:
-    """Publish a card; False where it is published already.
+def published_cards(sessions: Sessions) -> list[CardDocument]:
+    """All of them, in the order in which they were published."""
+    with sessions.begin() as session:
+        return [_document(row) for row in session.exec(select(RateCardRow).order_by(col(RateCardRow.seq)))]
 
-    Raises InvalidRateCard, also for prices under which an event may come to more than the ledger holds; or
-    RateCardConflict when the published card of that name says something else.
+
+def is_published(document: CardDocument, published: Iterable[CardDocument]) -> bool:
+    """Whether this very card is among them. Raises RateCardConflict where its name stands for another content."""
+    for known in published:
+        if known.card == document.card:
+            if known != document:
+                raise RateCardConflict(
+                    f"the rate card {document.card} is published with another content, and is never edited: publish"
+                    " this one under another name"
+                )
+            return True
+    return False
+
+
+def publish_rate_card(sessions: Sessions, document: CardDocument) -> bool:
+    """Publish a card; False where it is published already, whatever would be said of it today.
+
+    Raises InvalidRateCard naming every place, also those that we do not know, and prices under which an event may come
+    to more than the ledger holds; or RateCardConflict when the published card of that name says something else.
     """
-    card = document.parse()
     with sessions.begin() as session:
         log = LogWriter(session, dates_itself=True)
         known = session.get(RateCardRow, document.card, populate_existing=True)
-        if known is not None:
-            if known.body != document.body or known.effective_from != document.effective_from:
-                raise RateCardConflict(
-                    f"the rate card {document.card} is published with another content; publish a new card instead"
-                )
+        if is_published(document, [] if known is None else [_document(known)]):
             return False
-        require_amounts_fit(card)
+        publishable(*document)
         seq = log.next_seq
         log.append(rate_card_change(seq, log.now, document))
         session.add(RateCardRow(**document._asdict(), seq=seq))
     _log.info("rate card published", card=document.card, seq=seq)
     return True
+
+
+def _document(row: RateCardRow) -> CardDocument:
+    return CardDocument(row.card, row.effective_from, row.body)
 
 
 def list_providers(registry: Registry) -> Providers:

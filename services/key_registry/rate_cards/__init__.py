@@ -8,25 +8,27 @@ from importlib import resources
 from operator import attrgetter
 from typing import Any, NamedTuple
 
-from services.domain.rate_card import RateCard, in_order, parse_rate_card
+from services.domain.rate_card import RateCard, in_order
+from services.messages.rate_cards import read_new_card, read_rate_card
 
 
 class CardDocument(NamedTuple):
-    """A rate card as it is written in a file and published: name, UTC start, and the body that domain reads."""
+    """A rate card as it is written in a file and published: name, UTC start, and the body as it is written."""
 
     card: str
     effective_from: datetime
     body: dict[str, Any]
 
     def parse(self) -> RateCard:
-        """The card. Raises InvalidRateCard naming the first place in its body that is wrong."""
-        return parse_rate_card(self.card, self.effective_from, self.body)
+        """The card, as whoever reads it from the log does. Raises InvalidRateCard naming every place that is wrong."""
+        return read_rate_card(*self)
 
 
 def read_card(text: str) -> CardDocument:
-    """The card document in ``text`` (JSON). Raises KeyError, TypeError or ValueError where it is none."""
-    document = json.loads(text)
-    return CardDocument(document["card"], datetime.fromisoformat(document["effective_from"]), document["body"])
+    """The card in ``text`` (JSON). Raises ValueError where that is no JSON, and InvalidRateCard where it is no card."""
+    written = json.loads(text)
+    document = read_new_card(written)
+    return CardDocument(document.card, document.effective_from, written["body"])
 
 
 def packaged_cards() -> tuple[CardDocument, ...]:

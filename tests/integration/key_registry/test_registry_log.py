@@ -12,18 +12,28 @@ from typing import Any
 
 import psycopg
 import pytest
+import typer
 from pydantic import SecretStr
 
 from schemas.registry_changes import REGISTRY_CHANGE, CredentialChange
 from services.cli.rate_card.commands import check
 from services.domain.rate_card import InvalidRateCard
 from services.domain.scope import Plan, Scope, ScopeType
+from services.key_registry.database.credentials import CardShelf
 from services.key_registry.database.sessions import open_engine, sessions_on
-from services.key_registry.handlers.cards import RateCardConflict, list_providers, publish_rate_card
+from services.key_registry.database.tables import RateCardRow
+from services.key_registry.handlers.cards import (
+    RateCardConflict,
+    list_providers,
+    publish_rate_card,
+    published_cards,
+)
 from services.key_registry.handlers.credentials import NewCredential, add_credential, revoke_credential
 from services.key_registry.handlers.plans import set_plan
 from services.key_registry.handlers.registry import Registry
 from services.key_registry.keyring.envelopes import load_keyring
+from services.key_registry.log.changes import rate_card_change
+from services.key_registry.log.outbox import LogWriter
 from services.key_registry.rate_cards import packaged_cards
 from services.key_registry.rules.policy import Actor
 from services.key_registry.rules.refusals import Code, Refusal
@@ -192,6 +202,29 @@ def test_a_card_under_which_an_event_would_not_fit_into_the_ledger_is_not_publis
     assert database.rows("SELECT last_seq FROM registry.log_head") == head
 
 
+def test_a_place_that_no_card_has_is_not_published_and_is_ignored_where_it_was(new_database: Callable[[], Any]) -> None:
+    engine = open_engine(new_database().dsn)
+    sessions, card = sessions_on(engine), packaged_cards()[0]
+    odd = card._replace(body=card.body | {"note": "x", "tool_call": card.body["tool_call"] | {"credit": "9"}})
+    with pytest.raises(InvalidRateCard) as refused:
+        publish_rate_card(sessions, odd)
+    assert list(map(str, refused.value.faults)) == [
+        "tool_call.credit: is no place of a rate card; did you mean credits?",
+        "note: is no place of a rate card",
+    ]
+    assert published_cards(sessions) == []
+    # As an earlier release published it: it is history, read as ever, and nothing is said against the same again.
+    with sessions.begin() as session:
+        log = LogWriter(session)
+        session.add(RateCardRow(**odd._asdict(), seq=log.next_seq))
+        log.append(rate_card_change(log.next_seq, log.now, odd))
+    assert published_cards(sessions) == [odd]
+    assert publish_rate_card(sessions, odd) is False
+    with sessions.begin() as session:
+        assert CardShelf().cards(session) == (card.parse(),)
+    engine.dispose()
+
+
 def test_of_published_cards_with_one_date_the_last_is_in_force(
     new_database: Callable[[], Any],
     kek_file: Path,
@@ -219,6 +252,11 @@ def test_of_published_cards_with_one_date_the_last_is_in_force(
     check(file, json=True)
     said = json.loads(capsys.readouterr().out)
     assert (said["against"], said["changes"]) == ("0", [])
+    # A name is taken for ever; the command line says so in the words of the registry.
+    file.write_text(json.dumps({"card": "0", "effective_from": "2026-11-02T00:00:00Z", "body": again.body}))
+    with pytest.raises(typer.Exit):
+        check(file)
+    assert "the rate card 0 is published with another content" in capsys.readouterr().err
 
 
 def test_messages_say_what_the_contract_says(registry: Registry, database: Any, org: str) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from uuid import uuid4
 
 import pytest
-from ledger_seed import at
+from ledger_seed import START, at
 
 from services.domain.usage import Claim, EventType
+from services.key_registry.rate_cards import packaged_cards
 
 
 def receipt_of(client, headers, entry):
@@ -208,3 +209,13 @@ def test_who_may_ask_for_whom(client, company, bearer):
     assert answer(bearer(scope="credentials:lease")) == (200, None)
     assert answer(bearer(scope="plans:write")) == (403, "insufficient_scope")
     assert answer({}) == (401, "unauthenticated")
+
+
+def test_a_card_of_an_earlier_release_with_places_that_nobody_knows_is_quoted_and_explained(client, books, reader):
+    card = packaged_cards()[0]
+    body = card.body | {"models": {"openai": {"gpt-4.1": card.body["models"]["openai"]["gpt-4.1"] | {"margin": 0.5}}}}
+    books.change(kind="rate_card", card="odd", effective_from=START, body=body | {"notes": ["x"]})
+    asked = {"org_id": "acme", "user_id": "ann", "provider": "openai", "model": "gpt-4.1"}
+    quoted = client.post("/v1/quote", headers=reader, json=asked).json()
+    assert (quoted["rate_card"]["card"], quoted["node_call"]["charged_mc"]) == ("odd", 20_000_000)
+    assert receipt_of(client, reader, books.book("priced"))["evidence"]["agrees"] is True

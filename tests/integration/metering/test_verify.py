@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from schemas.registry_changes import RateCardChange
 from schemas.topics import USAGE_EVENTS
 from services.books.migrations import upgrade
 from services.proof.entries import Difference
@@ -84,6 +85,25 @@ def booked(original: str, postgres: Database) -> Ledger:
     name = f"verified_{next(_numbers)}"
     postgres.create(name, "ledger_owner", template=original)
     return Ledger(postgres, name)
+
+
+def test_a_card_of_an_earlier_release_with_places_that_nobody_knows_prices_as_ever(
+    ledger: Ledger, broker: str, topic: str
+) -> None:
+    odd, *rest = (change for change in cards() if isinstance(change, RateCardChange))
+    line = odd.body["models"]["anthropic"]["claude-sonnet-4-6"] | {"margin": 0.5}
+    models = odd.body["models"] | {"anthropic": odd.body["models"]["anthropic"] | {"claude-sonnet-4-6": line}}
+    odd = odd.model_copy(update={"body": odd.body | {"models": models, "notes": ["x"]}})
+
+    async def book() -> None:
+        worker = Worker(ledger.dsn, broker, topic)
+        await worker.learn(odd, *rest)
+        await worker.book(publish(broker, topic, 0, node_call("a", time="2026-05-02T00:00:00Z"), node_call("b")))
+        await worker.stop()
+
+    asyncio.run(asyncio.wait_for(book(), 60))
+    assert [row["charged_mc"] for row in ledger.rows("SELECT charged_mc FROM ledger.entries")] == [20_000_000] * 2
+    assert found_in(ledger) == []
 
 
 def tamper(postgres: Database, ledger: Ledger, *statements: str) -> None:

@@ -8,11 +8,12 @@ from datetime import UTC, datetime
 import pytest
 import typer
 
-from services.cli.rate_card.document import changes, in_force_before, read_document
+from services.cli.rate_card.differences import changes, overview
+from services.cli.rate_card.document import in_force_before, read_document
 from services.cli.receipt import quote_lines, receipt_lines
 from services.cli.terminal import counting, explained, stack_environment
-from services.domain.rate_card import parse_rate_card
 from services.key_registry.rate_cards import CardDocument, packaged_cards
+from services.messages.rate_cards import publishable
 from services.metering.dead_letters.resend import DeadLetterSummary, why_not
 from services.runtime.command_failed import AWAY, USAGE, CommandFailed
 
@@ -60,7 +61,7 @@ def test_a_directory_that_no_stack_was_started_in_is_refused(tmp_path):
 def _errors():
     import psycopg
     from kafka.errors import KafkaTimeoutError
-    from sqlalchemy.exc import OperationalError
+    from sqlalchemy.exc import OperationalError, ProgrammingError
 
     from services.runtime.settings import SettingsError
 
@@ -69,6 +70,8 @@ def _errors():
     yield psycopg.OperationalError("connection refused\nmore"), AWAY, "is it running"
     yield OperationalError("SELECT 1", {}, psycopg.OperationalError("connection refused")), AWAY, "connection refused"
     yield psycopg.errors.UndefinedTable("relation"), USAGE, "byok db upgrade"
+    yield ProgrammingError("SELECT 1", {}, psycopg.errors.UndefinedTable("relation")), USAGE, "byok db upgrade"
+    yield ProgrammingError("SELECT 1", {}, psycopg.errors.InsufficientPrivilege("no")), AWAY, "refuses: no"
     yield psycopg.errors.InsufficientPrivilege("permission denied"), AWAY, "permission denied"
     yield KafkaTimeoutError(), AWAY, "BYOK_KAFKA_BOOTSTRAP"
 
@@ -102,20 +105,22 @@ def card_file(folder, **replaced):
 def test_a_card_is_read_with_its_start_in_utc(tmp_path):
     document = read_document(card_file(tmp_path))
     assert document == CardDocument("new", datetime(2027, 1, 1, tzinfo=UTC), NEWEST.body)
-    assert document.parse() == parse_rate_card("new", document.effective_from, NEWEST.body)
+    assert document.parse() == publishable("new", document.effective_from, NEWEST.body)
 
 
 @pytest.mark.parametrize(
     ("replaced", "part"),
     [
-        ({"effective_from": "2027-01-01T00:00:00"}, "effective_from: must have an offset"),
-        ({"effective_from": "soon"}, "is not a card"),
-        ({"effective_from": 2027}, "is not a card"),
+        ({"effective_from": "2027-01-01T00:00:00"}, "effective_from: must be an RFC 3339 time with an offset"),
+        ({"effective_from": "soon"}, "effective_from: must be an RFC 3339 time with an offset"),
+        ({"effective_from": 2027}, "effective_from: must be an RFC 3339 time as a string"),
         ({"body": {}}, "body.tiers: is missing"),
+        ({"body": NEWEST.body | {"tool_cal": {}}}, "body.tool_cal: is no place of a rate card; did you mean tool_call"),
+        ({"effective_til": "x"}, "effective_til: is no place of a rate card; did you mean effective_from"),
         ({"body": NEWEST.body | {"usd_per_credit": 0.005}}, "body.usd_per_credit"),
         ({"body": _dear()}, r"body\.models\.openai\.gpt-5: 10,000,000,000 tokens in and as many out, .* cost"),
         ({"card": ""}, "card: "),
-        ({"body": NEWEST.body | {"note": "x" * 1_000_000}}, "at most 900,000"),
+        ({"body": NEWEST.body | {"tiers": NEWEST.body["tiers"] | {"x" * 1_000_000: 1}}}, "at most 900,000"),
     ],
 )
 def test_a_card_that_cannot_be_published_is_refused_with_the_place(tmp_path, replaced, part):
@@ -128,7 +133,7 @@ def test_a_file_that_is_not_there_or_no_json_is_refused(tmp_path):
     with pytest.raises(CommandFailed, match="No such file"):
         read_document(tmp_path / "none.json")
     (tmp_path / "broken.json").write_text("{")
-    with pytest.raises(CommandFailed, match="is not a card"):
+    with pytest.raises(CommandFailed, match="is not JSON"):
         read_document(tmp_path / "broken.json")
     (tmp_path / "card.json").write_text('{"card": "new"}')
     with pytest.raises(CommandFailed, match="effective_from: is missing"):
@@ -159,7 +164,7 @@ def test_of_cards_with_one_date_a_new_card_is_held_against_the_last_published():
 def test_changes_name_the_place_and_both_values():
     before = {"tiers": {"a": 1, "b": 2}, "list": [1], "empty": {}}
     after = {"tiers": {"a": 1, "b": 3, "c": 4}, "list": [2], "empty": {"x": 1}}
-    assert [tuple(each) for each in changes(before, after)] == [
+    assert [(each.place, each.before, each.after) for each in changes(before, after)] == [
         ("empty", {}, None),
         ("empty.x", None, 1),
         ("list", [1], [2]),
@@ -167,6 +172,48 @@ def test_changes_name_the_place_and_both_values():
         ("tiers.c", None, 4),
     ]
     assert changes(before, before) == []
+    assert [each.place for each in changes({}, {"models": {}})] == ["models"]
+
+
+def test_the_largest_changes_of_each_provider_are_told_and_what_is_gone():
+    before = {
+        "tiers": {"low": 2},
+        "own_key": {"providers": ["x"], "charge": True},
+        "models": {
+            "x": {"old": {"price": "1"}, "o-1.5": {"price": "4", "tier": "low"}, "m": {"price": "2", "free": 0}},
+            "y": {},
+        },
+    }
+    after = {
+        "tiers": {"low": 3},
+        "own_key": {"providers": ["x", "y"], "charge": False},
+        "models": {
+            "x": {"o-1.5": {"price": "5", "tier": "high"}, "m": {"price": "0.5", "free": 1}, "n": {"price": "1"}},
+            "y": {"n" * 200: {"price": "1"}},
+        },
+    }
+    assert overview(before, after, 30) == [
+        "besides models: 3 changed",
+        "  own_key.charge  true → false",
+        '  own_key.providers  ["x"] → ["x", "y"]',
+        "  tiers.low  2 → 3 (+50 %)",
+        "models of x: 1 new, 1 gone, 2 changed",
+        "  gone: old",
+        "  m.free  0 → 1",
+        "  o-1.5.tier  low → high",
+        "  m.price  2 → 0.5 (-75 %)",
+        "  o-1.5.price  4 → 5 (+25 %)",
+        "models of y: 1 new",
+    ]
+    assert overview(before, after, 7)[-3:] == [
+        "models of x: 1 new, 1 gone, 2 changed",
+        "  gone: old",
+        "models of y: 1 new",
+    ]
+    assert overview(before, after, 2) == ["besides models: 3 changed", "and 7 changes of 2 more providers"]
+    assert overview(before, before, 30) == []
+    longest = {"models": {"x": {"n" * 200: {"price": "1"}}}}
+    assert [len(line) for line in overview(longest, {"models": {"x": {"n" * 200: {"price": "2"}}}}, 9)] == [22, 100]
 
 
 # --- dead letters -----------------------------------------------------------------------------------------------------
