@@ -172,8 +172,9 @@ class WorkflowRun(_Places):
 
 
 class RateCardBody(_Places):
-    """All prices, complete: what is not on it has no price. Amounts are held as exact millionths."""
+    """All prices, complete: what is not on it has no price."""
 
+    # Made by read_body or read_document alone, which tell one place what stands in the others.
     schema_: SchemaNumber = Field(SCHEMA, alias="schema", description="By which schema the body is written.")
     usd_per_credit: PositiveMicros = Field(description="What one credit is in USD.")
     tiers: dict[str, Micros] = Field(description="Credits per node call, by tier.")

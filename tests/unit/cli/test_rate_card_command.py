@@ -23,8 +23,7 @@ def check(tmp_path):
         file.write_text(json.dumps({"card": "new", "effective_from": since, "body": body} | besides))
         environment = {name: value for name, value in os.environ.items() if not name.startswith("BYOK_")}
         command = [sys.executable, "-m", "services", "rate-card", "check", str(file), *arguments]
-        # Nobody's stack: of the directory the command is run in, one that was started there would be taken.
-        environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
+        # In a directory of its own, for a stack that was started where one stands would be asked.
         return subprocess.run(
             command,
             cwd=tmp_path,
