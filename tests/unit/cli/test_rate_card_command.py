@@ -1,10 +1,11 @@
-"""`byok rate-card check` as it is typed: all that is wrong at once, and what differs on one screen."""
+"""`byok rate-card` as it is typed: all that is wrong at once, and what differs on one screen."""
 
 from __future__ import annotations
 
 import copy
 import json
 import os
+import socket
 import subprocess
 import sys
 
@@ -18,11 +19,12 @@ SCREEN_LINES, SCREEN_COLUMNS = 40, 100
 
 @pytest.fixture
 def check(tmp_path):
-    def run(body, *arguments, since="2027-01-01T00:00:00Z", **besides):
+    def run(body, *arguments, command="check", settings=None, since="2027-01-01T00:00:00Z", **besides):
         file = tmp_path / "card.json"
         file.write_text(json.dumps({"card": "new", "effective_from": since, "body": body} | besides))
         environment = {name: value for name, value in os.environ.items() if not name.startswith("BYOK_")}
-        command = [sys.executable, "-m", "services", "rate-card", "check", str(file), *arguments]
+        environment |= settings or {}
+        command = [sys.executable, "-m", "services", "rate-card", command, str(file), *arguments]
         # In a directory of its own, for a stack that was started where one stands would be asked.
         return subprocess.run(
             command,
@@ -54,6 +56,17 @@ def test_a_misspelt_price_is_refused_with_the_name_that_is_meant(check):
     assert (said.returncode, said.stdout) == (1, "")
     assert f"card.json: {place}: is no place of a rate card; did you mean output_usd_per_mtok?\n" in said.stderr
     assert said.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", ["check", "publish"])
+def test_nobody_waits_for_a_database_to_hear_what_is_wrong_with_a_card(check, command):
+    with socket.create_server(("127.0.0.1", 0)) as unused:
+        port = unused.getsockname()[1]
+    away = {"BYOK_REGISTRY_DSN": f"postgresql://nobody@127.0.0.1:{port}/registry"}
+    said = check(NEWEST.body | {"tool_cal": {}}, command=command, settings=away)
+    assert said.returncode == 1
+    assert "body.tool_cal: is no place of a rate card; did you mean tool_call?" in said.stderr
+    assert check(NEWEST.body, command=command, settings=away).returncode == 3
 
 
 def test_every_error_is_told_at_once_one_a_line_and_no_more_than_a_screenful(check):
