@@ -1,4 +1,4 @@
-"""The relay remembers which topic it sent to, and where that ended: one that was made anew, or lost its end, is seen."""
+"""The relay remembers which topic it sent to, and how far: one that was made anew, or lost its end, is seen."""
 
 from alembic import op
 
