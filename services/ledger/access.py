@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from services.domain.permissions import CREDENTIALS_LEASE, LEDGER_READ, USAGE_WRITE, Principal
-from services.ledger.refusals import Refusal
+from services.ledger.refusals import Code
+from services.runtime.refusals import Refusal
 
 # Whoever runs the customer's work may ask what it will cost.
 _MAY_QUOTE = frozenset({LEDGER_READ, USAGE_WRITE, CREDENTIALS_LEASE})
@@ -34,12 +35,12 @@ class Viewer(Principal):
     def require_scope(self, scope: str) -> None:
         """Raise 403 ``insufficient_scope`` where the token lacks ``scope``."""
         if scope not in self.scopes:
-            raise Refusal(403, "insufficient_scope", f"This needs a token with the scope {scope}.")
+            raise Refusal(Code.INSUFFICIENT_SCOPE, f"This needs a token with the scope {scope}.")
 
     def require_organization(self, org_id: str) -> None:
         """Raise 403 ``organization_forbidden`` where the token is not good for the organization."""
         if not self.belongs_to(org_id):
-            raise Refusal(403, "organization_forbidden", "This token is not good for that organization.")
+            raise Refusal(Code.ORGANIZATION_FORBIDDEN, "This token is not good for that organization.")
 
     def visible_in(self, org_id: str) -> Visible:
         """Which entries of an organization the caller may see. Raises 403 where that is nothing at all.
@@ -51,7 +52,7 @@ class Viewer(Principal):
         if LEDGER_READ in self.scopes:
             return _EVERYTHING
         if not self.is_person_of(org_id):
-            raise Refusal(403, "insufficient_scope", f"This needs a token with the scope {LEDGER_READ}.")
+            raise Refusal(Code.INSUFFICIENT_SCOPE, f"This needs a token with the scope {LEDGER_READ}.")
         return _EVERYTHING if self.is_admin_of(org_id) else Visible(False, self.id, tuple(self.teams))  # noqa: FBT003
 
     def require_quote(self, org_id: str, user_id: str, team_id: str | None) -> None:
@@ -62,4 +63,4 @@ class Viewer(Principal):
         visible = self.visible_in(org_id)
         in_own_space = user_id == self.id and (team_id is None or team_id in self.teams)
         if not (visible.everything or in_own_space):
-            raise Refusal(403, "quote_forbidden", "Members ask for themselves, in their own space and teams.")
+            raise Refusal(Code.QUOTE_FORBIDDEN, "Members ask for themselves, in their own space and teams.")

@@ -16,9 +16,9 @@ from services.domain.directory import Directory
 from services.domain.faults import Fault
 from services.domain.rating import NoRateCardError, UnpricedError, UnpricedModelError, rate
 from services.domain.usage import UsageEvent
-from services.ledger.refusals import Refusal
 from services.ledger.usage_batch import UsageRequest
 from services.messages.usage_events import Accepted, Rejected, Rejection
+from services.runtime.refusals import Refusal
 
 
 class DoorReason(StrEnum):
@@ -132,4 +132,4 @@ def _too_many(seconds: int) -> Refusal:
         "Too many events of this organization were refused within the hour: mend what sends them. Nothing of this "
         f"request was taken; send it again in {seconds} s."
     )
-    return Refusal(429, DoorReason.DEAD_LETTER_QUOTA.value, detail, headers={"Retry-After": str(seconds)})
+    return Refusal(DoorReason.DEAD_LETTER_QUOTA, detail, retry_seconds=seconds)

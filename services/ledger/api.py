@@ -3,30 +3,33 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from datetime import datetime
+from enum import StrEnum
 from typing import Annotated, Any
 from uuid import UUID
 
 import orjson
 from fastapi import APIRouter, Depends, FastAPI, Path, Query, Request
 from fastapi.responses import JSONResponse, Response, StreamingResponse
-from pydantic import BaseModel
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+from schemas.dead_letters import Reason
 from schemas.fields import Id
 from services.ledger import responses
 from services.ledger.access import Viewer
+from services.ledger.admission import DoorReason
 from services.ledger.explanation import utc
 from services.ledger.export import JSON_OPTIONS
 from services.ledger.export_response import ExportResponse
 from services.ledger.handlers import Handlers
 from services.ledger.query import EntriesQuery, ExportQuery, SummaryQuery
 from services.ledger.quotes import QuoteRequest
-from services.ledger.refusals import Refusal
+from services.ledger.refusals import Code
 from services.runtime.database import is_outage
 from services.runtime.logs import logger
-from services.runtime.problems import Problem, problem_response
+from services.runtime.problems import PROBLEM_ANSWERS, Problem, answer_refusals, problem_response
 from services.runtime.rate_limit import RateLimit
 from services.runtime.tokens import Authenticated, Caller
 
@@ -36,10 +39,23 @@ _USAGE_TYPES = ("application/json", "application/cloudevents+json", "application
 _EXPORT_TYPES = {"csv": "text/csv; charset=utf-8; header=present", "jsonl": "application/jsonl"}
 
 
-def _problems(model: type[BaseModel]) -> dict[int | str, dict[str, Any]]:
-    content = {"application/problem+json": {"schema": model.model_json_schema()}}
-    texts = {"4XX": "Refused; nothing was changed.", "5XX": "Not possible at present."}
-    return {status: {"description": text, "content": content} for status, text in texts.items()}
+STATUS: Mapping[StrEnum, int] = {
+    Code.NOT_FOUND: 404,
+    Code.INSUFFICIENT_SCOPE: 403,
+    Code.ORGANIZATION_FORBIDDEN: 403,
+    Code.QUOTE_FORBIDDEN: 403,
+    Code.ORGANIZATION_REQUIRED: 422,
+    Code.INVALID_CURSOR: 422,
+    Code.INVALID_GROUP: 422,
+    Code.TOO_MANY_GROUPS: 422,
+    Code.BUSY: 503,
+    Code.BROKER_UNAVAILABLE: 503,
+    **dict.fromkeys(Reason, 422),
+    Reason.MALFORMED_JSON: 400,
+    Reason.BATCH_TOO_LARGE: 413,
+    DoorReason.DEAD_LETTER_QUOTA: 429,
+}
+"""The HTTP status of each code that a use case refuses with."""
 
 
 def viewer_of(caller: Caller) -> Viewer:
@@ -65,7 +81,7 @@ def _handlers(request: Request) -> Handlers:
 async def _body(request: Request) -> bytes:
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media_type not in _USAGE_TYPES:
-        raise Refusal(415, "unsupported_media_type", f"Content-Type must be one of {', '.join(_USAGE_TYPES)}.")
+        raise Problem(415, "unsupported_media_type", f"Content-Type must be one of {', '.join(_USAGE_TYPES)}.")
     return await request.body()
 
 
@@ -74,7 +90,7 @@ Sender = Annotated[Viewer, Depends(_sender)]
 CurrentHandlers = Annotated[Handlers, Depends(_handlers)]
 Organization = Annotated[Id, Path(description="Whose ledger.")]
 
-router = APIRouter(prefix="/v1", tags=["ledger"], responses=_problems(responses.Problem))
+router = APIRouter(prefix="/v1", tags=["ledger"], responses=PROBLEM_ANSWERS)
 
 _USAGE_BODY = {
     "required": True,
@@ -90,7 +106,7 @@ _USAGE_BODY = {
     status_code=202,
     summary="Hand in usage events",
     response_model=responses.Accepted,
-    responses={**_problems(responses.UsageProblem), 207: {"model": responses.PartlyAccepted}},
+    responses={207: {"model": responses.PartlyAccepted}},
     openapi_extra={"requestBody": _USAGE_BODY},
 )
 def post_usage_events(
@@ -187,11 +203,7 @@ def _as_json(value: Any) -> str:
 
 def install_refusal_handlers(app: FastAPI) -> None:
     """Answer refusals of the handlers as problems, and an outage behind SQLAlchemy as 503."""
-
-    @app.exception_handler(Refusal)
-    def _refusal(_request: Request, refusal: Refusal) -> JSONResponse:
-        problem = Problem(refusal.status, refusal.code, refusal.detail, headers=refusal.headers, **refusal.more)
-        return problem_response(problem)
+    answer_refusals(app, STATUS)
 
     @app.exception_handler(PoolTimeoutError)
     @app.exception_handler(DBAPIError)

@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from services.ledger.refusals import Refusal
+from services.ledger.refusals import Code
+from services.runtime.refusals import Refusal
 
 
 class ExportSlots:
@@ -38,4 +39,4 @@ class ExportSlots:
 
 
 def _busy(detail: str) -> Refusal:
-    return Refusal(503, "busy", detail, headers={"Retry-After": "5"})
+    return Refusal(Code.BUSY, detail, retry_seconds=5)

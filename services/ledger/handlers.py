@@ -28,10 +28,11 @@ from services.ledger.query import (
 )
 from services.ledger.quotes import QuoteRequest, build_quote
 from services.ledger.receipts import build_receipt
-from services.ledger.refusals import Refusal, not_found
+from services.ledger.refusals import Code, not_found
 from services.ledger.registry import RegistryView
 from services.ledger.repository import EntryRepository, Row
 from services.ledger.usage_batch import UsageRecord, UsageRequest, pack, read_events
+from services.runtime.refusals import Refusal
 
 # Each holds a connection; what is left of the pool is for everything else.
 _EXPORTS_MAX = 8
@@ -104,7 +105,7 @@ class Handlers:
         groups = parse_groups(query.group_by)
         rows = self._entries.sums(_selection(viewer, org_id, query), groups, most=GROUPS_MAX + 1)
         if len(rows) > GROUPS_MAX:
-            raise Refusal(422, "too_many_groups", f"There are more than {GROUPS_MAX} groups; filter, or group by less.")
+            raise Refusal(Code.TOO_MANY_GROUPS, f"There are more than {GROUPS_MAX} groups; filter, or group by less.")
         totals = [_sums(row) for row in rows]
         keyed = [{name: row[f"group_{index}"] for index, name in enumerate(groups)} for row in rows]
         whole = {name: sum(one[name] for one in totals) for name in ("events", *SUMMED)}
@@ -138,7 +139,7 @@ class Handlers:
         """Which key would apply, at what price, and why."""
         org_id = request.org_id or viewer.org_id
         if org_id == EVERY_ORGANIZATION:
-            raise Refusal(422, "organization_required", "This token is good for every organization: give org_id.")
+            raise Refusal(Code.ORGANIZATION_REQUIRED, "This token is good for every organization: give org_id.")
         viewer.require_quote(org_id, request.user_id, request.team_id)
         at = request.time or self._now()
         with self._registry.current(org_id, request.provider) as known:

@@ -12,12 +12,13 @@ from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
 from schemas.topics import USAGE_EVENTS
-from services.ledger.refusals import Refusal
+from services.ledger.refusals import Code
 from services.ledger.usage_batch import UsageRecord
 from services.runtime.background import in_background, patiently_until
 from services.runtime.broker import MESSAGE_BYTES_MAX, kafka_producer
 from services.runtime.last_failure import LastFailure
 from services.runtime.logs import logger
+from services.runtime.refusals import Refusal
 
 _log = logger(__name__)
 
@@ -37,10 +38,9 @@ _FORGOTTEN_SECONDS = 15.0
 def broker_unavailable() -> Refusal:
     """The refusal of a request that the broker did not acknowledge as a whole."""
     return Refusal(
-        503,
-        "broker_unavailable",
+        Code.BROKER_UNAVAILABLE,
         "The broker did not acknowledge all of it in time. Repeat the request as it is: the same ids count once.",
-        headers={"Retry-After": "2"},
+        retry_seconds=2,
     )
 
 

@@ -14,7 +14,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from schemas.fields import EventId, Id, Time
 from services.domain.permissions import Sight
 from services.ledger.access import Visible
-from services.ledger.refusals import Refusal
+from services.ledger.refusals import Code
+from services.runtime.refusals import Refusal
 
 Order = Literal["asc", "desc"]
 GROUPS = (
@@ -128,12 +129,12 @@ def decode_cursor(text: str, order: Order) -> Cursor:
 
 
 def _invalid_cursor() -> Refusal:
-    return Refusal(422, "invalid_cursor", "The cursor is not one that this query has given.")
+    return Refusal(Code.INVALID_CURSOR, "The cursor is not one that this query has given.")
 
 
 def parse_groups(text: str) -> tuple[str, ...]:
     """The names in ``group_by``, each once. Raises 422 ``invalid_group`` that lists what there is."""
     names = tuple(dict.fromkeys(name.strip() for name in text.split(","))) if text.strip() else ()
     if not set(names) <= set(GROUPS):
-        raise Refusal(422, "invalid_group", f"group_by takes, separated by commas: {', '.join(GROUPS)}.")
+        raise Refusal(Code.INVALID_GROUP, f"group_by takes, separated by commas: {', '.join(GROUPS)}.")
     return names

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from schemas.dead_letters import Reason
 from schemas.fields import Calls, Id, Time, Tokens
 from services.domain.credits import MC_PER_CREDIT
 from services.domain.entries import attribution
@@ -15,8 +16,8 @@ from services.domain.usage import EventType, UsageEvent
 from services.ledger import explanation
 from services.ledger.key_sight import KeySight
 from services.ledger.receipts import candidate_list, plan_of
-from services.ledger.refusals import Refusal
 from services.ledger.registry import Known
+from services.runtime.refusals import Refusal
 
 
 class QuoteRequest(BaseModel):
@@ -111,6 +112,6 @@ def _rate(event: UsageEvent, known: Known) -> Rating:
     try:
         return rate(event, known.directory)
     except NoRateCardError:
-        raise Refusal(422, "no_rate_card", "No rate card is in force at that time.") from None
+        raise Refusal(Reason.NO_RATE_CARD, "No rate card is in force at that time.") from None
     except UnpricedError:
-        raise Refusal(422, "unpriced_model", "The rate card in force has no price for that model.") from None
+        raise Refusal(Reason.UNPRICED_MODEL, "The rate card in force has no price for that model.") from None

@@ -1,26 +1,27 @@
-"""What the ledger refuses, without a web framework: the API makes it problem+json (docs/contract.md, section 8)."""
+"""By which stable codes the ledger refuses (docs/contract.md, section 8), besides those of events."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from enum import StrEnum
+
+from services.runtime.refusals import Refusal
 
 
-class Refusal(Exception):
-    """A use case says no: HTTP status, stable code, one sentence that echoes nothing, and fields of its own."""
+class Code(StrEnum):
+    """What a use case can answer with that is about no event."""
 
-    def __init__(
-        self, status: int, code: str, detail: str, *, headers: Mapping[str, str] | None = None, **more: Any
-    ) -> None:
-        """``more`` are extension members of the problem document."""
-        super().__init__(f"{code}: {detail}")
-        self.status = status
-        self.code = code
-        self.detail = detail
-        self.headers = dict(headers or {})
-        self.more = more
+    NOT_FOUND = "not_found"
+    INSUFFICIENT_SCOPE = "insufficient_scope"
+    ORGANIZATION_FORBIDDEN = "organization_forbidden"
+    QUOTE_FORBIDDEN = "quote_forbidden"
+    ORGANIZATION_REQUIRED = "organization_required"
+    INVALID_CURSOR = "invalid_cursor"
+    INVALID_GROUP = "invalid_group"
+    TOO_MANY_GROUPS = "too_many_groups"
+    BUSY = "busy"
+    BROKER_UNAVAILABLE = "broker_unavailable"
 
 
 def not_found() -> Refusal:
     """The one answer for what is not there and for what the caller may not see: they must not be told apart."""
-    return Refusal(404, "not_found", "There is no such entry, or this token may not see it.")
+    return Refusal(Code.NOT_FOUND, "There is no such entry, or this token may not see it.")

@@ -2,21 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema
+from pydantic import BaseModel, ConfigDict, Field
 
 from services.books.tables import EntryColumns
-
-
-class Problem(BaseModel):
-    """An RFC 9457 problem with a stable code."""
-
-    type: str
-    title: str
-    status: int
-    code: str
-    detail: str
 
 
 class EventProblem(BaseModel):
@@ -26,15 +16,6 @@ class EventProblem(BaseModel):
     field: str = Field(description="The path of the field; empty: the event as a whole.")
     code: str
     detail: str
-
-
-class UsageProblem(Problem):
-    """A refusal of usage events; nothing of the request was accepted. At most the first hundred errors are listed."""
-
-    # Written out, because a problem's schema stands within its answer and not among the components.
-    errors: Annotated[
-        list[EventProblem], WithJsonSchema({"type": "array", "items": EventProblem.model_json_schema()})
-    ] = []
 
 
 class Accepted(BaseModel):

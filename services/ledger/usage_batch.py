@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
-from enum import StrEnum
 from typing import Any, NamedTuple
 
 from schemas.dead_letters import Reason
 from services.domain.masking import mask_bytes
-from services.ledger.refusals import Refusal
 from services.messages.json_bytes import element_sources
-from services.messages.usage_events import Accepted, Rejected, Rejection, known_fields, read_record
+from services.messages.usage_events import OF_THE_WHOLE_RECORD, Accepted, Rejected, Rejection, known_fields, read_record
+from services.runtime.refusals import Refusal
 
 _ERRORS_SHOWN = 100
 _BRACKETS = len(b"[]")
-_STATUS: Mapping[StrEnum, int] = {Reason.MALFORMED_JSON: 400, Reason.BATCH_TOO_LARGE: 413}
 
 
 class UsageRecord(NamedTuple):
@@ -62,8 +60,8 @@ class UsageRequest(NamedTuple):
 def read_events(body: bytes, now: datetime, *, bytes_max: int) -> UsageRequest:
     """The events in a request, read as metering reads them from Kafka, each of at most ``bytes_max`` bytes.
 
-    Raises Refusal where there is no good one: 400 ``malformed_json``, 413 ``batch_too_large``, else 422 with the code
-    of the first bad one and all that is wrong.
+    Raises Refusal where there is no good one: ``malformed_json``, ``batch_too_large``, else the code of the first bad
+    one and all that is wrong.
     """
     outcomes = read_record(body, now)
     accepted = [outcome for outcome in outcomes if isinstance(outcome, Accepted)]
@@ -76,11 +74,9 @@ def _checked(request: UsageRequest) -> UsageRequest:
     if request.accepted:
         return request
     reason, detail, _ = request.rejected[0].rejection
-    status = _STATUS.get(reason, 422)
-    if status != 422:
-        raise Refusal(status, reason.value, f"The request cannot be read: {detail}.")
-    errors = request.errors[:_ERRORS_SHOWN]
-    raise Refusal(status, reason.value, "No event of the request can be accepted.", errors=errors)
+    if reason in OF_THE_WHOLE_RECORD:
+        raise Refusal(reason, f"The request cannot be read: {detail}.")
+    raise Refusal(reason, "No event of the request can be accepted.", errors=request.errors[:_ERRORS_SHOWN])
 
 
 def _too_large(request: UsageRequest, bytes_max: int) -> list[Rejected]:

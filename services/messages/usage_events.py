@@ -33,6 +33,8 @@ FUTURE_MAX = timedelta(minutes=5)
 RECORD_BYTES_MAX = 4 * 1024 * 1024
 """What is read of one record or request, uncompressed: 4 KB for each event of the largest batch. More is refused by its
 length alone, for a broker's limit is on compressed bytes, and a few of them may stand for any number."""
+OF_THE_WHOLE_RECORD = frozenset({Reason.MALFORMED_JSON, Reason.BATCH_TOO_LARGE})
+"""Why nothing of a record or request can be read."""
 _DETAIL_MAX = 300
 
 

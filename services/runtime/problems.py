@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from enum import StrEnum
 from http import HTTPStatus
 from typing import Any
 
@@ -10,16 +11,43 @@ import psycopg
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
 from services.runtime.logs import logger, masked
+from services.runtime.refusals import Refusal
 
 _log = logger(__name__)
 
 
+class ProblemDocument(BaseModel):
+    """A problem (RFC 9457) with a stable code."""
+
+    type: str
+    title: str
+    status: int
+    code: str
+    detail: str
+    errors: list[dict[str, str | int]] | None = Field(
+        None,
+        description="What of the request is not valid: `field` and `detail`; of usage events also `index` and `code`. "
+        "At most the first hundred.",
+    )
+
+
+PROBLEM_ANSWERS: dict[int | str, dict[str, Any]] = {
+    status: {
+        "description": text,
+        "content": {"application/problem+json": {"schema": ProblemDocument.model_json_schema()}},
+    }
+    for status, text in (("4XX", "Refused; nothing was changed."), ("5XX", "Not possible at present."))
+}
+"""Problems as the description of an API tells them."""
+
+
 class Problem(Exception):
-    """A refusal that the caller is told: HTTP status, stable code, one sentence, and fields of its own."""
+    """What HTTP answers in place of what was asked: status, stable code, one sentence, and fields of its own."""
 
     def __init__(
         self, status: int, code: str, detail: str, *, headers: Mapping[str, str] | None = None, **more: Any
@@ -46,6 +74,22 @@ def problem_response(problem: Problem) -> JSONResponse:
     return JSONResponse(masked(body), problem.status, headers=problem.headers, media_type="application/problem+json")
 
 
+def problem_of(refusal: Refusal, statuses: Mapping[StrEnum, int]) -> Problem:
+    """The refusal as HTTP tells it; ``statuses`` has every code that a use case refuses with."""
+    detail, more = refusal.detail, {"errors": refusal.errors} if refusal.errors else {}
+    if refusal.code == _INVALID_REQUEST and refusal.field is not None:
+        detail = _invalid(refusal.field)
+    retry = {} if refusal.retry_seconds is None else {"Retry-After": str(refusal.retry_seconds)}
+    return Problem(statuses[refusal.code], refusal.code.value, detail, headers=retry, **more)
+
+
+_INVALID_REQUEST = "invalid_request"
+
+
+def _invalid(fields: str) -> str:
+    return f"The request is not valid: {fields}"
+
+
 def _invalid_request(request: Request, error: RequestValidationError) -> Problem:
     found = error.errors()
     if any(item["type"] == "json_invalid" for item in found):
@@ -56,7 +100,7 @@ def _invalid_request(request: Request, error: RequestValidationError) -> Problem
     # Of each error only place and message: pydantic's ``input`` and ``ctx`` may hold what the caller sent.
     errors = [_field_error(item["type"], item["loc"], item["msg"]) for item in found]
     fields = ", ".join(sorted({item["field"] for item in errors}))
-    return Problem(422, "invalid_request", f"The request is not valid: {fields}", errors=errors)
+    return Problem(422, _INVALID_REQUEST, _invalid(fields), errors=errors)
 
 
 def _field_error(kind: str, place: Sequence[int | str], message: str) -> dict[str, str]:
@@ -93,6 +137,14 @@ def _allowed_methods(request: Request) -> str:
 
 _METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 _CODES = {404: "not_found", 405: "method_not_allowed", 413: "request_too_large", 415: "unsupported_media_type"}
+
+
+def answer_refusals(app: FastAPI, statuses: Mapping[StrEnum, int]) -> None:
+    """Answer what use cases refuse as problems, by the status of each code."""
+
+    @app.exception_handler(Refusal)
+    def _refusal(_request: Request, refusal: Refusal) -> JSONResponse:
+        return problem_response(problem_of(refusal, statuses))
 
 
 def install_problem_handlers(app: FastAPI) -> None:

@@ -15,12 +15,12 @@ from services.cli.usage.publication import DryRun, Publication
 from services.cli.usage.rejected_rows import RejectedRows
 from services.cli.usage.sources import Lines, jsonl_rows
 from services.cli.usage.times import Shift, time_reader
-from services.ledger.refusals import Refusal
 from services.ledger.usage_batch import read_events
 from services.messages.json_bytes import MalformedJsonError, decode, element_sources
 from services.messages.usage_events import Accepted, Rejected, read_record
 from services.metering.booking.dead_letters import dead_letter
 from services.metering.booking.pricing import Record, read_elements
+from services.runtime.refusals import Refusal
 
 NOW = utc("2026-05-01T12:30:00")
 
@@ -146,8 +146,8 @@ def said_over_http(value):
     try:
         read_events(value, NOW, bytes_max=1_000_000)
     except Refusal as refusal:
-        errors = refusal.more.get("errors")
-        if errors is None:
+        errors = refusal.errors
+        if not errors:
             return refusal.code, refusal.detail.removeprefix("The request cannot be read: ").removesuffix(".")
         words = (f"{error['field']}: {error['detail']}" if error["field"] else error["detail"] for error in errors)
         return "/".join({error["code"] for error in errors}), "; ".join(words)[:300]

@@ -160,17 +160,6 @@ class AuditPageDocument(_Answer):
     next_cursor: str | None
 
 
-class ProblemDocument(BaseModel):
-    """A refusal (RFC 9457). ``code`` is stable; ``errors`` names the fields of a request that is not valid."""
-
-    type: str
-    title: str
-    status: int
-    code: str
-    detail: str
-    errors: list[dict[str, str]] | None = None
-
-
 def credential_document(view: CredentialView) -> CredentialDocument:
     """A credential as it is answered."""
     return CredentialDocument(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from enum import StrEnum
 from http import HTTPStatus
 from typing import Any
 
@@ -12,17 +13,16 @@ import sqlalchemy.exc
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
-from services.key_registry.api.answers import ProblemDocument
 from services.key_registry.rules.clock import ClockBehindLogError
-from services.key_registry.rules.refusals import Code, Refusal
+from services.key_registry.rules.refusals import Code
 from services.runtime.database import cannot_write
 from services.runtime.logs import logger
-from services.runtime.problems import Problem, problem_response
+from services.runtime.problems import PROBLEM_ANSWERS, Problem, answer_refusals, problem_response
 
 _log = logger(__name__)
 _RETRY_SECONDS_MAX = 60
 
-_STATUS: Mapping[Code, int] = {
+_STATUS: Mapping[StrEnum, int] = {
     Code.NOT_FOUND: 404,
     Code.FORBIDDEN: 403,
     Code.INSUFFICIENT_SCOPE: 403,
@@ -43,21 +43,13 @@ _STATUS: Mapping[Code, int] = {
     Code.IDEMPOTENCY_KEY_REUSED: 422,
 }
 
-REFUSED: dict[int | str, dict[str, Any]] = {
-    status: {
-        "description": description,
-        "content": {"application/problem+json": {"schema": ProblemDocument.model_json_schema()}},
-    }
-    for status, description in (("4XX", "Refused; nothing was changed."), ("5XX", "Not possible at present."))
-}
-
 
 def answers(status: int, *codes: Code) -> dict[int | str, dict[str, Any]]:
     """What an operation answers besides its document: its entity tag, and the codes that are its own."""
     tag = {"ETag": {"description": "For If-Match.", "schema": {"type": "string"}}}
     own = f"Refused; nothing was changed. Codes of this operation: {', '.join(codes)}."
     done: dict[int | str, dict[str, Any]] = {} if status == HTTPStatus.NO_CONTENT else {status: {"headers": tag}}
-    return done | {"4XX": {**REFUSED["4XX"], "description": own}}
+    return done | {"4XX": {**PROBLEM_ANSWERS["4XX"], "description": own}}
 
 
 CHANGED = (Code.NOT_FOUND, Code.FORBIDDEN, Code.PRECONDITION_FAILED)
@@ -66,24 +58,12 @@ ADDED = (Code.CREDENTIAL_EXISTS, Code.ORGANIZATION_KEY_ENFORCED, Code.PLAN_NOT_E
 
 def install_refusals(app: FastAPI) -> None:
     """Answer refusals with their code, an outage of the database and a clock that was set back as 503."""
-    app.add_exception_handler(Refusal, _refused)
+    answer_refusals(app, _STATUS)
     for outage in (sqlalchemy.exc.OperationalError, sqlalchemy.exc.InterfaceError, sqlalchemy.exc.TimeoutError):
         app.add_exception_handler(outage, _database_away)
     app.add_exception_handler(psycopg.InterfaceError, _database_away)
     app.add_exception_handler(sqlalchemy.exc.InternalError, _read_only)
     app.add_exception_handler(ClockBehindLogError, _clock_behind)
-
-
-def _refused(_request: Request, error: Exception) -> JSONResponse:
-    if not isinstance(error, Refusal):
-        raise error
-    return problem_response(_problem(error))
-
-
-def _problem(refusal: Refusal) -> Problem:
-    more: dict[str, Any] = {"errors": [{"field": refusal.field, "detail": refusal.detail}]} if refusal.field else {}
-    detail = f"The request is not valid: {refusal.field}" if refusal.code is Code.INVALID_REQUEST else refusal.detail
-    return Problem(_STATUS[refusal.code], refusal.code.value, detail, **more)
 
 
 def _read_only(request: Request, error: Exception) -> JSONResponse:

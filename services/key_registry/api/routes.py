@@ -32,7 +32,7 @@ from services.key_registry.api.answers import (
     resolution_document,
 )
 from services.key_registry.api.callers import CallLimits, Lessee, Who
-from services.key_registry.api.refusals import ADDED, CHANGED, REFUSED, answers, install_refusals
+from services.key_registry.api.refusals import ADDED, CHANGED, answers, install_refusals
 from services.key_registry.api.requests import (
     ChangeRequest,
     CredentialRequest,
@@ -51,8 +51,10 @@ from services.key_registry.handlers.registry import Registry
 from services.key_registry.handlers.views import CredentialView
 from services.key_registry.rules.policy import Actor
 from services.key_registry.rules.preconditions import Expected, entity_tag, expected_by
-from services.key_registry.rules.refusals import Code, Refusal
+from services.key_registry.rules.refusals import Code
 from services.key_registry.rules.standing import Status
+from services.runtime.problems import PROBLEM_ANSWERS
+from services.runtime.refusals import Refusal
 from services.runtime.request_bodies import BodyBounds
 from services.runtime.tokens import TokenVerifier
 from services.runtime.web import ReadinessCheck, create_app
@@ -89,7 +91,7 @@ IdempotencyKey = Annotated[
     ),
 ]
 
-router = APIRouter(prefix="/v1", responses=REFUSED)
+router = APIRouter(prefix="/v1", responses=PROBLEM_ANSWERS)
 
 
 @router.post(

@@ -24,7 +24,6 @@ from services.key_registry.audit.chain import WRITTEN
 from services.key_registry.audit.refusal_quota import RefusalQuota
 from services.key_registry.database.sessions import Sessions
 from services.key_registry.rules.policy import Actor
-from services.key_registry.rules.refusals import Code
 
 _TOGETHER_MAX = 100
 _COLUMNS = ", ".join(WRITTEN)
@@ -70,7 +69,7 @@ class Entry(NamedTuple):
     event: Event
     subject: Subject
     detail: Mapping[str, str | None] = {}
-    code: Code | None = None
+    code: StrEnum | None = None
     omitted: int = 0
     """How many refusals of the same caller were not written since the last one."""
 

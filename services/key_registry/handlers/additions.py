@@ -11,7 +11,8 @@ from services.domain.directory import PlanHistory
 from services.domain.scope import Interval, Scope, ScopeType
 from services.key_registry.database import credentials as repository
 from services.key_registry.handlers.registry import Registry, card_for
-from services.key_registry.rules.refusals import Code, Refusal
+from services.key_registry.rules.refusals import Code
+from services.runtime.refusals import Refusal
 
 
 class Place(NamedTuple):

@@ -36,8 +36,9 @@ from services.key_registry.log.outbox import LogWriter, log_time
 from services.key_registry.rules import policy
 from services.key_registry.rules.policy import Actor
 from services.key_registry.rules.preconditions import ANY, Expected
-from services.key_registry.rules.refusals import Code, Refusal
+from services.key_registry.rules.refusals import Code
 from services.runtime.logs import logger
+from services.runtime.refusals import Refusal
 
 _log = logger(__name__)
 

@@ -23,7 +23,8 @@ from services.key_registry.log.outbox import charged_time
 from services.key_registry.rules import policy
 from services.key_registry.rules.clock import waited_out
 from services.key_registry.rules.policy import Actor
-from services.key_registry.rules.refusals import Code, Refusal
+from services.key_registry.rules.refusals import Code
+from services.runtime.refusals import Refusal
 
 USE_NOTED_EVERY = timedelta(minutes=1)
 """How exactly the last use of a key is known: a write for each lease would cost more than it tells."""

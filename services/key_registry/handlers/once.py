@@ -19,7 +19,8 @@ from services.key_registry.handlers.views import CredentialView
 from services.key_registry.keyring.envelopes import Keyring
 from services.key_registry.log.outbox import log_time
 from services.key_registry.rules.policy import Actor
-from services.key_registry.rules.refusals import Code, Refusal
+from services.key_registry.rules.refusals import Code
+from services.runtime.refusals import Refusal
 
 KEPT_FOR = timedelta(hours=24)
 _VIEW = TypeAdapter(CredentialView)

@@ -11,7 +11,8 @@ from typing import Concatenate, ParamSpec, TypeVar
 from services.key_registry.audit.trail import Entry, Event, Subject
 from services.key_registry.handlers.registry import Registry
 from services.key_registry.rules.policy import Actor
-from services.key_registry.rules.refusals import Code, Refusal
+from services.key_registry.rules.refusals import Code
+from services.runtime.refusals import Refusal
 
 _About = TypeVar("_About")
 _Rest = ParamSpec("_Rest")

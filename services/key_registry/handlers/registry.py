@@ -14,7 +14,8 @@ from services.key_registry.keyring.envelopes import Keyring
 from services.key_registry.providers.checks import ProviderChecks
 from services.key_registry.rules import policy
 from services.key_registry.rules.policy import Actor
-from services.key_registry.rules.refusals import Code, Refusal
+from services.key_registry.rules.refusals import Code
+from services.runtime.refusals import Refusal
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,9 @@ from services.key_registry.database.secrets import StoredSecret
 from services.key_registry.database.tables import CredentialRow
 from services.key_registry.handlers.registry import Registry
 from services.key_registry.keyring.keks import UnusableSecret
-from services.key_registry.rules.refusals import Code, Refusal
+from services.key_registry.rules.refusals import Code
 from services.runtime.logs import logger
+from services.runtime.refusals import Refusal
 
 _log = logger(__name__)
 

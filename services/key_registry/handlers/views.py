@@ -20,8 +20,9 @@ from services.key_registry.database.tables import CredentialRow
 from services.key_registry.handlers.registry import Registry, card_for
 from services.key_registry.log.outbox import LogWriter
 from services.key_registry.rules.policy import Actor
-from services.key_registry.rules.refusals import Code, Refusal, not_found
+from services.key_registry.rules.refusals import Code, not_found
 from services.key_registry.rules.standing import Standing, Surroundings
+from services.runtime.refusals import Refusal
 
 
 class CredentialView(NamedTuple):

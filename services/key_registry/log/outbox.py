@@ -14,7 +14,8 @@ from sqlmodel import Session, select, update
 
 from services.key_registry.database.tables import AuditHead, LogEntry, LogHead
 from services.key_registry.rules.clock import after, reached, time_of_change
-from services.key_registry.rules.refusals import Code, Refusal
+from services.key_registry.rules.refusals import Code
+from services.runtime.refusals import Refusal
 
 CHANGE_BYTES_MAX = 900_000
 """The longest message: below what a broker takes, so that none can stop the relay for ever."""

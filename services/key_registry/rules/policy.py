@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from services.domain.permissions import CREDENTIALS_WRITE, EVERY_ORGANIZATION, Principal
-from services.key_registry.rules.refusals import Code, Refusal
+from services.key_registry.rules.refusals import Code
+from services.runtime.refusals import Refusal
 
 
 class Origin(NamedTuple):

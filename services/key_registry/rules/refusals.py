@@ -1,8 +1,10 @@
-"""What the registry refuses, and by which stable code. The HTTP status of each code is the API's business."""
+"""By which stable codes the registry refuses."""
 
 from __future__ import annotations
 
 from enum import StrEnum
+
+from services.runtime.refusals import Refusal
 
 
 class Code(StrEnum):
@@ -26,17 +28,6 @@ class Code(StrEnum):
     KEY_UNCHANGED = "key_unchanged"
     NOTHING_TO_UNDO = "nothing_to_undo"
     IDEMPOTENCY_KEY_REUSED = "idempotency_key_reused"
-
-
-class Refusal(Exception):
-    """A use case was not carried out, and nothing was changed. ``field`` names the part of the request at fault."""
-
-    def __init__(self, code: Code, detail: str, *, field: str | None = None) -> None:
-        """``detail`` is one sentence for the caller; it holds nothing that the caller sent."""
-        super().__init__(f"{code}: {detail}")
-        self.code = code
-        self.detail = detail
-        self.field = field
 
 
 def not_found() -> Refusal:

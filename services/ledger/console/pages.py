@@ -20,13 +20,14 @@ from starlette.staticfiles import StaticFiles
 
 from services.domain.credits import format_credits, format_credits_roughly
 from services.ledger.access import Viewer
+from services.ledger.api import STATUS
 from services.ledger.console import session
 from services.ledger.console.savings import UnusableFormError, read_form, savings_of
 from services.ledger.explanation import utc
 from services.ledger.handlers import Handlers
-from services.ledger.refusals import Refusal
 from services.runtime.logs import logger
-from services.runtime.problems import Problem
+from services.runtime.problems import Problem, problem_of
+from services.runtime.refusals import Refusal
 from services.runtime.tokens import TokenVerifier
 
 _log = logger(__name__)
@@ -128,7 +129,9 @@ def _problem_page(_request: Request, error: Exception) -> Response:
 
 
 def _problem_of(error: Exception) -> tuple[int, str]:
-    if isinstance(error, (Refusal, Problem)):
+    if isinstance(error, Refusal):
+        error = problem_of(error, STATUS)
+    if isinstance(error, Problem):
         return error.status, error.detail
     if isinstance(error, UnusableFormError):
         return 422, f"The form cannot be used: {error}."

@@ -13,7 +13,7 @@ from services.domain.entries import Entry, charge
 from services.domain.rating import AmountTooLargeError, NoRateCardError, UnpricedModelError, rate
 from services.domain.usage import UsageEvent, payload_hash
 from services.messages.json_bytes import element_sources
-from services.messages.usage_events import Accepted, Outcome, Rejected, Rejection, read_record
+from services.messages.usage_events import OF_THE_WHOLE_RECORD, Accepted, Outcome, Rejected, Rejection, read_record
 
 
 class Record(NamedTuple):
@@ -42,13 +42,11 @@ class Element(NamedTuple):
     def source(self) -> bytes:
         """The element's own bytes; where the whole record was refused, all of it."""
         value = self.record.value or b""
-        if self.rejection is not None and self.rejection.reason in _OF_THE_WHOLE_RECORD:
+        if self.rejection is not None and self.rejection.reason in OF_THE_WHOLE_RECORD:
             return value
         sources = _sources(value) if value else []
         return sources[self.source_index] if sources else value
 
-
-_OF_THE_WHOLE_RECORD = {Reason.MALFORMED_JSON, Reason.BATCH_TOO_LARGE}
 
 # A batch may be refused element by element; it is taken apart once.
 _sources = lru_cache(maxsize=1)(element_sources)

@@ -36,7 +36,8 @@ from services.key_registry.log.changes import rate_card_change
 from services.key_registry.log.outbox import LogWriter
 from services.key_registry.rate_cards import packaged_cards
 from services.key_registry.rules.policy import Actor
-from services.key_registry.rules.refusals import Code, Refusal
+from services.key_registry.rules.refusals import Code
+from services.runtime.refusals import Refusal
 
 SERVICE = Actor(
     "service", "*", None, {}, frozenset({"credentials:write", "plans:write", "registry:backdate", "credentials:lease"})

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from services.ledger.access import Viewer, Visible
 from services.ledger.query import Cursor, decode_cursor, parse_groups
-from services.ledger.refusals import Refusal
+from services.runtime.refusals import Refusal
 
 
 @given(

@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas.dead_letters import Reason
-from services.ledger.refusals import Refusal
+from services.ledger.api import STATUS
 from services.ledger.usage_batch import pack, read_events
 from services.messages.usage_events import RECORD_BYTES_MAX, Rejected, Rejection
+from services.runtime.refusals import Refusal
 
 NOW = utc("2026-05-01T12:00:00")
 
@@ -104,7 +105,7 @@ def test_a_number_of_many_digits_keeps_them_all():
 def test_a_single_event_that_is_too_large_is_refused():
     with pytest.raises(Refusal, match="invalid_event") as refused:
         read(json.dumps(_event(1, "a", "x" * 500)), bytes_max=300)
-    assert refused.value.more["errors"][0]["detail"] == "must be at most 298 bytes"
+    assert refused.value.errors[0]["detail"] == "must be at most 298 bytes"
 
 
 def test_every_refused_event_is_named_where_others_are_taken():
@@ -116,7 +117,7 @@ def test_every_refused_event_is_named_where_others_are_taken():
 def test_only_the_first_hundred_faults_are_listed_where_none_is():
     with pytest.raises(Refusal) as refused:
         read(json.dumps([1] * 500))
-    assert len(refused.value.more["errors"]) == 100
+    assert len(refused.value.errors) == 100
 
 
 @pytest.mark.parametrize(
@@ -133,7 +134,7 @@ def test_only_the_first_hundred_faults_are_listed_where_none_is():
 def test_a_request_without_a_good_event_is_refused(body, status, code):
     with pytest.raises(Refusal) as refused:
         read(body)
-    assert (refused.value.status, refused.value.code) == (status, code)
+    assert (STATUS[refused.value.code], refused.value.code) == (status, code)
 
 
 def test_with_a_key_in_a_field_that_nobody_reads_only_what_is_read_goes():

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from services.key_registry.rules.preconditions import entity_tag, expected_by
-from services.key_registry.rules.refusals import Code, Refusal
+from services.key_registry.rules.refusals import Code
+from services.runtime.refusals import Refusal
 
 
 @pytest.mark.parametrize("header", [None, "*", " * ", '"7"', '"6", "7"', '"6" ,"7"', 'W/"6","7"', '"odd!","7"'])
