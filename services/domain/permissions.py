@@ -25,13 +25,19 @@ REGISTRY_BACKDATE = "registry:backdate"
 _RESOLVING_SCOPES = frozenset({CREDENTIALS_WRITE, CREDENTIALS_LEASE, LEDGER_READ, USAGE_WRITE})
 
 
-def is_operator(org_id: str, role: str | None) -> bool:
-    """Whether these are claims of whoever runs the platform: an admin of every organization."""
-    return org_id == EVERY_ORGANIZATION and role == "admin"
+class Origin(NamedTuple):
+    """Where a request came from, and what its sender says of it; for the audit log alone, and trusted for nothing."""
+
+    client_address: str | None = None
+    request_id: str | None = None
+    reason: str | None = None
+
+
+NOWHERE = Origin()
 
 
 @dataclass(frozen=True)
-class Principal:
+class Caller:
     """Who asks, by the claims of a token that has been checked: ``id`` is its subject, ``teams`` are role by team."""
 
     id: str
@@ -39,6 +45,7 @@ class Principal:
     role: str | None
     teams: Mapping[str, str]
     scopes: frozenset[str]
+    origin: Origin = NOWHERE
 
     @property
     def is_everywhere(self) -> bool:
@@ -47,8 +54,8 @@ class Principal:
 
     @property
     def is_operator(self) -> bool:
-        """Whether this is whoever runs the platform, for whom there are no rates."""
-        return is_operator(self.org_id, self.role)
+        """Whether this is whoever runs the platform, an admin of every organization, for whom there are no rates."""
+        return self.is_everywhere and self.role == "admin"
 
     def belongs_to(self, org_id: str) -> bool:
         """Whether the token is good for this organization at all."""
@@ -83,7 +90,7 @@ class Action(Enum):
 
 
 class Part(Enum):
-    """What an actor is to a scope."""
+    """What a caller is to a scope."""
 
     SERVICE = auto()
     ORG_ADMIN = auto()
@@ -138,27 +145,27 @@ _TABLE: Mapping[ScopeType, Mapping[Action, frozenset[Part]]] = {
 }
 
 
-def may(principal: Principal, action: Action, org_id: str, scope: Scope) -> bool:
-    """Whether ``principal`` may do ``action`` with a key of ``scope`` in the organization."""
-    return not _TABLE[scope.type][action].isdisjoint(parts(principal, org_id, scope))
+def may(caller: Caller, action: Action, org_id: str, scope: Scope) -> bool:
+    """Whether ``caller`` may do ``action`` with a key of ``scope`` in the organization."""
+    return not _TABLE[scope.type][action].isdisjoint(parts(caller, org_id, scope))
 
 
-def parts(principal: Principal, org_id: str, scope: Scope) -> frozenset[Part]:
-    """What ``principal`` is to ``scope``; nothing at all in an organization that is not its own."""
-    if not principal.belongs_to(org_id):
+def parts(caller: Caller, org_id: str, scope: Scope) -> frozenset[Part]:
+    """What ``caller`` is to ``scope``; nothing at all in an organization that is not its own."""
+    if not caller.belongs_to(org_id):
         return frozenset()
-    found = {Part.SERVICE} if CREDENTIALS_WRITE in principal.scopes else set()
-    if not principal.is_person_of(org_id):
+    found = {Part.SERVICE} if CREDENTIALS_WRITE in caller.scopes else set()
+    if not caller.is_person_of(org_id):
         # Teams and users are of people: a service named like a user does not own that user's keys.
         return frozenset(found)
     found.add(Part.ORG_MEMBER)
-    if principal.is_admin_of(org_id):
+    if caller.is_admin_of(org_id):
         found.add(Part.ORG_ADMIN)
-    if scope.type is ScopeType.TEAM and scope.id in principal.teams:
+    if scope.type is ScopeType.TEAM and scope.id in caller.teams:
         found.add(Part.TEAM_MEMBER)
-        if principal.teams[scope.id] == "admin":
+        if caller.teams[scope.id] == "admin":
             found.add(Part.TEAM_ADMIN)
-    if scope.type is ScopeType.PERSONAL and scope.id == principal.id:
+    if scope.type is ScopeType.PERSONAL and scope.id == caller.id:
         found.add(Part.OWNER)
     return frozenset(found)
 
@@ -172,22 +179,22 @@ class Sight(NamedTuple):
     user: str | None
 
 
-def sight(principal: Principal, org_id: str) -> Sight:
-    """The keys of the organization that ``principal`` may know of: what ``may(…, SEE, …)`` says."""
-    person = principal.is_person_of(org_id)
-    managers = parts(principal, org_id, Scope(ScopeType.ORGANIZATION, org_id)) & _ORG_MANAGERS
+def sight(caller: Caller, org_id: str) -> Sight:
+    """The keys of the organization that ``caller`` may know of: what ``may(…, SEE, …)`` says."""
+    person = caller.is_person_of(org_id)
+    managers = parts(caller, org_id, Scope(ScopeType.ORGANIZATION, org_id)) & _ORG_MANAGERS
     return Sight(
         everything=bool(managers),
         organization=person,
-        teams=tuple(principal.teams) if person else (),
-        user=principal.id if person else None,
+        teams=tuple(caller.teams) if person else (),
+        user=caller.id if person else None,
     )
 
 
-def sight_of_applied(principal: Principal, org_id: str) -> Sight:
-    """The same of keys that were applied to a use which ``principal`` is shown: what ``told(…, applied=True)`` says."""
-    found = sight(principal, org_id)
-    return found._replace(everything=found.everything or _resolves_for_all(principal, org_id))
+def sight_of_applied(caller: Caller, org_id: str) -> Sight:
+    """The same of keys that were applied to a use which ``caller`` is shown: what ``told(…, applied=True)`` says."""
+    found = sight(caller, org_id)
+    return found._replace(everything=found.everything or _resolves_for_all(caller, org_id))
 
 
 class Told(IntEnum):
@@ -200,22 +207,22 @@ class Told(IntEnum):
     HINT = auto()
 
 
-def told(principal: Principal, org_id: str, scope: Scope, *, applied: bool) -> Told:
-    """What ``principal`` is told of a key of ``scope``; ``applied``: of one that a use was resolved to."""
-    if may(principal, Action.SEE_HINT, org_id, scope):
+def told(caller: Caller, org_id: str, scope: Scope, *, applied: bool) -> Told:
+    """What ``caller`` is told of a key of ``scope``; ``applied``: of one that a use was resolved to."""
+    if may(caller, Action.SEE_HINT, org_id, scope):
         return Told.HINT
-    if may(principal, Action.SEE, org_id, scope):
+    if may(caller, Action.SEE, org_id, scope):
         return Told.TIMES
-    return Told.ID if applied and _resolves_for_all(principal, org_id) else Told.NOTHING
+    return Told.ID if applied and _resolves_for_all(caller, org_id) else Told.NOTHING
 
 
-def may_resolve(principal: Principal, org_id: str, team_id: str | None, user_id: str) -> bool:
-    """Whether ``principal`` may ask which key applies to this user, in this team."""
-    if _resolves_for_all(principal, org_id) or principal.is_admin_of(org_id):
+def may_resolve(caller: Caller, org_id: str, team_id: str | None, user_id: str) -> bool:
+    """Whether ``caller`` may ask which key applies to this user, in this team."""
+    if _resolves_for_all(caller, org_id) or caller.is_admin_of(org_id):
         return True
-    in_own_space = user_id == principal.id and (team_id is None or team_id in principal.teams)
-    return in_own_space and principal.is_person_of(org_id)
+    in_own_space = user_id == caller.id and (team_id is None or team_id in caller.teams)
+    return in_own_space and caller.is_person_of(org_id)
 
 
-def _resolves_for_all(principal: Principal, org_id: str) -> bool:
-    return principal.belongs_to(org_id) and not principal.scopes.isdisjoint(_RESOLVING_SCOPES)
+def _resolves_for_all(caller: Caller, org_id: str) -> bool:
+    return caller.belongs_to(org_id) and not caller.scopes.isdisjoint(_RESOLVING_SCOPES)

@@ -17,8 +17,8 @@ from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from schemas.dead_letters import Reason
 from schemas.fields import Id
+from services.domain.permissions import Caller
 from services.ledger import responses
-from services.ledger.access import Viewer
 from services.ledger.admission import DoorReason
 from services.ledger.explanation import utc
 from services.ledger.export import JSON_OPTIONS
@@ -31,7 +31,7 @@ from services.runtime.database import is_outage
 from services.runtime.logs import logger
 from services.runtime.problems import PROBLEM_ANSWERS, Problem, answer_refusals, problem_response
 from services.runtime.rate_limit import RateLimit
-from services.runtime.tokens import Authenticated, Caller
+from services.runtime.tokens import Authenticated
 
 _log = logger(__name__)
 
@@ -58,19 +58,10 @@ STATUS: Mapping[StrEnum, int] = {
 """The HTTP status of each code that a use case refuses with."""
 
 
-def viewer_of(caller: Caller) -> Viewer:
-    """The caller as the ledger's rules see it."""
-    return Viewer(caller.sub, caller.org_id, caller.org_role, caller.teams, caller.scopes)
-
-
-def _viewer(caller: Authenticated) -> Viewer:
-    return viewer_of(caller)
-
-
-def _sender(request: Request, caller: Authenticated) -> Viewer:
+def _sender(request: Request, caller: Authenticated) -> Caller:
     limit: RateLimit = request.app.state.ingest_limit
     limit.admit(caller)
-    return viewer_of(caller)
+    return caller
 
 
 def _handlers(request: Request) -> Handlers:
@@ -85,8 +76,7 @@ async def _body(request: Request) -> bytes:
     return await request.body()
 
 
-CurrentViewer = Annotated[Viewer, Depends(_viewer)]
-Sender = Annotated[Viewer, Depends(_sender)]
+Sender = Annotated[Caller, Depends(_sender)]
 CurrentHandlers = Annotated[Handlers, Depends(_handlers)]
 Organization = Annotated[Id, Path(description="Whose ledger.")]
 
@@ -110,7 +100,7 @@ _USAGE_BODY = {
     openapi_extra={"requestBody": _USAGE_BODY},
 )
 def post_usage_events(
-    viewer: Sender, body: Annotated[bytes, Depends(_body)], handlers: CurrentHandlers
+    caller: Sender, body: Annotated[bytes, Depends(_body)], handlers: CurrentHandlers
 ) -> JSONResponse:
     """202 once the broker has all of it on every in-sync replica. Repeating a request is safe: ids count once.
 
@@ -118,7 +108,7 @@ def post_usage_events(
     place in the batch. A problem where none was taken: 429 `dead_letter_quota` where too many of the organization's
     events were refused within the hour, so that good ones come too early.
     """
-    request = handlers.accept_usage(viewer, body)
+    request = handlers.accept_usage(caller, body)
     answer: dict[str, Any] = {"accepted": len(request.accepted)}
     if not request.rejected:
         return JSONResponse(answer, 202)
@@ -129,22 +119,22 @@ def post_usage_events(
     "/organizations/{org_id:path}/entries", summary="Entries, page by page", response_model=responses.EntriesPage
 )
 def get_entries(
-    org_id: Organization, query: Annotated[EntriesQuery, Query()], viewer: CurrentViewer, handlers: CurrentHandlers
+    org_id: Organization, query: Annotated[EntriesQuery, Query()], caller: Authenticated, handlers: CurrentHandlers
 ) -> Response:
     """Services see all with the scope ledger:read; admins their organization; members their own and their teams'.
 
     `credential_id` is null, too, where the key registry would not show the caller that key."""
-    page = handlers.list_entries(viewer, org_id, query)
+    page = handlers.list_entries(caller, org_id, query)
     body = {"entries": [dict(row) for row in page.entries], "next_cursor": page.next_cursor}
     return Response(orjson.dumps(body, option=JSON_OPTIONS), media_type="application/json")
 
 
 @router.get("/organizations/{org_id:path}/summary", summary="Exact sums in groups", response_model=responses.Summary)
 def get_summary(
-    org_id: Organization, query: Annotated[SummaryQuery, Query()], viewer: CurrentViewer, handlers: CurrentHandlers
+    org_id: Organization, query: Annotated[SummaryQuery, Query()], caller: Authenticated, handlers: CurrentHandlers
 ) -> Response:
     """Sums over entries of every kind are right, grouped by anything; `events` counts each event once."""
-    return exact_json(handlers.summarize(viewer, org_id, query))
+    return exact_json(handlers.summarize(caller, org_id, query))
 
 
 @router.get(
@@ -157,7 +147,7 @@ def get_export(
     request: Request,
     org_id: Organization,
     query: Annotated[ExportQuery, Query()],
-    viewer: CurrentViewer,
+    caller: Authenticated,
     handlers: CurrentHandlers,
 ) -> ExportResponse:
     """Oldest first, from one snapshot. An export that breaks off ends without the end of the chunked coding.
@@ -165,7 +155,7 @@ def get_export(
     In CSV, text that a spreadsheet would take for a formula has an apostrophe before it; JSON Lines are exact.
     """
     return ExportResponse(
-        handlers.export(viewer, org_id, query),
+        handlers.export(caller, org_id, query),
         seconds_max=request.app.state.export_seconds,
         media_type=_EXPORT_TYPES[query.format],
         filename=f"entries.{query.format}",
@@ -177,9 +167,9 @@ def get_export(
     summary="Everything that an entry follows from",
     response_model=responses.Receipt,
 )
-def get_receipt(entry_id: UUID, viewer: CurrentViewer, handlers: CurrentHandlers) -> Response:
+def get_receipt(entry_id: UUID, caller: Authenticated, handlers: CurrentHandlers) -> Response:
     """The entry, its revisions, and plan, keys, rate card and arithmetic as of what was known when it was booked."""
-    return exact_json(handlers.receipt(viewer, entry_id))
+    return exact_json(handlers.receipt(caller, entry_id))
 
 
 @router.post(
@@ -187,9 +177,9 @@ def get_receipt(entry_id: UUID, viewer: CurrentViewer, handlers: CurrentHandlers
     summary="Which key would apply, at what price, and why",
     response_model=responses.Quote,
 )
-def post_quote(request: QuoteRequest, viewer: CurrentViewer, handlers: CurrentHandlers) -> Response:
+def post_quote(request: QuoteRequest, caller: Authenticated, handlers: CurrentHandlers) -> Response:
     """With the very functions that price events, on what the ledger knows of the registry now."""
-    return exact_json(handlers.quote(viewer, request))
+    return exact_json(handlers.quote(caller, request))
 
 
 def exact_json(body: Any) -> Response:

@@ -9,8 +9,8 @@ from uuid import UUID
 
 from services.books.columns import SUMMED
 from services.domain.credits import round_half_even
-from services.domain.permissions import EVERY_ORGANIZATION, LEDGER_READ, USAGE_WRITE
-from services.ledger.access import Viewer, Visible
+from services.domain.permissions import EVERY_ORGANIZATION, LEDGER_READ, USAGE_WRITE, Caller
+from services.ledger.access import Visible, require_organization, require_quote, require_scope, visible_in
 from services.ledger.admission import Door
 from services.ledger.export import Export, csv_lines, json_lines
 from services.ledger.export_slots import ExportSlots
@@ -75,23 +75,23 @@ class Handlers:
         self._now = now
         self._exports = ExportSlots(_EXPORTS_MAX, _EXPORTS_OF_ONE_MAX)
 
-    def accept_usage(self, viewer: Viewer, body: bytes) -> UsageRequest:
+    def accept_usage(self, caller: Caller, body: bytes) -> UsageRequest:
         """Hand the good events of a request to the broker, and tell what is wrong with the others.
 
         Raises where there is no good one, where one is of an organization the token is not good for (then nothing of
         the request is taken), and where the broker does not acknowledge all that is good.
         """
-        viewer.require_scope(USAGE_WRITE)
+        require_scope(caller, USAGE_WRITE)
         request = read_events(body, self._now(), bytes_max=self._record_bytes_max)
         for org_id in request.organizations:
-            viewer.require_organization(org_id)
-        request = self._door.admit(request, unlimited=viewer.is_operator)
+            require_organization(caller, org_id)
+        request = self._door.admit(request, unlimited=caller.is_operator)
         self._publisher.publish(pack(request, bytes_max=self._record_bytes_max))
         return request
 
-    def list_entries(self, viewer: Viewer, org_id: str, query: EntriesQuery) -> Page:
+    def list_entries(self, caller: Caller, org_id: str, query: EntriesQuery) -> Page:
         """One page of what the caller may see. Pages neither repeat nor miss an entry that was there at the first."""
-        selection = _selection(viewer, org_id, query)
+        selection = _selection(caller, org_id, query)
         after = None if query.cursor is None else decode_cursor(query.cursor, query.order)
         # One more than asked for tells whether a page follows.
         rows = self._entries.page(selection, after=after, order=query.order, limit=query.limit + 1)
@@ -100,10 +100,10 @@ class Handlers:
         cursor = Cursor(page[-1]["occurred_at"], page[-1]["entry_id"], query.order).encode() if more else None
         return Page(page, cursor)
 
-    def summarize(self, viewer: Viewer, org_id: str, query: SummaryQuery) -> dict[str, Any]:
+    def summarize(self, caller: Caller, org_id: str, query: SummaryQuery) -> dict[str, Any]:
         """Exact sums in groups, over entries of every kind, and their total."""
         groups = parse_groups(query.group_by)
-        rows = self._entries.sums(_selection(viewer, org_id, query), groups, most=GROUPS_MAX + 1)
+        rows = self._entries.sums(_selection(caller, org_id, query), groups, most=GROUPS_MAX + 1)
         if len(rows) > GROUPS_MAX:
             raise Refusal(Code.TOO_MANY_GROUPS, f"There are more than {GROUPS_MAX} groups; filter, or group by less.")
         totals = [_sums(row) for row in rows]
@@ -114,45 +114,45 @@ class Handlers:
             "total": _with_percent(whole),
         }
 
-    def export(self, viewer: Viewer, org_id: str, query: ExportQuery) -> Export:
+    def export(self, caller: Caller, org_id: str, query: ExportQuery) -> Export:
         """The file, which the caller closes. Raises 503 ``busy`` where too many are being read."""
-        return Export(self._pieces(_selection(viewer, org_id, query), query))
+        return Export(self._pieces(_selection(caller, org_id, query), query))
 
     def _pieces(self, selection: Selection, query: ExportQuery) -> Generator[bytes]:
         with self._exports.taken(selection.org_id), self._entries.stream(selection) as rows:
             yield from csv_lines(rows) if query.format == "csv" else json_lines(rows)
 
-    def receipt(self, viewer: Viewer, entry_id: UUID) -> dict[str, Any]:
+    def receipt(self, caller: Caller, entry_id: UUID) -> dict[str, Any]:
         """What an entry follows from. Raises 404, also for one that the caller may not see."""
         entry = self._entries.entry(entry_id)
-        if entry is None or not _may_see(viewer, entry):
+        if entry is None or not _may_see(caller, entry):
             raise not_found()
-        return build_receipt(entry, self._entries, self._registry, KeySight(viewer, entry["org_id"]))
+        return build_receipt(entry, self._entries, self._registry, KeySight(caller, entry["org_id"]))
 
-    def count_dead_letters(self, viewer: Viewer, org_id: str) -> dict[str, int]:
+    def count_dead_letters(self, caller: Caller, org_id: str) -> dict[str, int]:
         """How many of an organization's events were refused, by reason; for services alone."""
-        viewer.require_scope(LEDGER_READ)
-        viewer.require_organization(org_id)
+        require_scope(caller, LEDGER_READ)
+        require_organization(caller, org_id)
         return self._entries.dead_letters(org_id)
 
-    def quote(self, viewer: Viewer, request: QuoteRequest) -> dict[str, Any]:
+    def quote(self, caller: Caller, request: QuoteRequest) -> dict[str, Any]:
         """Which key would apply, at what price, and why."""
-        org_id = request.org_id or viewer.org_id
+        org_id = request.org_id or caller.org_id
         if org_id == EVERY_ORGANIZATION:
             raise Refusal(Code.ORGANIZATION_REQUIRED, "This token is good for every organization: give org_id.")
-        viewer.require_quote(org_id, request.user_id, request.team_id)
+        require_quote(caller, org_id, request.user_id, request.team_id)
         at = request.time or self._now()
         with self._registry.current(org_id, request.provider) as known:
-            return build_quote(request, org_id, at, known, KeySight(viewer, org_id))
+            return build_quote(request, org_id, at, known, KeySight(caller, org_id))
 
 
-def _selection(viewer: Viewer, org_id: str, filters: Filters) -> Selection:
-    return Selection(org_id, filters, viewer.visible_in(org_id), KeySight(viewer, org_id).of_entries)
+def _selection(caller: Caller, org_id: str, filters: Filters) -> Selection:
+    return Selection(org_id, filters, visible_in(caller, org_id), KeySight(caller, org_id).of_entries)
 
 
-def _may_see(viewer: Viewer, entry: Row) -> bool:
+def _may_see(caller: Caller, entry: Row) -> bool:
     try:
-        visible: Visible = viewer.visible_in(entry["org_id"])
+        visible: Visible = visible_in(caller, entry["org_id"])
     except Refusal:
         return False
     return visible.shows(entry["user_id"], entry["team_id"])

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from services.books.tables import VIEW
 from services.domain.directory import Credential
-from services.domain.permissions import Principal, Sight, Told, sight_of_applied, told
+from services.domain.permissions import Caller, Sight, Told, sight_of_applied, told
 from services.domain.scope import Scope, ScopeType
 
 _OWNERS = {ScopeType.ORGANIZATION: "org_id", ScopeType.TEAM: "team_id", ScopeType.PERSONAL: "user_id"}
@@ -16,17 +16,17 @@ _OWNERS = {ScopeType.ORGANIZATION: "org_id", ScopeType.TEAM: "team_id", ScopeTyp
 class KeySight(NamedTuple):
     """One caller's view of the keys of one organization."""
 
-    principal: Principal
+    caller: Caller
     org_id: str
 
     @property
     def of_entries(self) -> Sight:
         """Of which keys the ids are shown in entries, where each was applied to a use."""
-        return sight_of_applied(self.principal, self.org_id)
+        return sight_of_applied(self.caller, self.org_id)
 
     def told(self, scope: Scope, *, applied: bool) -> Told:
         """What the caller is told of a key of ``scope``; ``applied``: of one that a use was resolved to."""
-        return told(self.principal, self.org_id, scope, applied=applied)
+        return told(self.caller, self.org_id, scope, applied=applied)
 
     def told_of_claimed(self, credential: Credential | None, *, applied: bool) -> Told:
         """The same of the key that an event names; None where it is none of the organization's.

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 
-from services.domain.permissions import is_operator
+from services.domain.permissions import Caller
 from services.runtime.problems import Problem
 from services.runtime.token_buckets import TokenBuckets
-from services.runtime.tokens import Caller
 
 
 class RateLimit:
@@ -18,9 +17,9 @@ class RateLimit:
 
     def admit(self, caller: Caller) -> None:
         """Raise 429 ``rate_limited`` that says how long to wait, where the caller asks too often."""
-        if is_operator(caller.org_id, caller.org_role):
+        if caller.is_operator:
             return
-        wait = self._buckets.take((caller.sub, caller.org_id))
+        wait = self._buckets.take((caller.id, caller.org_id))
         if wait > 0:
             seconds = math.ceil(wait)
             raise Problem(

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from starlette.concurrency import run_in_threadpool
 
 from schemas.fields import Id
+from services.domain.permissions import Caller
 from services.runtime.jwks import ALGORITHMS, Clock, KeysUnavailable, SigningKeys, read_file, read_url
 from services.runtime.logs import logger
 from services.runtime.problems import Problem
@@ -24,9 +25,7 @@ _log = logger(__name__)
 Role = Literal["admin", "member"]
 
 
-class Caller(BaseModel):
-    """The claims of a token that has been checked."""
-
+class _Claims(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     sub: Id
@@ -39,6 +38,9 @@ class Caller(BaseModel):
     @classmethod
     def _split(cls, value: Any) -> Any:
         return frozenset(value.split()) if isinstance(value, str) else value
+
+    def caller(self) -> Caller:
+        return Caller(self.sub, self.org_id, self.org_role, self.teams, self.scopes)
 
 
 class TokenVerifier:
@@ -62,7 +64,7 @@ class TokenVerifier:
                 leeway=self._settings.jwt_leeway_seconds,
                 options={"require": ["exp", "iss", "aud", "sub"]},
             )
-            return Caller.model_validate(claims)
+            return _Claims.model_validate(claims).caller()
         except KeysUnavailable:
             detail = "The keys that sign tokens cannot be read; try again."
             raise Problem(503, "keys_unavailable", detail, headers={"Retry-After": "5"}) from None

@@ -112,7 +112,7 @@ def test_the_line_of_json_has_what_the_contract_says_and_all_of_it_works(shared)
     assert len(line["metrics"]) == 3
     settings = Settings(jwt_jwks_file=byok.data / "secrets" / "jwks.json")
     callers = {name: TokenVerifier(settings).verify(token) for name, token in line["tokens"].items()}
-    assert {name: (caller.sub, caller.org_id) for name, caller in callers.items()} == {
+    assert {name: (caller.id, caller.org_id) for name, caller in callers.items()} == {
         name: (name, "*") for name in ("platform", "runner", "billing")
     }
     assert len(callers["platform"].scopes) == 6

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import ipaddress
+from dataclasses import replace
 from typing import Annotated, NamedTuple
 
 from fastapi import Depends, Header, Request
 
-from services.key_registry.rules.policy import Actor, Origin
+from services.domain.permissions import Caller, Origin
 from services.runtime.rate_limit import RateLimit
 from services.runtime.settings import Settings
 from services.runtime.tokens import Authenticated
@@ -55,23 +56,19 @@ def _address(request: Request) -> str | None:
 _From = Annotated[Origin, Depends(_origin)]
 
 
-def _caller(request: Request, caller: Authenticated, origin: _From) -> Actor:
+def _caller(request: Request, caller: Authenticated, origin: _From) -> Caller:
     limits: CallLimits = request.app.state.limits
     limits.calls.admit(caller)
-    return _actor(caller, origin)
+    return replace(caller, origin=origin)
 
 
-def _lessee(request: Request, caller: Authenticated, origin: _From) -> Actor:
+def _lessee(request: Request, caller: Authenticated, origin: _From) -> Caller:
     limits: CallLimits = request.app.state.limits
     limits.leases.admit(caller)
-    return _actor(caller, origin)
+    return replace(caller, origin=origin)
 
 
-def _actor(caller: Authenticated, origin: Origin) -> Actor:
-    return Actor(caller.sub, caller.org_id, caller.org_role, dict(caller.teams), caller.scopes, origin)
-
-
-Who = Annotated[Actor, Depends(_caller)]
+Who = Annotated[Caller, Depends(_caller)]
 """A parameter of a route: who calls. 429 where that is too often."""
-Lessee = Annotated[Actor, Depends(_lessee)]
+Lessee = Annotated[Caller, Depends(_lessee)]
 """The same for leases, which have a rate of their own."""

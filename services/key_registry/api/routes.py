@@ -10,6 +10,7 @@ from fastapi import APIRouter, Depends, FastAPI, Header, Path, Query, Request, R
 from prometheus_client import CollectorRegistry
 
 from schemas.fields import Id, Time
+from services.domain.permissions import Caller
 from services.domain.resolution import Use
 from services.domain.scope import Plan, ScopeType
 from services.key_registry.api.answers import (
@@ -49,7 +50,6 @@ from services.key_registry.handlers.credentials import NewCredential
 from services.key_registry.handlers.plans import PlanView
 from services.key_registry.handlers.registry import Registry
 from services.key_registry.handlers.views import CredentialView
-from services.key_registry.rules.policy import Actor
 from services.key_registry.rules.preconditions import Expected, entity_tag, expected_by
 from services.key_registry.rules.refusals import Code
 from services.key_registry.rules.standing import Status
@@ -307,19 +307,19 @@ def registry_app(
     return app
 
 
-def _organization(actor: Actor, named: str | None) -> str:
+def _organization(caller: Caller, named: str | None) -> str:
     """The organization a request is about: the token's own, or the one it names where the token is good for all."""
     if named is not None:
         return named
-    if actor.is_everywhere:
+    if caller.is_everywhere:
         raise Refusal(Code.INVALID_REQUEST, "This token is good for every organization: name one.", field="org_id")
-    return actor.org_id
+    return caller.org_id
 
 
-def _use(actor: Actor, body: LeaseRequest, at: datetime | None) -> Use:
+def _use(caller: Caller, body: LeaseRequest, at: datetime | None) -> Use:
     # Without a time of the caller's own, the database says what time it is.
     return Use(
-        org_id=_organization(actor, body.org_id),
+        org_id=_organization(caller, body.org_id),
         team_id=body.team_id,
         user_id=body.user_id,
         provider=body.provider,

@@ -18,12 +18,11 @@ from sqlalchemy import text
 from sqlmodel import Session
 
 from services.domain.masking import mask_text
-from services.domain.permissions import EVERY_ORGANIZATION
+from services.domain.permissions import Caller
 from services.domain.scope import Scope
 from services.key_registry.audit.chain import WRITTEN
 from services.key_registry.audit.refusal_quota import RefusalQuota
 from services.key_registry.database.sessions import Sessions
-from services.key_registry.rules.policy import Actor
 
 _TOGETHER_MAX = 100
 _COLUMNS = ", ".join(WRITTEN)
@@ -65,7 +64,7 @@ class Subject(NamedTuple):
 class Entry(NamedTuple):
     """One row to be written. ``code`` is why it was refused; None where it was done."""
 
-    actor: Actor
+    actor: Caller
     event: Event
     subject: Subject
     detail: Mapping[str, str | None] = {}
@@ -103,7 +102,7 @@ def _values(entry: Entry) -> dict[str, object]:
 
 def _organization(entry: Entry) -> str | None:
     """In whose log it stands. What was refused concerns the caller's own organization, not the one it wanted."""
-    if entry.code is not None and entry.actor.org_id != EVERY_ORGANIZATION:
+    if entry.code is not None and not entry.actor.is_everywhere:
         return entry.actor.org_id
     return entry.subject.org_id
 

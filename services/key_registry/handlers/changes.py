@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from sqlmodel import Session
 
-from services.domain.permissions import Action
+from services.domain.permissions import Action, Caller
 from services.domain.scope import Interval
 from services.key_registry.audit import trail as audit
 from services.key_registry.audit.trail import Entry, Event
@@ -28,7 +28,6 @@ from services.key_registry.handlers.views import (
 )
 from services.key_registry.log.changes import credential_change
 from services.key_registry.log.outbox import LogWriter
-from services.key_registry.rules.policy import Actor
 from services.key_registry.rules.preconditions import ANY, Expected
 from services.key_registry.rules.refusals import Code
 from services.runtime.logs import logger
@@ -65,15 +64,15 @@ class Edit(NamedTuple):
 
 @refusals_audited(Event.CHANGE, unknown_credential)
 def change_credential(
-    registry: Registry, actor: Actor, credential_id: str, edit: Edit, expected: Expected = ANY
+    registry: Registry, caller: Caller, credential_id: str, edit: Edit, expected: Expected = ANY
 ) -> CredentialView:
     """Carry out the whole edit, or none of it. Saying the same twice changes nothing.
 
     Switching on is refused as an addition is. A label moves no price, so it is not in the log.
     """
     with registry.sessions.begin() as session:
-        row = visible(session, actor, credential_id)
-        require(actor, row, *edit.actions)
+        row = visible(session, caller, credential_id)
+        require(caller, row, *edit.actions)
         log = take(session, row)
         expected.require(row.revision)
         require_undeleted(row)
@@ -83,9 +82,9 @@ def change_credential(
             row.revision += 1
             session.add(row)
             session.flush()
-        changed = view(registry, session, row, actor, log.now)
+        changed = view(registry, session, row, caller, log.now)
         if relabelled or switched:
-            audit.append(session, Entry(actor, Event.CHANGE, subject_of(row), _detail(edit)))
+            audit.append(session, Entry(caller, Event.CHANGE, subject_of(row), _detail(edit)))
     if switched:
         _log.info("credential switched", credential_id=credential_id, org_id=row.org_id, enabled=edit.enabled)
     return changed

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from pydantic import SecretStr
 from sqlmodel import Session
 
-from services.domain.permissions import Action, may, sight
+from services.domain.permissions import Action, Caller, may, sight
 from services.domain.scope import Interval, Scope, ScopeType
 from services.key_registry.audit import trail as audit
 from services.key_registry.audit.trail import Entry, Event, Subject
@@ -34,7 +34,6 @@ from services.key_registry.handlers.views import (
 from services.key_registry.log.changes import credential_change, hint
 from services.key_registry.log.outbox import LogWriter, log_time
 from services.key_registry.rules import policy
-from services.key_registry.rules.policy import Actor
 from services.key_registry.rules.preconditions import ANY, Expected
 from services.key_registry.rules.refusals import Code
 from services.runtime.logs import logger
@@ -71,19 +70,19 @@ def _listed(wanted: CredentialFilter) -> Subject:
 
 @refusals_audited(Event.ADD, _wanted)
 def add_credential(
-    registry: Registry, actor: Actor, new: NewCredential, idempotency_key: str | None = None
+    registry: Registry, caller: Caller, new: NewCredential, idempotency_key: str | None = None
 ) -> CredentialView:
     """Add a key. Refusals: docs/contract.md, section 8."""
-    policy.require_organization(actor, new.org_id)
+    policy.require_organization(caller, new.org_id)
     if new.scope.type is ScopeType.ORGANIZATION and new.scope.id != new.org_id:
         raise Refusal(
             Code.INVALID_REQUEST, "An organization's key has the organization as its scope.", field="scope.id"
         )
-    if not may(actor, Action.ADD, new.org_id, new.scope):
+    if not may(caller, Action.ADD, new.org_id, new.scope):
         raise Refusal(Code.FORBIDDEN, f"You may not add a key of this {new.scope.type.value} scope.")
-    check_backdating(actor, new.effective_from)
+    check_backdating(caller, new.effective_from)
     credential_id = str(uuid.uuid4())
-    once = _once(registry, actor, new, idempotency_key)
+    once = _once(registry, caller, new, idempotency_key)
     with registry.sessions.begin() as session:
         log = LogWriter(session)
         if (answered := once.answer(session)) is not None:
@@ -101,49 +100,49 @@ def add_credential(
             label=new.label,
             hint=hint(new.secret.get_secret_value()),
             fingerprint=registry.keyring.fingerprint(new.secret, new.org_id),
-            created_by=actor.id,
+            created_by=caller.id,
             created_at=log.now,
         )
         log.append(credential_change(log.next_seq, log.now, repository.as_credential(row, (active,)), row.hint))
         sealed = registry.keyring.seal(new.secret, repository.binding_of(row, 1))
         repository.insert_credential(session, row, active, sealed)
-        added = view(registry, session, row, actor, log.now)
+        added = view(registry, session, row, caller, log.now)
         once.keep(session, added)
-        audit.append(session, Entry(actor, Event.ADD, subject_of(row), backdated(new.effective_from)))
+        audit.append(session, Entry(caller, Event.ADD, subject_of(row), backdated(new.effective_from)))
     _log.info("credential added", credential_id=credential_id, org_id=new.org_id, scope=new.scope.type.value)
     return added
 
 
 @refusals_audited(Event.SHOW, unknown_credential)
-def get_credential(registry: Registry, actor: Actor, credential_id: str) -> CredentialView:
+def get_credential(registry: Registry, caller: Caller, credential_id: str) -> CredentialView:
     """One credential, as the caller may see it."""
     with registry.sessions.begin() as session:
         now = _moment(session)
-        return view(registry, session, visible(session, actor, credential_id), actor, now)
+        return view(registry, session, visible(session, caller, credential_id), caller, now)
 
 
 @refusals_audited(Event.LIST, _listed)
 def list_credentials(
-    registry: Registry, actor: Actor, wanted: CredentialFilter, *, after: int, limit: int
+    registry: Registry, caller: Caller, wanted: CredentialFilter, *, after: int, limit: int
 ) -> CredentialPage:
     """A page of what the caller may see, in the order in which it was added."""
-    policy.require_organization(actor, wanted.org_id)
+    policy.require_organization(caller, wanted.org_id)
     with registry.sessions.begin() as session:
         now = _moment(session)
         around = surroundings(registry, session, wanted.org_id, now)
-        seen = sight(actor, wanted.org_id)
+        seen = sight(caller, wanted.org_id)
         found = repository.list_credentials(session, wanted, around, seen, after, limit + 1)
         rows = found[:limit]
-        items = views(registry, session, wanted.org_id, rows, actor, now)
+        items = views(registry, session, wanted.org_id, rows, caller, now)
     return CredentialPage(items, rows[-1].created_seq if len(found) > limit else None)
 
 
 @refusals_audited(Event.REVOKE, unknown_credential)
-def revoke_credential(registry: Registry, actor: Actor, credential_id: str, expected: Expected = ANY) -> None:
+def revoke_credential(registry: Registry, caller: Caller, credential_id: str, expected: Expected = ANY) -> None:
     """End a credential now and destroy its secret; its history stays, and one that has ended stays as it is."""
     with registry.sessions.begin() as session:
-        row = visible(session, actor, credential_id)
-        require(actor, row, Action.REVOKE)
+        row = visible(session, caller, credential_id)
+        require(caller, row, Action.REVOKE)
         log = take(session, row)
         expected.require(row.revision)
         if row.deleted_at is not None:
@@ -155,15 +154,15 @@ def revoke_credential(registry: Registry, actor: Actor, credential_id: str, expe
         secret_rows.destroy_all(session, credential_id, log.now)
         ended = repository.as_credential(row, repository.intervals_of(session, [row])[credential_id])
         log.append(credential_change(log.next_seq, log.now, ended, row.hint))
-        audit.append(session, Entry(actor, Event.REVOKE, subject_of(row)))
+        audit.append(session, Entry(caller, Event.REVOKE, subject_of(row)))
     _log.info("credential revoked", credential_id=credential_id, org_id=row.org_id)
 
 
-def _once(registry: Registry, actor: Actor, new: NewCredential, idempotency_key: str | None) -> Once:
+def _once(registry: Registry, caller: Caller, new: NewCredential, idempotency_key: str | None) -> Once:
     start = None if new.effective_from is None else new.effective_from.astimezone(UTC).isoformat()
     secret = new.secret.get_secret_value()
     request = (new.org_id, new.scope.type.value, new.scope.id, new.provider, secret, new.label, start)
-    return once_by(registry.keyring, actor, idempotency_key, "add", *request)
+    return once_by(registry.keyring, caller, idempotency_key, "add", *request)
 
 
 def _moment(session: Session) -> datetime:

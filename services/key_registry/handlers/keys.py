@@ -9,7 +9,7 @@ from pydantic import SecretStr
 from sqlmodel import Session
 
 from services.domain.directory import Directory, PlanHistory
-from services.domain.permissions import CREDENTIALS_LEASE, may_resolve
+from services.domain.permissions import CREDENTIALS_LEASE, Caller, may_resolve
 from services.domain.resolution import LEASE_LIFE, Resolution, Use, resolve_unclaimed
 from services.domain.scope import Plan, ScopeType
 from services.key_registry.audit.trail import Entry, Event, Subject
@@ -22,7 +22,6 @@ from services.key_registry.handlers.views import subject_of
 from services.key_registry.log.outbox import charged_time
 from services.key_registry.rules import policy
 from services.key_registry.rules.clock import waited_out
-from services.key_registry.rules.policy import Actor
 from services.key_registry.rules.refusals import Code
 from services.runtime.refusals import Refusal
 
@@ -52,13 +51,13 @@ def _asked(use: Use) -> Subject:
 
 
 @refusals_audited(Event.RESOLVE, _asked)
-def resolve_key(registry: Registry, actor: Actor, use: Use, *, now: bool) -> Answer:
+def resolve_key(registry: Registry, caller: Caller, use: Use, *, now: bool) -> Answer:
     """Which key applies, and why; with ``now`` at this moment, whatever ``use`` says. Nothing is decrypted.
 
     For ``now`` it is what a lease would say: raises ClockBehindLogError where none would be given.
     """
-    policy.require_organization(actor, use.org_id)
-    if not may_resolve(actor, use.org_id, use.team_id, use.user_id):
+    policy.require_organization(caller, use.org_id)
+    if not may_resolve(caller, use.org_id, use.team_id, use.user_id):
         raise Refusal(Code.FORBIDDEN, "You may ask which key applies only for yourself, in teams of yours.")
 
     def answer() -> Answer:
@@ -69,19 +68,19 @@ def resolve_key(registry: Registry, actor: Actor, use: Use, *, now: bool) -> Ans
 
 
 @refusals_audited(Event.LEASE, _asked)
-def lease_key(registry: Registry, actor: Actor, use: Use) -> Lease:
+def lease_key(registry: Registry, caller: Caller, use: Use) -> Lease:
     """The key that applies now, with its secret.
 
     A key that applies but cannot be decrypted is refused (``credential_unusable``): it is never taken for no key, which
     would silently be charged at the platform's price. While the clock is behind the log nothing is leased
     (ClockBehindLogError): what an event of now is charged is not what the log says of now.
     """
-    policy.require_organization(actor, use.org_id)
-    policy.require_scope(actor, CREDENTIALS_LEASE)
+    policy.require_organization(caller, use.org_id)
+    policy.require_scope(caller, CREDENTIALS_LEASE)
     # Each attempt sees the log anew: what was added while the clock was waited for is seen.
     answer, row, secret = waited_out(lambda: _key_of_now(registry, use))
     # Committed before the secret leaves: none is handed out without its row.
-    registry.audit.write(registry.sessions, Entry(actor, Event.LEASE, _leased(answer, row), _lease_detail(answer)))
+    registry.audit.write(registry.sessions, Entry(caller, Event.LEASE, _leased(answer, row), _lease_detail(answer)))
     if row is not None:
         _note_use(registry, row, answer.use.at)
     return Lease(answer, answer.use.at + LEASE_LIFE, LEASE_LIFE, secret)

@@ -14,11 +14,11 @@ from pydantic import TypeAdapter
 from sqlalchemy import delete, func
 from sqlmodel import Session, col
 
+from services.domain.permissions import Caller
 from services.key_registry.database.tables import IdempotentAnswer
 from services.key_registry.handlers.views import CredentialView
 from services.key_registry.keyring.envelopes import Keyring
 from services.key_registry.log.outbox import log_time
-from services.key_registry.rules.policy import Actor
 from services.key_registry.rules.refusals import Code
 from services.runtime.refusals import Refusal
 
@@ -70,10 +70,10 @@ def _by_name(answer: CredentialView) -> dict[str, object]:
     return dict(zip(CredentialView._fields, _VIEW.dump_python(answer, mode="json"), strict=True))
 
 
-def once_by(keyring: Keyring, actor: Actor, idempotency_key: str | None, *request: str | None) -> Once:
+def once_by(keyring: Keyring, caller: Caller, idempotency_key: str | None, *request: str | None) -> Once:
     """The request of this caller with this key; callers do not get in each other's way."""
-    caller = json.dumps([actor.org_id, actor.id, idempotency_key]).encode()
-    request_id = None if idempotency_key is None else hashlib.sha256(caller).hexdigest()
+    its_key = json.dumps([caller.org_id, caller.id, idempotency_key]).encode()
+    request_id = None if idempotency_key is None else hashlib.sha256(its_key).hexdigest()
     return Once(keyring, request_id, json.dumps(request).encode())
 
 

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import NamedTuple
 
 from services.domain.directory import PlanHistory
-from services.domain.permissions import PLANS_WRITE
+from services.domain.permissions import PLANS_WRITE, Caller
 from services.domain.scope import Plan, PlanPeriod, change_plan
 from services.key_registry.audit import trail as audit
 from services.key_registry.audit.trail import Entry, Event
@@ -16,7 +16,6 @@ from services.key_registry.handlers.registry import Registry, check_backdating, 
 from services.key_registry.log.changes import plan_change
 from services.key_registry.log.outbox import LogWriter, log_time
 from services.key_registry.rules import policy
-from services.key_registry.rules.policy import Actor
 from services.key_registry.rules.preconditions import ANY, Expected
 
 
@@ -33,7 +32,7 @@ class PlanView(NamedTuple):
 @refusals_audited(Event.SET_PLAN, whole_organization)
 def set_plan(
     registry: Registry,
-    actor: Actor,
+    caller: Caller,
     org_id: str,
     plan: Plan,
     effective_from: datetime | None = None,
@@ -43,9 +42,9 @@ def set_plan(
 
     Keys stay switched on whatever the plan; which of them are used follows from it.
     """
-    policy.require_organization(actor, org_id)
-    policy.require_scope(actor, PLANS_WRITE)
-    check_backdating(actor, effective_from)
+    policy.require_organization(caller, org_id)
+    policy.require_scope(caller, PLANS_WRITE)
+    check_backdating(caller, effective_from)
     with registry.sessions.begin() as session:
         log = LogWriter(session)
         seq = repository.plan_seq(session, org_id)
@@ -57,14 +56,14 @@ def set_plan(
             log.append(plan_change(seq, log.now, history))
             repository.save_plans(session, history, seq)
             detail = {"plan": plan.value, **backdated(effective_from)}
-            audit.append(session, Entry(actor, Event.SET_PLAN, whole_organization(org_id), detail))
+            audit.append(session, Entry(caller, Event.SET_PLAN, whole_organization(org_id), detail))
     return PlanView(org_id, plan, history.plans, seq)
 
 
 @refusals_audited(Event.SHOW_PLAN, whole_organization)
-def get_plan(registry: Registry, actor: Actor, org_id: str) -> PlanView:
+def get_plan(registry: Registry, caller: Caller, org_id: str) -> PlanView:
     """The organization's plan of now, and its history."""
-    policy.require_organization(actor, org_id)
+    policy.require_organization(caller, org_id)
     with registry.sessions.begin() as session:
         session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
         now = log_time(session)

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Concatenate, ParamSpec, TypeVar
 
+from services.domain.permissions import Caller
 from services.key_registry.audit.trail import Entry, Event, Subject
 from services.key_registry.handlers.registry import Registry
-from services.key_registry.rules.policy import Actor
 from services.key_registry.rules.refusals import Code
 from services.runtime.refusals import Refusal
 
@@ -25,23 +25,25 @@ _MISTAKES = frozenset({Code.INVALID_REQUEST, Code.PROVIDER_NOT_SUPPORTED})
 def refusals_audited(
     event: Event, subject: Callable[[_About], Subject]
 ) -> Callable[
-    [Callable[Concatenate[Registry, Actor, _About, _Rest], _Answer]],
-    Callable[Concatenate[Registry, Actor, _About, _Rest], _Answer],
+    [Callable[Concatenate[Registry, Caller, _About, _Rest], _Answer]],
+    Callable[Concatenate[Registry, Caller, _About, _Rest], _Answer],
 ]:
     """Decorates a use case, so that what it refuses becomes a row of the audit log; ``subject`` says of its third
     argument what it was about.
     """
 
     def decorate(
-        use_case: Callable[Concatenate[Registry, Actor, _About, _Rest], _Answer],
-    ) -> Callable[Concatenate[Registry, Actor, _About, _Rest], _Answer]:
+        use_case: Callable[Concatenate[Registry, Caller, _About, _Rest], _Answer],
+    ) -> Callable[Concatenate[Registry, Caller, _About, _Rest], _Answer]:
         @functools.wraps(use_case)
-        def run(registry: Registry, actor: Actor, about: _About, /, *rest: _Rest.args, **more: _Rest.kwargs) -> _Answer:
+        def run(
+            registry: Registry, caller: Caller, about: _About, /, *rest: _Rest.args, **more: _Rest.kwargs
+        ) -> _Answer:
             try:
-                return use_case(registry, actor, about, *rest, **more)
+                return use_case(registry, caller, about, *rest, **more)
             except Refusal as refusal:
                 if refusal.code not in _MISTAKES:
-                    entry = Entry(actor, event, subject(about), code=refusal.code)
+                    entry = Entry(caller, event, subject(about), code=refusal.code)
                     registry.audit.write_refusal(registry.sessions, entry)
                 raise
 

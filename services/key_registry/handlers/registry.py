@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from services.domain.permissions import REGISTRY_BACKDATE
+from services.domain.permissions import REGISTRY_BACKDATE, Caller
 from services.domain.rate_card import RateCard, in_force
 from services.key_registry.audit.trail import AuditTrail
 from services.key_registry.database.credentials import CardShelf
@@ -13,7 +13,6 @@ from services.key_registry.database.sessions import Sessions
 from services.key_registry.keyring.envelopes import Keyring
 from services.key_registry.providers.checks import ProviderChecks
 from services.key_registry.rules import policy
-from services.key_registry.rules.policy import Actor
 from services.key_registry.rules.refusals import Code
 from services.runtime.refusals import Refusal
 
@@ -38,10 +37,10 @@ def card_for(cards: tuple[RateCard, ...], at: datetime) -> RateCard:
     return in_force(cards, at) or cards[0]
 
 
-def check_backdating(actor: Actor, effective_from: datetime | None) -> None:
+def check_backdating(caller: Caller, effective_from: datetime | None) -> None:
     """Refuse a time of the caller's own to whoever may not backdate."""
     if effective_from is not None:
-        policy.require_scope(actor, REGISTRY_BACKDATE)
+        policy.require_scope(caller, REGISTRY_BACKDATE)
 
 
 def start_of(effective_from: datetime | None, now: datetime) -> datetime:

@@ -7,7 +7,7 @@ import hmac
 from pydantic import SecretStr
 from sqlmodel import Session
 
-from services.domain.permissions import Action
+from services.domain.permissions import Action, Caller
 from services.key_registry.audit import trail as audit
 from services.key_registry.audit.trail import Entry, Event
 from services.key_registry.database import credentials as repository
@@ -31,7 +31,6 @@ from services.key_registry.handlers.views import (
 from services.key_registry.log.changes import credential_change, hint
 from services.key_registry.log.outbox import LogWriter, log_time
 from services.key_registry.providers.probes import Result, Verdict
-from services.key_registry.rules.policy import Actor
 from services.key_registry.rules.preconditions import ANY, Expected
 from services.key_registry.rules.refusals import Code
 from services.runtime.logs import logger
@@ -43,7 +42,7 @@ _log = logger(__name__)
 @refusals_audited(Event.ROTATE, unknown_credential)
 def rotate_credential(
     registry: Registry,
-    actor: Actor,
+    caller: Caller,
     credential_id: str,
     secret: SecretStr,
     expected: Expected = ANY,
@@ -54,10 +53,10 @@ def rotate_credential(
     The provider is asked first, with no transaction open; only if it refuses the key is the rotation refused
     (``key_invalid``). What it said otherwise is in the answer.
     """
-    once = once_by(registry.keyring, actor, idempotency_key, "rotate", credential_id, secret.get_secret_value())
+    once = once_by(registry.keyring, caller, idempotency_key, "rotate", credential_id, secret.get_secret_value())
     with registry.sessions.begin() as session:
-        row = visible(session, actor, credential_id)
-        require(actor, row, Action.ROTATE)
+        row = visible(session, caller, credential_id)
+        require(caller, row, Action.ROTATE)
         if (answered := once.answer(session)) is not None:
             return answered
         _check_rotation(registry, session, row, secret, expected)
@@ -66,23 +65,23 @@ def rotate_credential(
         detail = "The provider does not take this key; the one in use was left in its place."
         raise Refusal(Code.KEY_INVALID, detail, field="api_key")
     with registry.sessions.begin() as session:
-        row = visible(session, actor, credential_id)
+        row = visible(session, caller, credential_id)
         log = take(session, row)
         # Asked again, now that nobody else can answer or rotate.
         if (answered := once.answer(session)) is not None:
             return answered
         _check_rotation(registry, session, row, secret, expected)
-        rotated = _rotate(registry, session, log, row, actor, secret, verdict, once)
+        rotated = _rotate(registry, session, log, row, caller, secret, verdict, once)
     _log.info("credential rotated", credential_id=credential_id, org_id=row.org_id)
     return rotated
 
 
 @refusals_audited(Event.UNDO_ROTATION, unknown_credential)
-def undo_rotation(registry: Registry, actor: Actor, credential_id: str, expected: Expected = ANY) -> CredentialView:
+def undo_rotation(registry: Registry, caller: Caller, credential_id: str, expected: Expected = ANY) -> CredentialView:
     """Use the key before the last rotation again, and destroy the one that was rotated in."""
     with registry.sessions.begin() as session:
-        row = visible(session, actor, credential_id)
-        require(actor, row, Action.ROTATE)
+        row = visible(session, caller, credential_id)
+        require(caller, row, Action.ROTATE)
         log = take(session, row)
         expected.require(row.revision)
         require_undeleted(row)
@@ -93,8 +92,8 @@ def undo_rotation(registry: Registry, actor: Actor, credential_id: str, expected
         secret = open_version(registry, row, stored)
         secret_rows.restore_previous(session, credential_id, log.now)
         _show(registry, session, log, row, secret)
-        restored = view(registry, session, row, actor, log.now)
-        audit.append(session, Entry(actor, Event.UNDO_ROTATION, subject_of(row)))
+        restored = view(registry, session, row, caller, log.now)
+        audit.append(session, Entry(caller, Event.UNDO_ROTATION, subject_of(row)))
     _log.info("rotation undone", credential_id=credential_id, org_id=row.org_id)
     return restored
 
@@ -123,7 +122,7 @@ def _rotate(
     session: Session,
     log: LogWriter,
     row: CredentialRow,
-    actor: Actor,
+    caller: Caller,
     secret: SecretStr,
     verdict: Verdict,
     once: Once,
@@ -134,9 +133,9 @@ def _rotate(
     check = Check(verdict.result, verdict.reason, log_time(session))
     secret_rows.insert_version(session, row.credential_id, version, sealed, log.now, check)
     _show(registry, session, log, row, secret)
-    rotated = view(registry, session, row, actor, log.now)
+    rotated = view(registry, session, row, caller, log.now)
     once.keep(session, rotated)
-    audit.append(session, Entry(actor, Event.ROTATE, subject_of(row), verdict_detail(check)))
+    audit.append(session, Entry(caller, Event.ROTATE, subject_of(row), verdict_detail(check)))
     return rotated
 
 

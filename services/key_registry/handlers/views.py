@@ -9,7 +9,7 @@ from typing import NamedTuple
 from sqlmodel import Session
 
 from services.domain.directory import PlanHistory
-from services.domain.permissions import Action, may
+from services.domain.permissions import Action, Caller, may
 from services.domain.scope import Interval, Scope
 from services.key_registry.audit.trail import Subject
 from services.key_registry.database import credentials as repository
@@ -19,7 +19,6 @@ from services.key_registry.database.secrets import Check, SecretState
 from services.key_registry.database.tables import CredentialRow
 from services.key_registry.handlers.registry import Registry, card_for
 from services.key_registry.log.outbox import LogWriter
-from services.key_registry.rules.policy import Actor
 from services.key_registry.rules.refusals import Code, not_found
 from services.key_registry.rules.standing import Standing, Surroundings
 from services.runtime.refusals import Refusal
@@ -48,7 +47,7 @@ class CredentialView(NamedTuple):
 
 
 def views(
-    registry: Registry, session: Session, org_id: str, rows: Sequence[CredentialRow], actor: Actor, now: datetime
+    registry: Registry, session: Session, org_id: str, rows: Sequence[CredentialRow], caller: Caller, now: datetime
 ) -> tuple[CredentialView, ...]:
     """These credentials of one organization as they stand ``now``, which must be the time of what the session reads."""
     if not rows:
@@ -56,12 +55,12 @@ def views(
     around = surroundings(registry, session, org_id, now)
     active = repository.intervals_of(session, rows)
     secrets = secret_rows.states_of(session, rows, now)
-    return tuple(_view(row, active[row.credential_id], secrets[row.credential_id], around, actor) for row in rows)
+    return tuple(_view(row, active[row.credential_id], secrets[row.credential_id], around, caller) for row in rows)
 
 
-def view(registry: Registry, session: Session, row: CredentialRow, actor: Actor, now: datetime) -> CredentialView:
+def view(registry: Registry, session: Session, row: CredentialRow, caller: Caller, now: datetime) -> CredentialView:
     """One of them."""
-    return views(registry, session, row.org_id, [row], actor, now)[0]
+    return views(registry, session, row.org_id, [row], caller, now)[0]
 
 
 def surroundings(registry: Registry, session: Session, org_id: str, now: datetime) -> Surroundings:
@@ -73,18 +72,18 @@ def surroundings(registry: Registry, session: Session, org_id: str, now: datetim
     )
 
 
-def visible(session: Session, actor: Actor, credential_id: str) -> CredentialRow:
-    """The credential, if the actor may know of it."""
+def visible(session: Session, caller: Caller, credential_id: str) -> CredentialRow:
+    """The credential, if the caller may know of it."""
     row = repository.credential_row(session, credential_id)
-    if row is None or not may(actor, Action.SEE, row.org_id, scope_of(row)):
+    if row is None or not may(caller, Action.SEE, row.org_id, scope_of(row)):
         raise not_found()
     return row
 
 
-def require(actor: Actor, row: CredentialRow, *actions: Action) -> None:
-    """Raise Refusal ``forbidden`` unless the actor may do all of ``actions`` with the credential."""
+def require(caller: Caller, row: CredentialRow, *actions: Action) -> None:
+    """Raise Refusal ``forbidden`` unless the caller may do all of ``actions`` with the credential."""
     for action in actions:
-        if not may(actor, action, row.org_id, scope_of(row)):
+        if not may(caller, action, row.org_id, scope_of(row)):
             raise Refusal(Code.FORBIDDEN, f"You may not {action.name.lower()} this credential.")
 
 
@@ -108,10 +107,10 @@ def require_undeleted(row: CredentialRow) -> None:
 
 
 def _view(
-    row: CredentialRow, active: tuple[Interval, ...], secret: SecretState, around: Surroundings, actor: Actor
+    row: CredentialRow, active: tuple[Interval, ...], secret: SecretState, around: Surroundings, caller: Caller
 ) -> CredentialView:
     scope = scope_of(row)
-    shown = may(actor, Action.SEE_HINT, row.org_id, scope)
+    shown = may(caller, Action.SEE_HINT, row.org_id, scope)
     enabled = any(interval.end is None for interval in active)
     return CredentialView(
         credential_id=row.credential_id,

@@ -19,7 +19,7 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from services.domain.credits import format_credits, format_credits_roughly
-from services.ledger.access import Viewer
+from services.domain.permissions import Caller
 from services.ledger.api import STATUS
 from services.ledger.console import session
 from services.ledger.console.savings import UnusableFormError, read_form, savings_of
@@ -79,19 +79,19 @@ class _Console:
         return response
 
     def _home(self, request: Request) -> Response:
-        viewer = session.signed_in(request, self._tokens)
-        if viewer is None:
+        caller = session.signed_in(request, self._tokens)
+        if caller is None:
             return _signed_out(request)
-        asked = read_form(request.query_params, viewer, datetime.now(UTC).date())
-        shown = savings_of(self._handlers, viewer, asked) if asked.org_id else None
-        return _page("savings.html", viewer=viewer, asked=asked, shown=shown, choose=_may_choose(viewer))
+        asked = read_form(request.query_params, caller, datetime.now(UTC).date())
+        shown = savings_of(self._handlers, caller, asked) if asked.org_id else None
+        return _page("savings.html", caller=caller, asked=asked, shown=shown, choose=_may_choose(caller))
 
     def _receipt(self, request: Request) -> Response:
-        viewer = session.signed_in(request, self._tokens)
-        if viewer is None:
+        caller = session.signed_in(request, self._tokens)
+        if caller is None:
             return _signed_out(request)
         entry_id: UUID = request.path_params["entry_id"]
-        return _page("receipt.html", viewer=viewer, receipt=self._handlers.receipt(viewer, entry_id))
+        return _page("receipt.html", caller=caller, receipt=self._handlers.receipt(caller, entry_id))
 
     def _sign_in(self, request: Request, form: session.SignInForm) -> Response:
         if not session.from_this_site(request):
@@ -116,16 +116,16 @@ def _signed_out(request: Request) -> Response:
 
 
 def _sign_in_page(way_back: str, problem: str | None, status: int = 200) -> Response:
-    return _page("sign_in.html", status=status, viewer=None, problem=problem, next=way_back)
+    return _page("sign_in.html", status=status, caller=None, problem=problem, next=way_back)
 
 
-def _may_choose(viewer: Viewer) -> bool:
-    return viewer.is_everywhere
+def _may_choose(caller: Caller) -> bool:
+    return caller.is_everywhere
 
 
 def _problem_page(_request: Request, error: Exception) -> Response:
     status, detail = _problem_of(error)
-    return _page("problem.html", status=status, viewer=None, detail=detail)
+    return _page("problem.html", status=status, caller=None, detail=detail)
 
 
 def _problem_of(error: Exception) -> tuple[int, str]:

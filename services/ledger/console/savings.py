@@ -9,8 +9,7 @@ from typing import Any, NamedTuple
 from pydantic import TypeAdapter, ValidationError
 
 from schemas.fields import Id
-from services.domain.permissions import LEDGER_READ
-from services.ledger.access import Viewer
+from services.domain.permissions import LEDGER_READ, Caller
 from services.ledger.console.charts import Amount, every_day, every_month, savings_chart
 from services.ledger.handlers import Handlers
 from services.ledger.query import EntriesQuery, SummaryQuery
@@ -51,7 +50,7 @@ class UnusableFormError(ValueError):
     """A field of the form cannot be used; the message says which."""
 
 
-def read_form(query: Mapping[str, str], viewer: Viewer, today: date) -> Asked:
+def read_form(query: Mapping[str, str], caller: Caller, today: date) -> Asked:
     """What was asked for; without dates the last 30 days, with ``all`` everything. Raises UnusableFormError."""
     everything = query.get("all") == "1"
     first, last = _date(query, "from"), _date(query, "to")
@@ -62,7 +61,7 @@ def read_form(query: Mapping[str, str], viewer: Viewer, today: date) -> Asked:
         first = today - timedelta(days=_DAYS_SHOWN - 1)
     elif first is not None and last is not None and last < first:
         raise UnusableFormError("“to” must not be before “from”")
-    own = "" if viewer.is_everywhere else viewer.org_id
+    own = "" if caller.is_everywhere else caller.org_id
     filters = {name: value for name in _TEXT_FILTERS if (value := query.get(name, "").strip())}
     return Asked(_organization(query) or own, first, last, filters, everything, today)
 
@@ -88,7 +87,7 @@ def _date(query: Mapping[str, str], name: str) -> date | None:
     return day
 
 
-def savings_of(handlers: Handlers, viewer: Viewer, asked: Asked) -> dict[str, Any]:
+def savings_of(handlers: Handlers, caller: Caller, asked: Asked) -> dict[str, Any]:
     """Everything the page shows. Raises Refusal as the API does, and UnusableFormError."""
     period = "day" if asked.daily else "month"
     given = asked.filters | asked.bounds()
@@ -99,7 +98,7 @@ def savings_of(handlers: Handlers, viewer: Viewer, asked: Asked) -> dict[str, An
     except ValidationError as error:
         fields = ", ".join(sorted({str(item["loc"][0]) for item in error.errors()}))
         raise UnusableFormError(f"these fields cannot be used: {fields}") from None
-    periods = handlers.summarize(viewer, asked.org_id, by_period)
+    periods = handlers.summarize(caller, asked.org_id, by_period)
     amounts = without_gaps(
         [
             Amount(group[period], group["list_mc"], group["charged_mc"], group["saved_mc"])
@@ -107,15 +106,15 @@ def savings_of(handlers: Handlers, viewer: Viewer, asked: Asked) -> dict[str, An
         ],
         asked,
     )
-    service = LEDGER_READ in viewer.scopes
+    service = LEDGER_READ in caller.scopes
     return {
         "total": periods["total"],
         "period": period,
         "amounts": amounts,
         "chart": savings_chart(amounts),
-        "by_key": handlers.summarize(viewer, asked.org_id, by_key)["groups"],
-        "entries": handlers.list_entries(viewer, asked.org_id, latest).entries,
-        "dead_letters": handlers.count_dead_letters(viewer, asked.org_id) if service else None,
+        "by_key": handlers.summarize(caller, asked.org_id, by_key)["groups"],
+        "entries": handlers.list_entries(caller, asked.org_id, latest).entries,
+        "dead_letters": handlers.count_dead_letters(caller, asked.org_id) if service else None,
     }
 
 

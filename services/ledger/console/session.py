@@ -10,8 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from services.domain.masking import mask_text
-from services.ledger.access import Viewer
-from services.ledger.api import viewer_of
+from services.domain.permissions import Caller
 from services.ledger.console.savings import FORM_FIELDS
 from services.runtime.problems import Problem
 from services.runtime.tokens import TokenVerifier
@@ -25,17 +24,17 @@ _PAGE = re.compile(r"/console/(?:receipts/[0-9a-f-]{36})?")
 _FIELDS_MAX = 20
 
 
-def signed_in(request: Request, tokens: TokenVerifier) -> Viewer | None:
-    """The viewer whose token is in the cookie; None without one that is good now."""
+def signed_in(request: Request, tokens: TokenVerifier) -> Caller | None:
+    """Whose token is in the cookie; None without one that is good now."""
     return check_token(request.cookies.get(COOKIE, ""), tokens)
 
 
-def check_token(token: str, tokens: TokenVerifier) -> Viewer | None:
-    """The viewer that a token stands for; None where it is not good. Raises 503 when no keys can be had."""
+def check_token(token: str, tokens: TokenVerifier) -> Caller | None:
+    """Whose token it is; None where it is not good. Raises 503 when no keys can be had."""
     if not token:
         return None
     try:
-        return viewer_of(tokens.verify(token))
+        return tokens.verify(token)
     except Problem as problem:
         if problem.status == 401:
             return None

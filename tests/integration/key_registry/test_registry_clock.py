@@ -14,6 +14,7 @@ from registry_caller import Api, path_of, refused, shown
 
 from services.domain.directory import Directory, directory_of
 from services.domain.entries import charge
+from services.domain.permissions import Caller
 from services.domain.rating import rate
 from services.domain.resolution import Use
 from services.domain.usage import Claim
@@ -23,11 +24,10 @@ from services.key_registry.handlers.registry import Registry
 from services.key_registry.metrics import registry_metrics
 from services.key_registry.rate_cards import packaged_cards
 from services.key_registry.rules import clock
-from services.key_registry.rules.policy import Actor
 from services.key_registry.sweeper import sweep
 from services.messages.registry_changes import read_change, to_change
 
-RUNNER = Actor("runner", "*", None, {}, frozenset({"credentials:lease"}))
+RUNNER = Caller("runner", "*", None, {}, frozenset({"credentials:lease"}))
 AHEAD = "UPDATE registry.log_head SET last_at = clock_timestamp() + %s RETURNING last_at"
 # As docs/runbook.md says it for a log that is ahead by more than one can wait for.
 RESET = (

@@ -17,6 +17,7 @@ from pydantic import SecretStr
 
 from schemas.registry_changes import REGISTRY_CHANGE, CredentialChange
 from services.cli.rate_card.commands import check
+from services.domain.permissions import Caller
 from services.domain.rate_card import InvalidRateCard
 from services.domain.scope import Plan, Scope, ScopeType
 from services.key_registry.database.credentials import CardShelf
@@ -35,11 +36,10 @@ from services.key_registry.keyring.envelopes import load_keyring
 from services.key_registry.log.changes import rate_card_change
 from services.key_registry.log.outbox import LogWriter
 from services.key_registry.rate_cards import packaged_cards
-from services.key_registry.rules.policy import Actor
 from services.key_registry.rules.refusals import Code
 from services.runtime.refusals import Refusal
 
-SERVICE = Actor(
+SERVICE = Caller(
     "service", "*", None, {}, frozenset({"credentials:write", "plans:write", "registry:backdate", "credentials:lease"})
 )
 

@@ -21,6 +21,7 @@ from proxied_broker import ProxiedBroker, free_port
 from pydantic import SecretStr
 
 from schemas.topics import REGISTRY_CHANGES
+from services.domain.permissions import Caller
 from services.domain.scope import Plan, Scope, ScopeType
 from services.key_registry.database.sessions import open_engine, sessions_on
 from services.key_registry.handlers.credentials import NewCredential, add_credential, revoke_credential
@@ -31,12 +32,11 @@ from services.key_registry.log.relay import OutboxRelay, republish
 from services.key_registry.log.sender import SEND_BYTES_MAX, ChangeSender, UnsentChange
 from services.key_registry.main import publish_packaged_cards
 from services.key_registry.metrics import registry_metrics
-from services.key_registry.rules.policy import Actor
 from services.runtime.background import in_background
 from services.runtime.settings import Settings
 from services.runtime.topics import create_topics
 
-SERVICE = Actor("service", "*", None, {}, frozenset({"credentials:write", "plans:write"}))
+SERVICE = Caller("service", "*", None, {}, frozenset({"credentials:write", "plans:write"}))
 PENDING = (
     "SELECT h.last_seq - c.sent_seq FROM registry.log_head h, registry.relay_cursor c WHERE c.cluster_id IS NOT NULL"
 )

@@ -6,7 +6,7 @@ import pytest
 
 from services.domain.permissions import (
     Action,
-    Principal,
+    Caller,
     Sight,
     Told,
     may,
@@ -22,12 +22,12 @@ TEAM = Scope(ScopeType.TEAM, "growth")
 OWN = Scope(ScopeType.PERSONAL, "uma")
 
 
-def person(user: str = "uma", role: str = "member", org: str = "acme", **teams: str) -> Principal:
-    return Principal(user, org, role, teams, frozenset())
+def person(user: str = "uma", role: str = "member", org: str = "acme", **teams: str) -> Caller:
+    return Caller(user, org, role, teams, frozenset())
 
 
-def service(*scopes: str, org: str = "*") -> Principal:
-    return Principal("uma", org, None, {"growth": "admin"}, frozenset(scopes))
+def service(*scopes: str, org: str = "*") -> Caller:
+    return Caller("uma", org, None, {"growth": "admin"}, frozenset(scopes))
 
 
 WHO = {
@@ -147,5 +147,5 @@ def test_whose_keys_one_may_ask_for() -> None:
         (service("ledger:read"), False),
     ],
 )
-def test_an_admin_of_every_organization_is_an_operator(who: Principal, expected: bool) -> None:
+def test_an_admin_of_every_organization_is_an_operator(who: Caller, expected: bool) -> None:
     assert who.is_operator is expected

@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.ledger.access import Viewer
+from services.domain.permissions import Caller
 from services.ledger.console.charts import Amount, savings_chart
 from services.ledger.console.savings import UnusableFormError, read_form, without_gaps
 from services.ledger.explanation import usd, utc
 from services.ledger.export import csv_lines
 from services.ledger.handlers import saved_percent
 
-PERSON = Viewer("ann", "acme", "admin", {}, frozenset())
+PERSON = Caller("ann", "acme", "admin", {}, frozenset())
 
 
 @pytest.mark.parametrize(

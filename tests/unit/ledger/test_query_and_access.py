@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.ledger.access import Viewer, Visible
+from services.domain.permissions import Caller
+from services.ledger.access import Visible, visible_in
 from services.ledger.query import Cursor, decode_cursor, parse_groups
 from services.runtime.refusals import Refusal
 
@@ -41,12 +42,12 @@ def test_groups_are_named_once_in_their_order():
     assert parse_groups(" provider , day,provider") == ("provider", "day")
 
 
-def _viewer(org_id="acme", role="member", *, teams=(), scopes=()):
-    return Viewer("ann", org_id, role, dict.fromkeys(teams, "member"), frozenset(scopes))
+def _caller(org_id="acme", role="member", *, teams=(), scopes=()):
+    return Caller("ann", org_id, role, dict.fromkeys(teams, "member"), frozenset(scopes))
 
 
 def test_a_member_is_shown_its_own_and_its_teams():
-    visible = _viewer(teams=["red"]).visible_in("acme")
+    visible = visible_in(_caller(teams=["red"]), "acme")
     assert visible == Visible(False, "ann", ("red",))  # noqa: FBT003
     assert visible.shows("ann", None)
     assert visible.shows("bob", "red")
@@ -54,20 +55,20 @@ def test_a_member_is_shown_its_own_and_its_teams():
     assert not visible.shows("bob", None)
 
 
-@pytest.mark.parametrize("viewer", [_viewer(role="admin"), _viewer("*", None, scopes=["ledger:read"])])
-def test_admins_and_readers_are_shown_everything(viewer):
-    assert viewer.visible_in("acme").everything
+@pytest.mark.parametrize("caller", [_caller(role="admin"), _caller("*", None, scopes=["ledger:read"])])
+def test_admins_and_readers_are_shown_everything(caller):
+    assert visible_in(caller, "acme").everything
 
 
 @pytest.mark.parametrize(
-    ("viewer", "code"),
+    ("caller", "code"),
     [
-        (_viewer("other", "admin"), "organization_forbidden"),
-        (_viewer("other", scopes=["ledger:read"]), "organization_forbidden"),
-        (_viewer(role=None, scopes=["usage:write"]), "insufficient_scope"),
-        (_viewer("*", "admin"), "insufficient_scope"),
+        (_caller("other", "admin"), "organization_forbidden"),
+        (_caller("other", scopes=["ledger:read"]), "organization_forbidden"),
+        (_caller(role=None, scopes=["usage:write"]), "insufficient_scope"),
+        (_caller("*", "admin"), "insufficient_scope"),
     ],
 )
-def test_everyone_else_is_refused(viewer, code):
+def test_everyone_else_is_refused(caller, code):
     with pytest.raises(Refusal, match=code):
-        viewer.visible_in("acme")
+        visible_in(caller, "acme")

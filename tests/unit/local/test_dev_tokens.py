@@ -29,7 +29,7 @@ def verify(key, token):
 def test_the_services_accept_it_and_read_every_claim(key):
     claims = token_claims("platform", ALL_SCOPES, issued_at=NOW, lifetime=timedelta(days=30)) | {"org_role": "admin"}
     caller = verify(key, sign_token(key.key_file, claims))
-    assert (caller.sub, caller.org_id, caller.org_role) == ("platform", "*", "admin")
+    assert (caller.id, caller.org_id, caller.role) == ("platform", "*", "admin")
     assert caller.scopes == frozenset(ALL_SCOPES.split())
 
 
