@@ -32,8 +32,8 @@ _WORST_SHOWN = 10
 
 Reasons = Annotated[list[str] | None, typer.Option("--reason", help="E.g. unpriced_model. Repeatable.")]
 Org = Annotated[str | None, typer.Option(help="Of this organization, as far as it could be read.")]
-Since = Annotated[str | None, typer.Option(help="CommandFailed at or after this time; RFC 3339.")]
-Until = Annotated[str | None, typer.Option(help="CommandFailed before this time; RFC 3339.")]
+Since = Annotated[str | None, typer.Option(help="Failed at or after this time; RFC 3339.")]
+Until = Annotated[str | None, typer.Option(help="Failed before this time; RFC 3339.")]
 
 
 def list_(

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -110,7 +110,7 @@ def _of_database(error: BaseException) -> tuple[str, int]:
             return f"the database refuses: {said}", AWAY
 
 
-def fail(command: str, message: str, status: int) -> None:
+def fail(command: str, message: str, status: int) -> NoReturn:
     """Say on standard error why the command ends, and end it."""
     typer.echo(f"byok {command}: {message}", err=True)
     raise typer.Exit(status)

@@ -23,7 +23,7 @@ from services.ledger.query import (
     Filters,
     Selection,
     SummaryQuery,
-    decode_cursor,
+    cursor_in,
     parse_groups,
 )
 from services.ledger.quotes import QuoteRequest, build_quote
@@ -92,7 +92,7 @@ class Handlers:
     def list_entries(self, caller: Caller, org_id: str, query: EntriesQuery) -> Page:
         """One page of what the caller may see. Pages neither repeat nor miss an entry that was there at the first."""
         selection = _selection(caller, org_id, query)
-        after = None if query.cursor is None else decode_cursor(query.cursor, query.order)
+        after = None if query.cursor is None else cursor_in(query.cursor, query.order)
         # One more than asked for tells whether a page follows.
         rows = self._entries.page(selection, after=after, order=query.order, limit=query.limit + 1)
         page = rows[: query.limit]

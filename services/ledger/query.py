@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import json
 from datetime import datetime
 from typing import Annotated, Literal, NamedTuple
 from uuid import UUID
@@ -15,6 +12,7 @@ from schemas.fields import EventId, Id, Time
 from services.domain.permissions import Sight
 from services.ledger.access import Visible
 from services.ledger.refusals import Code
+from services.runtime.cursors import decode_cursor, encode_cursor
 from services.runtime.refusals import Refusal
 
 Order = Literal["asc", "desc"]
@@ -112,24 +110,19 @@ class Cursor(NamedTuple):
 
     def encode(self) -> str:
         """As an opaque text."""
-        parts = [self.occurred_at.isoformat(), self.entry_id.hex, self.order]
-        return base64.urlsafe_b64encode(json.dumps(parts).encode()).rstrip(b"=").decode()
+        return encode_cursor([self.occurred_at.isoformat(), self.entry_id.hex, self.order])
 
 
-def decode_cursor(text: str, order: Order) -> Cursor:
-    """The cursor in ``text``. Raises 422 ``invalid_cursor`` for one that we did not give, or for another order."""
+def cursor_in(text: str, order: Order) -> Cursor:
+    """The cursor in ``text``. Raises Refusal ``invalid_cursor`` for one that we did not give, or for another order."""
     try:
-        at, entry_id, of_order = json.loads(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)))
-        cursor = Cursor(datetime.fromisoformat(at), UUID(hex=entry_id), order)
-    except (binascii.Error, ValueError, TypeError, AttributeError, RecursionError):
-        raise _invalid_cursor() from None
-    if of_order != order or cursor.occurred_at.tzinfo is None:
-        raise _invalid_cursor()
+        at, entry_id, of_order = decode_cursor(text)
+        cursor = Cursor(datetime.fromisoformat(at), UUID(hex=entry_id), of_order)
+    except (ValueError, TypeError, AttributeError):
+        cursor = None
+    if cursor is None or cursor.order != order or cursor.occurred_at.tzinfo is None:
+        raise Refusal(Code.INVALID_CURSOR, "The cursor is not one that this query has given.")
     return cursor
-
-
-def _invalid_cursor() -> Refusal:
-    return Refusal(Code.INVALID_CURSOR, "The cursor is not one that this query has given.")
 
 
 def parse_groups(text: str) -> tuple[str, ...]:

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from services.runtime.command_failed import CommandFailed
+
 _EVENTS_MIN, _EVENTS_MAX = 2_000, 1_000_000
 
 
@@ -33,7 +35,7 @@ def demo(
     figures are read from the ledger, and each entry is held against what the
     pure core says; a difference is exit status 1.
     """
-    from services.cli.demo.show import DemoFailed, run_demo
+    from services.cli.demo.show import run_demo
     from services.local.processes import StackError, StopRequested, StopSwitch, stop_on_signals
 
     switch = StopSwitch()
@@ -45,7 +47,7 @@ def demo(
         except StopRequested:
             typer.echo("Stopped; nothing is left running.", err=True)
             raise typer.Exit(130) from None
-        except (StackError, DemoFailed) as error:
+        except (StackError, CommandFailed) as error:
             typer.echo(f"byok demo: {error}", err=True)
             raise typer.Exit(1) from None
     raise typer.Exit(0 if agrees else 1)

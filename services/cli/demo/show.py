@@ -32,6 +32,7 @@ from services.local.endpoints import Endpoints
 from services.local.processes import StopRequested, StopSwitch
 from services.local.stack import Stack
 from services.runtime.broker import kafka_producer
+from services.runtime.command_failed import CommandFailed
 from services.runtime.database import connect
 
 _WEEKS = timedelta(days=28)
@@ -39,10 +40,6 @@ _BATCH_EVENTS = 100
 _TIMEOUT_SECONDS = 30.0
 _STALLED_SECONDS = 60.0
 _POLL_SECONDS = 0.1
-
-
-class DemoFailed(Exception):
-    """The demo cannot go on; the message says what went wrong."""
 
 
 class Setting(NamedTuple):
@@ -60,7 +57,7 @@ def run_demo(
 ) -> bool:
     """Run it; return whether the ledger agrees with the pure core.
 
-    Raises StackError, StopRequested, or DemoFailed; nothing is left running in any case.
+    Raises StackError, StopRequested, or CommandFailed; nothing is left running in any case.
     """
     setting = _setting(events, seed)
     with _directory(data_dir) as folder, _progress() as progress:
@@ -78,7 +75,7 @@ def run_demo(
             try:
                 agrees = demo.run()
             except (ApiError, SendFailed, KafkaError, psycopg.Error) as error:
-                raise DemoFailed(f"{type(error).__name__}: {error}") from error
+                raise CommandFailed(f"{type(error).__name__}: {error}", 1) from error
             _where_to_look_next(stack, data_dir, keep=keep)
             if keep:
                 stack.wait()
@@ -91,7 +88,9 @@ def _setting(events: int, seed: int) -> Setting:
     # Nothing before the first card has a price.
     start = max((end - _WEEKS).replace(hour=0, minute=0), cards[0].effective_from)
     if end - start < timedelta(days=18):
-        raise DemoFailed(f"the simulated weeks lie after {cards[0].effective_from:%Y-%m-%d}; this clock says {end:%F}")
+        raise CommandFailed(
+            f"the simulated weeks lie after {cards[0].effective_from:%Y-%m-%d}; this clock says {end:%F}", 1
+        )
     return Setting(start, end, cards, events, seed)
 
 
@@ -101,7 +100,7 @@ def _directory(given: Path | None) -> Iterator[Path]:
         with tempfile.TemporaryDirectory(prefix="byok-demo-") as folder:
             yield Path(folder)
     elif given.exists() and any(given.iterdir()):
-        raise DemoFailed(f"{given} is not empty; the demo wants a directory of its own")
+        raise CommandFailed(f"{given} is not empty; the demo wants a directory of its own", 1)
     else:
         yield given
 
@@ -194,7 +193,7 @@ class _Demo:
             if self._switch.requested:
                 raise StopRequested
             if time.monotonic() > deadline:
-                raise DemoFailed(f"{otherwise}; with --data-dir the logs are kept to look into")
+                raise CommandFailed(f"{otherwise}; with --data-dir the logs are kept to look into", 1)
             time.sleep(_POLL_SECONDS)
 
     def _say(self, what: str, total: int | None) -> None:

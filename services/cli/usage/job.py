@@ -19,13 +19,10 @@ from services.cli.usage.mapping import FIELDS, EventBuilder, columns_for, parse_
 from services.cli.usage.sources import CsvTable, Lines, Rows, SourceError, jsonl_rows
 from services.cli.usage.times import Shift, time_reader
 from services.messages.usage_events import RejectedError
+from services.runtime.command_failed import CommandFailed
 
 _STANDARD_INPUT = Path("-")
 _LOCAL_BROKER = "127.0.0.1:9092"
-
-
-class UsageError(Exception):
-    """The command was given something it cannot use; the message says what (exit status 2)."""
 
 
 @dataclass(frozen=True)
@@ -70,16 +67,16 @@ class Job:
         refused_file: Path | None,
         dry_run: bool,
     ) -> Self:
-        """The job that the options describe. Raises UsageError."""
+        """The job that the options describe. Raises CommandFailed."""
         if source is None and file == _STANDARD_INPUT:
-            raise UsageError("standard input has no name to tell its events by; give it a --source")
+            raise CommandFailed("standard input has no name to tell its events by; give it a --source")
         if event_type is not None and event_type not in EVENT_MODELS:
-            raise UsageError(f"--type {event_type}: must be one of {', '.join(EVENT_MODELS)}")
+            raise CommandFailed(f"--type {event_type}: must be one of {', '.join(EVENT_MODELS)}")
         if pace is not None and not (isfinite(pace) and pace > 0):
-            raise UsageError("--pace: must be greater than 0")
+            raise CommandFailed("--pace: must be greater than 0")
         delimiter = delimiter or ("\t" if file.suffix.lower() == ".tsv" else ",")
         if len(delimiter) != 1 or delimiter in '"\r\n':
-            raise UsageError("--delimiter: must be one character, and neither a quote nor a line end")
+            raise CommandFailed("--delimiter: must be one character, and neither a quote nor a line end")
         with _usage_errors():
             return cls(
                 file=file,
@@ -102,14 +99,14 @@ class Job:
 
     @contextmanager
     def open(self) -> Iterator[BinaryIO]:
-        """The file's bytes. Raises UsageError where it cannot be read."""
+        """The file's bytes. Raises CommandFailed where it cannot be read."""
         if self.file == _STANDARD_INPUT:
             yield sys.stdin.buffer
             return
         try:
             opened = self.file.open("rb")
         except OSError as error:
-            raise UsageError(f"{self.file}: {error.strerror}") from None
+            raise CommandFailed(f"{self.file}: {error.strerror}") from None
         with opened:
             yield opened
 
@@ -118,7 +115,7 @@ class Job:
         return self.file.stat().st_size if self.file.is_file() else None
 
     def rows(self, lines: Lines) -> tuple[Rows, EventBuilder]:
-        """The rows to send and what makes events of them. Raises UsageError where they do not fit together."""
+        """The rows to send and what makes events of them. Raises CommandFailed where they do not fit together."""
         with _usage_errors():
             columns: Mapping[str, str] | None = None
             if self.file_format is FileFormat.CSV:
@@ -147,9 +144,9 @@ def _usage_errors() -> Iterator[None]:
     try:
         yield
     except RejectedError as error:
-        raise UsageError(f"--set {error}") from None
+        raise CommandFailed(f"--set {error}") from None
     except (SourceError, ValueError) as error:
-        raise UsageError(str(error)) from None
+        raise CommandFailed(str(error)) from None
 
 
 def _guess(file: Path) -> FileFormat:

@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
+from services.cli.terminal import fail
 from services.cli.usage.formats import FileFormat, TimeFormat
+from services.runtime.command_failed import CommandFailed
 
 
 def publish(
@@ -80,7 +82,7 @@ def publish(
       --set model=claude-sonnet-4-6 --start 2026-11-01T00:00:00Z --pace 10
     """
     # Only now, so that `byok --help` answers at once.
-    from services.cli.usage.job import Job, UsageError
+    from services.cli.usage.job import Job
     from services.cli.usage.reporting import run_and_report
 
     try:
@@ -103,7 +105,6 @@ def publish(
             dry_run=dry_run,
         )
         status = run_and_report(job, json_summary=json)
-    except UsageError as error:
-        typer.echo(f"byok usage publish: {error}", err=True)
-        raise typer.Exit(2) from None
+    except CommandFailed as error:
+        fail("usage publish", str(error), error.status)
     raise typer.Exit(status)

@@ -16,12 +16,13 @@ from rich.table import Table
 
 from schemas.dead_letters import Reason
 from schemas.usage_events import EVENT_MODELS
-from services.cli.usage.job import Job, UsageError
+from services.cli.usage.job import Job
 from services.cli.usage.pacing import Pacer
 from services.cli.usage.publication import DryRun, Publication
 from services.cli.usage.rejected_rows import RejectedRows
 from services.cli.usage.sender import BatchSender, SendFailed
 from services.cli.usage.sources import Lines, Rows
+from services.runtime.command_failed import CommandFailed
 from services.runtime.settings import SettingsError, load_settings
 
 _INTERRUPTED = 130
@@ -55,7 +56,7 @@ class Summary:
 def run_and_report(job: Job, *, json_summary: bool) -> int:
     """Publish; return the exit status: 0, 1 where a row was refused or the broker failed, 130 when interrupted.
 
-    Raises UsageError where the job cannot be begun.
+    Raises CommandFailed where the job cannot be begun.
     """
     console = Console(stderr=True, highlight=False, markup=False)
     with _rejected_rows(job) as rejected:
@@ -148,7 +149,7 @@ def _timeout_seconds() -> float:
     try:
         return load_settings().kafka_timeout_seconds
     except SettingsError as error:
-        raise UsageError(str(error)) from None
+        raise CommandFailed(str(error)) from None
 
 
 @contextmanager
@@ -175,7 +176,7 @@ def _rejected_rows(job: Job) -> Iterator[RejectedRows]:
     try:
         file = job.refused_file.open("w", encoding="utf-8")
     except OSError as error:
-        raise UsageError(f"--refused {job.refused_file}: {error.strerror}") from None
+        raise CommandFailed(f"--refused {job.refused_file}: {error.strerror}") from None
     with file:
         yield RejectedRows(file)
 

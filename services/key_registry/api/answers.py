@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import re
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -17,6 +15,7 @@ from services.key_registry.handlers.keys import Answer, Lease
 from services.key_registry.handlers.plans import PlanView
 from services.key_registry.handlers.views import CredentialView
 from services.key_registry.rules.standing import Status
+from services.runtime.cursors import encode_cursor
 
 PAGE_ITEMS_MAX = 200
 
@@ -228,20 +227,6 @@ def _audit_row(view: AuditView) -> AuditDocument:
         detail=view.detail,
         hash=row.hash.hex(),
     )
-
-
-def encode_cursor(after: int) -> str:
-    """Where a list goes on, as a string that nobody needs to read."""
-    return base64.urlsafe_b64encode(str(after).encode()).decode().rstrip("=")
-
-
-def decode_cursor(cursor: str) -> int:
-    """What ``encode_cursor`` was given. Raises ValueError."""
-    text = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode("ascii")
-    after = int(text) if re.fullmatch(r"\d{1,18}", text) else -1
-    if after < 0 or encode_cursor(after) != cursor:
-        raise ValueError("not a cursor of ours")
-    return after
 
 
 def _resolution(answer: Answer) -> dict[str, Any]:

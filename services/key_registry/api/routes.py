@@ -26,7 +26,6 @@ from services.key_registry.api.answers import (
     audit_document,
     check_document,
     credential_document,
-    decode_cursor,
     lease_document,
     page_document,
     plan_document,
@@ -53,6 +52,7 @@ from services.key_registry.handlers.views import CredentialView
 from services.key_registry.rules.preconditions import Expected, entity_tag, expected_by
 from services.key_registry.rules.refusals import Code
 from services.key_registry.rules.standing import Status
+from services.runtime.cursors import decode_cursor
 from services.runtime.problems import PROBLEM_ANSWERS
 from services.runtime.refusals import Refusal
 from services.runtime.request_bodies import BodyBounds
@@ -60,6 +60,7 @@ from services.runtime.tokens import TokenVerifier
 from services.runtime.web import ReadinessCheck, create_app
 
 BODY_BYTES_MAX = 64 * 1024
+_SEQ_MAX = 2**63 - 1
 
 
 def _registry(request: Request) -> Registry:
@@ -339,6 +340,9 @@ def _tagged_plan(view: PlanView, response: Response) -> PlanDocument:
 
 def _after(cursor: str | None) -> int:
     try:
-        return 0 if cursor is None else decode_cursor(cursor)
+        after = 0 if cursor is None else decode_cursor(cursor)
     except ValueError:
-        raise Refusal(Code.INVALID_REQUEST, "This is not a cursor of ours.", field="cursor") from None
+        after = None
+    if type(after) is not int or not 0 <= after <= _SEQ_MAX:
+        raise Refusal(Code.INVALID_REQUEST, "This is not a cursor of ours.", field="cursor")
+    return after

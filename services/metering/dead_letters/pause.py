@@ -82,8 +82,8 @@ class Ignored(NamedTuple):
     ignored_at: datetime
 
 
-class Refusals(NamedTuple):
-    """How many events of an organization were refused for one reason within the last hour; None: it is not known."""
+class DeadLetterCount(NamedTuple):
+    """An organization's dead letters for one reason within the last hour; None: whose they are is not known."""
 
     org_id: str | None
     reason: str
@@ -106,7 +106,7 @@ def count_again(connection: Connection[Any], org_id: str) -> bool:
     return connection.execute(_COUNT_AGAIN, (org_id,)).rowcount > 0
 
 
-def worst(connection: Connection[Any], limit: int) -> list[Refusals]:
+def worst(connection: Connection[Any], limit: int) -> list[DeadLetterCount]:
     """Who had the most dead letters within the last hour, and why."""
-    with connection.cursor(row_factory=class_row(Refusals)) as cursor:
+    with connection.cursor(row_factory=class_row(DeadLetterCount)) as cursor:
         return cursor.execute(_WORST, (limit,)).fetchall()

@@ -35,7 +35,7 @@ _LAST_ANSWERS_SECONDS = 10.0
 _NO_ACKNOWLEDGEMENT = 0
 
 
-class Refused(Exception):
+class UnusableRequestError(Exception):
     """A request that cannot be kept, and so must not be acknowledged: its connection ends."""
 
 
@@ -134,15 +134,15 @@ class _Connection:
                 await self._requests.put(_Request(frame, self._keep(frame)))
         except (asyncio.IncompleteReadError, OSError):
             pass
-        except Refused as refused:
-            _log.warning("a connection is ended for a request that cannot be kept", detail=str(refused))
+        except UnusableRequestError as error:
+            _log.warning("a connection is ended for a request that cannot be kept", detail=str(error))
         await self._requests.put(None)
 
     async def _next_request(self) -> bytes:
         head = await self._from_client.readexactly(_SIZE.size)
         (size,) = _SIZE.unpack(head)
         if not _REQUEST.size <= size <= _FRAME_BYTES_MAX:
-            raise Refused("its size is none that a request has")
+            raise UnusableRequestError("its size is none that a request has")
         return head + await self._from_client.readexactly(size)
 
     def _keep(self, frame: bytes) -> _Produce | None:
@@ -216,7 +216,7 @@ class _Connection:
 
 
 def _usage_batches(frame: bytes, version: int) -> dict[int, bytes]:
-    """By partition, the usage records that a produce request wants acknowledged. Raises Refused."""
+    """By partition, the usage records that a produce request wants acknowledged. Raises UnusableRequestError."""
     try:
         request = ProduceRequest.decode(frame[_SIZE.size :], version=version, header=True)
         if request.acks == _NO_ACKNOWLEDGEMENT:
@@ -231,5 +231,5 @@ def _usage_batches(frame: bytes, version: int) -> dict[int, bytes]:
         for records in batches.values():
             record_count(records)
     except Exception as error:  # whatever the library meets in bytes that are no request
-        raise Refused(f"it cannot be read: {type(error).__name__}") from error
+        raise UnusableRequestError(f"it cannot be read: {type(error).__name__}") from error
     return batches
