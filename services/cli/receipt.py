@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from decimal import Decimal
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from services.domain.credits import format_credits_roughly
+
 Line = tuple[str, str]
-
-
-def in_credits(mc: int) -> str:
-    """An amount for a table: credits, rounded to two decimals. The exact one stands in the ledger."""
-    return f"{Decimal(mc).scaleb(-6):,.2f}"
 
 
 def receipt_lines(answer: dict[str, Any]) -> list[Line]:
@@ -106,7 +102,8 @@ def _revision(row: dict[str, Any]) -> str:
     # Without the name where the token may not know of the key that changed.
     why = f", caused by registry change {cause['seq']} ({cause['key'] or cause['kind'] or '–'})" if cause else ""
     return (
-        f"{row['revision']}: charged {in_credits(row['charged_mc'])} with {row['byok_scope'] or row['key_source']}{why}"
+        f"{row['revision']}: charged {format_credits_roughly(row['charged_mc'])}"
+        f" with {row['byok_scope'] or row['key_source']}{why}"
     )
 
 

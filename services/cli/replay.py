@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 from datetime import UTC, datetime
-from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from services.cli.terminal import results, table
+from services.domain.credits import format_credits
 
 if TYPE_CHECKING:
     from services.proof.replay.comparison import Side
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from services.runtime.settings import Settings
 
 _SHOWN = 50
-_MICROCREDITS = 1_000_000
 
 
 def run(settings: Settings, report: Report) -> Replay:
@@ -70,7 +69,7 @@ def show(found: Replay) -> None:
         f" registry log up to change {found.registry_seq:,}; {found.seconds:.1f} s in all"
     )
     for name, side in (("ledger", compared.ledger), ("replay", compared.replay)):
-        charged = f"{Decimal(side.sums[1]) / _MICROCREDITS:,.6f}"
+        charged = format_credits(side.sums[1])
         console.print(f"{name} {side.digest} {side.identities:,} identities, {charged} credits charged")
     for why, how_many in sorted(compared.not_compared.items()):
         console.print(f"{how_many:,} identities not compared, {why}")

@@ -31,8 +31,13 @@ def format_credits_roughly(mc: int) -> str:
 
 def format_credits(mc: int) -> str:
     """``mc`` as a decimal number of credits, exact, without trailing zeros: ``1_500_000`` is ``1.5``."""
-    whole, rest = divmod(abs(mc), MC_PER_CREDIT)
-    return f"{_sign(mc)}{whole:,}.{rest:06}".rstrip("0").rstrip(".")
+    return format_exactly(mc, decimals=6, thousands=",")
+
+
+def format_exactly(amount: int, *, decimals: int, thousands: str = "") -> str:
+    """``amount`` in units of 10^-``decimals`` as a decimal number, without trailing zeros."""
+    whole, rest = divmod(abs(amount), 10**decimals)
+    return f"{_sign(amount)}{whole:{thousands}}.{rest:0{decimals}}".rstrip("0").rstrip(".")
 
 
 def _sign(amount: int) -> str:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from datetime import datetime
-from decimal import Decimal
 from typing import Any, assert_never
 
-from services.domain.credits import format_credits
+from services.domain.credits import format_credits, format_exactly
 from services.domain.directory import Credential, Directory
 from services.domain.permissions import Told
 from services.domain.rate_card import ModelPrice, RateCard
@@ -28,8 +27,7 @@ def utc(at: datetime) -> str:
 
 def usd(micros: int) -> str:
     """Micro-USD as a decimal number of USD, exact."""
-    text = f"{Decimal(micros).scaleb(-6):f}"
-    return text.rstrip("0").rstrip(".") if "." in text else text
+    return format_exactly(micros, decimals=6)
 
 
 def _interval(interval: Interval) -> dict[str, str | None]:
@@ -241,8 +239,7 @@ def _tokens(event: UsageEvent, card: RateCard, *, own_key: bool) -> list[str]:
     cost = sum(tokens * micros for tokens, micros, _ in parts)
     terms = " + ".join(f"{tokens:,} {name} tokens × {usd(micros)} USD" for tokens, micros, name in parts)
     # Tokens × micro-USD per million tokens is 10^-12 USD.
-    exact = f"{Decimal(cost).scaleb(-12):f}"
-    exact = exact.rstrip("0").rstrip(".") if "." in exact else exact
+    exact = format_exactly(cost, decimals=12)
     steps = [
         f"({terms}) ÷ 1,000,000 = {exact} USD",
         f"list: {exact} USD ÷ {usd(card.usd_micros_per_credit)} USD per credit, rounded half-even to 0.000001 credit",

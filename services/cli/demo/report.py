@@ -10,7 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from services.cli.demo.figures import Day, Money, Progress
-from services.cli.receipt import in_credits, receipt_lines, show_lines
+from services.cli.receipt import receipt_lines, show_lines
+from services.domain.credits import format_credits_roughly
 
 _WIDTH = 80
 _BAR_CELLS = 40
@@ -45,7 +46,7 @@ def money_table(console: Console, headings: Sequence[str], rows: Iterable[Money]
 
 def _amounts(row: Money) -> tuple[str, ...]:
     share = f"{100 * row.saved_mc / row.list_mc:.1f}" if row.list_mc else "–"
-    return (f"{row.entries:,}", *map(in_credits, (row.list_mc, row.charged_mc, row.saved_mc)), share)
+    return (f"{row.entries:,}", *map(format_credits_roughly, (row.list_mc, row.charged_mc, row.saved_mc)), share)
 
 
 def chart(console: Console, days: Sequence[Day]) -> None:
@@ -56,9 +57,8 @@ def chart(console: Console, days: Sequence[Day]) -> None:
     for day in days:
         length, charged = (round(_BAR_CELLS * mc / most) if most else 0 for mc in (day.list_mc, day.charged_mc))
         bar = full * charged + saved * (length - charged)
-        console.print(
-            f"{day.day:%b %d %a} {bar:<{_BAR_CELLS}} {in_credits(day.list_mc):>11} {in_credits(day.charged_mc):>11}"
-        )
+        listed, paid = map(format_credits_roughly, (day.list_mc, day.charged_mc))
+        console.print(f"{day.day:%b %d %a} {bar:<{_BAR_CELLS}} {listed:>11} {paid:>11}")
 
 
 def _can_print(console: Console, text: str) -> bool:

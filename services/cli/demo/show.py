@@ -24,8 +24,8 @@ from services.cli.demo.delivery import Expectation, Message, deliveries
 from services.cli.demo.registration import Api, ApiError, register_keys, set_plans
 from services.cli.demo.workload import simulate
 from services.cli.invocation import byok
-from services.cli.receipt import in_credits
 from services.cli.usage.sender import BatchSender, SendFailed
+from services.domain.credits import format_credits_roughly
 from services.domain.rate_card import RateCard
 from services.key_registry.rate_cards import packaged_cards
 from services.local.endpoints import Endpoints
@@ -219,7 +219,7 @@ class _Demo:
         count, refunded = figures.corrections(ledger)
         console.print(
             f"{count:,} entries were put right when a key was registered after its use:"
-            f" {in_credits(refunded)} credits given back"
+            f" {format_credits_roughly(refunded)} credits given back"
         )
         report.heading(console, "Is it right?")
         report.verdict(console, len(entries), found)
