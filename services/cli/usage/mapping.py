@@ -9,7 +9,8 @@ from typing import Any
 from schemas.dead_letters import Reason
 from schemas.usage_events import EVENT_MODELS
 from services.cli.usage.sources import Row
-from services.messages.usage_events import Fault, RejectedError
+from services.domain.faults import Fault
+from services.messages.usage_events import RejectedError
 
 ATTRIBUTES = ("id", "source", "type", "time")
 
