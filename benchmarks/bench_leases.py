@@ -28,7 +28,10 @@ _ORGANIZATIONS = 20
 
 
 class Caller:
-    """One connection that is kept, and one token."""
+    """One connection that is kept, and one token.
+
+    Not httpx, as elsewhere: it takes 0.3 ms more of the processor for each call, on the cores of what is measured.
+    """
 
     def __init__(self, url: str, token: str) -> None:
         self._connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=30)

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 import os
-import urllib.error
-import urllib.request
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import httpx
+
 from services.cli.terminal import stack_settings
 from services.runtime.command_failed import AWAY, CommandFailed
+from services.runtime.http_client import http_client
 
 _TIMEOUT_SECONDS = 30
 _TOKEN_LIFETIME = timedelta(minutes=5)
@@ -27,20 +27,18 @@ def ask_ledger(
     url = settings.ledger_url.rstrip("/")
     if not url.startswith(("http://", "https://")):
         raise CommandFailed("BYOK_LEDGER_URL must begin with http:// or https://")
-    request = urllib.request.Request(  # noqa: S310 - the scheme is checked
-        url + path,
-        None if body is None else json.dumps(body).encode(),
-        {"Authorization": f"Bearer {token or _own_token(settings)}", "Content-Type": "application/json"},
-        method=method,
-    )
+    headers = {"Authorization": f"Bearer {token or _own_token(settings)}"}
     try:
-        with urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS) as response:  # noqa: S310
-            answer: dict[str, Any] = json.load(response)
-            return answer
-    except urllib.error.HTTPError as error:
-        raise _refused(error) from None
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "reason", error)
+        with http_client(url, seconds=_TIMEOUT_SECONDS, follow_redirects=True) as client:
+            response = client.request(method, url + path, headers=headers, json=body)
+        if not response.is_success:
+            raise _refused(response)
+        answer: dict[str, Any] = response.json()
+        return answer
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+        # Of what is wrong with the request only the kind: httpx repeats a header that it does not take.
+        told = isinstance(error, (httpx.NetworkError, httpx.TimeoutException)) and str(error)
+        reason = told or type(error).__name__
         raise CommandFailed(f"the ledger does not answer at {url} ({reason}); check BYOK_LEDGER_URL", AWAY) from None
 
 
@@ -64,13 +62,14 @@ def _own_token(settings: Any) -> str:
     return sign_token(key_file, claims)
 
 
-def _refused(error: urllib.error.HTTPError) -> CommandFailed:
+def _refused(response: httpx.Response) -> CommandFailed:
     try:
-        problem = json.loads(error.read())
+        problem = response.json()
         said = f"{problem['code']}: {problem['detail']}"
         fields = "; ".join(f"{each['field']}: {each['detail']}" for each in problem.get("errors", []))
         said += f" ({fields})" if fields else ""
-    except (OSError, ValueError, KeyError, TypeError):
-        said = error.reason
-    hint = "; give another token with --token" if error.code in {401, 403} else ""
-    return CommandFailed(f"the ledger says {error.code} {said}{hint}", AWAY if error.code >= 500 else 1)
+    except (ValueError, KeyError, TypeError):
+        said = response.reason_phrase
+    hint = "; give another token with --token" if response.status_code in {401, 403} else ""
+    status = AWAY if response.is_server_error else 1
+    return CommandFailed(f"the ledger says {response.status_code} {said}{hint}", status)

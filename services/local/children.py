@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
 import signal
@@ -13,6 +12,7 @@ from pathlib import Path
 import services
 from services.local.endpoints import LOOPBACK
 from services.local.processes import Program
+from services.runtime.http_client import http_client
 
 _ANSWER_BYTES_MAX = 4_000
 _STOP_SECONDS = {"journal": 5.0, "registry": 5.0, "ledger": 5.0, "metering": 8.0}
@@ -59,25 +59,26 @@ class Readiness:
     """
 
     def __init__(self, port: int) -> None:
-        self._port = port
+        self._url = f"http://{LOOPBACK}:{port}/readyz"
         self.last_answer = "no answer"
         self.pause: str | None = None
         """What a paused worker says."""
 
     def __call__(self) -> bool:
-        connection = http.client.HTTPConnection(LOOPBACK, self._port, timeout=2)
+        import httpx
+
         try:
-            connection.request("GET", "/readyz")
-            response = connection.getresponse()
-            body = response.read(_ANSWER_BYTES_MAX)
-        except (OSError, http.client.HTTPException) as error:
+            with (
+                http_client(self._url, seconds=2, proxied=False) as client,
+                client.stream("GET", self._url) as response,
+            ):
+                body = next(response.iter_raw(_ANSWER_BYTES_MAX), b"")
+        except httpx.HTTPError as error:
             self.last_answer = f"no answer: {error}"
             return False
-        finally:
-            connection.close()
-        self.last_answer = f"{response.status} {body.decode(errors='replace')}"
+        self.last_answer = f"{response.status_code} {body.decode(errors='replace')}"
         self.pause = _only_paused(body)
-        return response.status == http.client.OK or self.pause is not None
+        return response.is_success or self.pause is not None
 
 
 def _only_paused(body: bytes) -> str | None:

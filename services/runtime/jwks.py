@@ -6,18 +6,18 @@ waits, keys are read in a thread of their own, one reading at a time, and junk k
 
 from __future__ import annotations
 
-import http.client
 import json
 import threading
 import time
-import urllib.request
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import jwt
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
+from services.runtime.http_client import http_client
 from services.runtime.logs import logger
+from services.runtime.token_buckets import TokenBuckets
 
 _log = logger(__name__)
 
@@ -61,8 +61,7 @@ class SigningKeys:
         self._reading: _Reading | None = None
         self._failed = False
         """Whether the last reading was in vain, so that nobody knows whether there are other keys by now."""
-        self._allowance = float(READINGS_AT_ONCE)
-        self._allowed_at = clock()
+        self._allowance = TokenBuckets(1 / SECONDS_PER_READING, READINGS_AT_ONCE, clock=clock)
         self._waiting = threading.BoundedSemaphore(_WAITING_MAX)
         # Now, so that the first tokens need not wait for it.
         self._begin_reading()
@@ -101,12 +100,8 @@ class SigningKeys:
             # One that takes far too long is given up, or a URL that never ends an answer would stop us for ever.
             if self._reading is not None and now - self._reading.started_at <= 2 * READ_SECONDS_MAX:
                 return self._reading
-            self._allowance += (now - self._allowed_at) / SECONDS_PER_READING
-            self._allowance = min(self._allowance, READINGS_AT_ONCE)
-            self._allowed_at = now
-            if self._allowance < 1:
+            if self._allowance.take(None) > 0:
                 return None
-            self._allowance -= 1
             self._reading = reading = _Reading(now)
         threading.Thread(target=self._carry_out, args=(reading,), name="jwks", daemon=True).start()
         return reading
@@ -115,7 +110,7 @@ class SigningKeys:
         keys: Mapping[str, jwt.PyJWK] | None = None
         try:
             keys = parse_jwks(self._read())
-        except (OSError, ValueError, TypeError, RecursionError, http.client.HTTPException, jwt.PyJWTError) as error:
+        except (OSError, ValueError, TypeError, RecursionError, jwt.PyJWTError) as error:
             _log.error("JWKS cannot be read", error=type(error).__name__)
         finally:
             with self._lock:
@@ -157,31 +152,30 @@ def read_file(path: Path) -> bytes:
 
 
 def read_url(url: str) -> bytes:
-    """A JWKS over HTTP, without following redirects. Raises OSError or HTTPException, or ValueError if too large."""
+    """A JWKS over HTTP, without following redirects. Raises OSError, or ValueError where it is too large or no URL."""
+    import httpx
+
     deadline = time.monotonic() + READ_SECONDS_MAX
-    request = urllib.request.Request(url, headers={"Accept": "application/json"})  # noqa: S310 (http or https only)
     body = bytearray()
-    with _opener().open(request, timeout=READ_SECONDS_MAX) as answer:
-        while chunk := answer.read1(65_536):
-            body += chunk
-            _check_size(body)
-            if time.monotonic() > deadline:
-                raise TimeoutError("the JWKS takes too long")
+    # Not compressed: a small answer could unpack to one that fills the memory.
+    headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
+    try:
+        with (
+            http_client(url, seconds=READ_SECONDS_MAX) as client,
+            client.stream("GET", url, headers=headers) as answer,
+        ):
+            if not answer.is_success:
+                raise ConnectionError(f"the JWKS is answered {answer.status_code}")
+            for chunk in answer.iter_raw():
+                body += chunk
+                _check_size(body)
+                if time.monotonic() > deadline:
+                    raise TimeoutError("the JWKS takes too long")
+    except httpx.HTTPError as error:
+        raise ConnectionError(f"the JWKS cannot be asked for: {type(error).__name__}") from error
+    except httpx.InvalidURL as error:
+        raise ValueError("the address of the JWKS is no URL") from error
     return bytes(body)
-
-
-def _opener() -> urllib.request.OpenerDirector:
-    # Not urlopen's own: that one also opens files, and follows an https URL to an http one.
-    opener = urllib.request.OpenerDirector()
-    for handler in (
-        urllib.request.ProxyHandler,
-        urllib.request.HTTPHandler,
-        urllib.request.HTTPSHandler,
-        urllib.request.HTTPDefaultErrorHandler,
-        urllib.request.HTTPErrorProcessor,
-    ):
-        opener.add_handler(handler())
-    return opener
 
 
 def _check_size(document: bytes | bytearray) -> None:

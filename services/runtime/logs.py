@@ -11,11 +11,12 @@ from structlog.typing import EventDict, Processor
 
 from services.domain.masking import mask_text
 
-_TALKATIVE = ("aiokafka", "alembic", "faust", "httpx", "kafka", "mode", "uvicorn")
+_TALKATIVE = ("aiokafka", "alembic", "faust", "httpcore", "httpx", "kafka", "mode", "uvicorn")
 """Libraries that say at level INFO what only their own developers want to know."""
 
-_ON_THE_WIRE = ("aiokafka", "kafka")
-"""Libraries that at level DEBUG log the bytes they send and receive: customers' events, in which no mask would hold."""
+_ON_THE_WIRE = {"aiokafka": logging.INFO, "httpcore": logging.WARNING, "httpx": logging.WARNING, "kafka": logging.INFO}
+"""Libraries that below these levels log what they send and receive: customers' events, in which no mask would hold, and
+the addresses and headers of what we ask."""
 
 
 def masked(value: Any) -> Any:
@@ -63,7 +64,7 @@ def configure_logs(level: str, service: str) -> None:
     root.handlers = [handler]
     root.setLevel(level.upper())
     for library in _TALKATIVE:
-        most = logging.INFO if library in _ON_THE_WIRE else logging.DEBUG
+        most = _ON_THE_WIRE.get(library, logging.DEBUG)
         logging.getLogger(library).setLevel(most if level.upper() == "DEBUG" else logging.WARNING)
     structlog.configure(
         processors=[structlog.stdlib.filter_by_level, *shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],

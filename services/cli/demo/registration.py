@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import http.client
-import json
 import secrets
 from datetime import datetime
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote
+
+import httpx
 
 from services.cli.demo.company import KEYS, ORGANIZATIONS, Arrived, KeyArrival, instant
+from services.runtime.http_client import http_client
 
 _TIMEOUT_SECONDS = 20
 # The usual shape of each provider's keys; what follows the prefix is random and opens nothing.
@@ -31,23 +32,19 @@ class Api:
     """JSON over HTTP with one bearer token."""
 
     def __init__(self, url: str, token: str) -> None:
-        self._address = urlsplit(url).netloc
-        self._token = token
+        # A connection of its own for each call: the demo pauses for longer than a server keeps one.
+        headers = {"Authorization": f"Bearer {token}", "Connection": "close"}
+        self._client = http_client(url, seconds=_TIMEOUT_SECONDS, proxied=False, base_url=url, headers=headers)
 
     def call(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
         """The answer's JSON object. Raises ApiError."""
-        connection = http.client.HTTPConnection(self._address, timeout=_TIMEOUT_SECONDS)
-        headers = {"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"}
         try:
-            connection.request(method, path, None if body is None else json.dumps(body), headers)
-            response = connection.getresponse()
-            answer: dict[str, Any] = json.loads(response.read() or b"{}")
-        except (OSError, http.client.HTTPException, ValueError) as error:
+            response = self._client.request(method, path, json=body)
+            answer: dict[str, Any] = response.json() if response.content else {}
+        except (httpx.HTTPError, ValueError) as error:
             raise ApiError(f"{method} {path}: {type(error).__name__}") from error
-        finally:
-            connection.close()
-        if response.status >= http.client.BAD_REQUEST:
-            raise ApiError(f"{method} {path}: {response.status} {answer.get('code')}: {answer.get('detail')}")
+        if response.is_error:
+            raise ApiError(f"{method} {path}: {response.status_code} {answer.get('code')}: {answer.get('detail')}")
         return answer
 
 

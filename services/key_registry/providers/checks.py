@@ -7,18 +7,21 @@ import ipaddress
 import threading
 from collections.abc import Mapping
 from urllib.parse import urlsplit
-from urllib.request import getproxies, proxy_bypass
 
-import aiohttp
+import httpx
 from pydantic import SecretStr
 
 from services.key_registry.providers.probes import PROBES, CheckReason, Probe, Verdict, unknown, verdict
+from services.runtime.http_client import client_options
 from services.runtime.settings import Settings, SettingsError
 
 ANSWER_BYTES_MAX = 1024 * 1024
 CHECKS_AT_ONCE = 8
 """Each holds a thread of the service while it waits, and leases must not wait for those."""
-_HEADERS = {"Accept": "application/json", "User-Agent": "byok-key-registry"}
+# Not compressed: a small answer could unpack to one that fills the memory.
+_HEADERS = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "byok-key-registry"}
+# What httpx says, without a type of its own for it, where a connection was closed before it said anything.
+_HUNG_UP = "Server disconnected without sending a response."
 
 
 class ProviderChecks:
@@ -57,45 +60,40 @@ class ProviderChecks:
             return self._loop
 
     async def _bounded(self, provider: str, key: SecretStr) -> Verdict:
-        # No exception is looked into: those of the client hold the request, and with it the key.
+        # Of no exception more than its kind is told: those of the client hold the request, and with it the key.
         try:
             async with asyncio.timeout(self._timeout_seconds):
                 return await _ask(provider, self._base_urls[provider], PROBES[provider], key)
         except TimeoutError:
             return unknown(CheckReason.TIMED_OUT)
-        except aiohttp.ClientConnectionError:
+        except (httpx.NetworkError, OSError):
             return unknown(CheckReason.UNREACHABLE)
-        except (aiohttp.ClientError, ValueError):
+        except httpx.RemoteProtocolError as error:
+            hung_up = str(error) == _HUNG_UP
+            return unknown(CheckReason.UNREACHABLE if hung_up else CheckReason.UNEXPECTED_ANSWER)
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError):
             return unknown(CheckReason.UNEXPECTED_ANSWER)
-        except OSError:
-            return unknown(CheckReason.UNREACHABLE)
 
 
 async def _ask(provider: str, base_url: str, probe: Probe, key: SecretStr) -> Verdict:
     headers = {**_HEADERS, **probe.headers(key.get_secret_value())}
+    # A proxy of the environment only for https, which it cannot look into.
+    options = client_options(base_url, proxied=base_url.startswith("https:"))
     async with (
-        aiohttp.ClientSession(cookie_jar=aiohttp.DummyCookieJar(), timeout=aiohttp.ClientTimeout(total=None)) as client,
-        client.get(f"{base_url}{probe.path}", headers=headers, allow_redirects=False, proxy=_proxy(base_url)) as answer,
+        httpx.AsyncClient(**options, timeout=None) as client,  # noqa: S113 - the whole question has a bound
+        client.stream("GET", f"{base_url}{probe.path}", headers=headers) as answer,
     ):
-        return verdict(provider, answer.status, await _body(answer))
+        return verdict(provider, answer.status_code, await _body(answer))
 
 
-async def _body(answer: aiohttp.ClientResponse) -> bytes:
-    """The body, decompressed; cut off where it is too long, so that it is no JSON and means nothing."""
+async def _body(answer: httpx.Response) -> bytes:
+    """The body, cut off where it is too long, so that it is no JSON and means nothing."""
     body = bytearray()
-    async for chunk in answer.content.iter_chunked(65_536):
+    async for chunk in answer.aiter_raw():
         body += chunk
         if len(body) > ANSWER_BYTES_MAX:
             break
     return bytes(body[:ANSWER_BYTES_MAX])
-
-
-def _proxy(base_url: str) -> str | None:
-    """The proxy of the environment. Only for https, which it cannot look into."""
-    url = urlsplit(base_url)
-    if url.scheme != "https" or proxy_bypass(url.hostname or ""):
-        return None
-    return getproxies().get("https")
 
 
 def provider_checks(settings: Settings) -> ProviderChecks:

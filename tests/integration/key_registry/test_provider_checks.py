@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import logging
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -199,6 +200,29 @@ def test_a_server_with_a_certificate_of_nobody_gets_no_key(providers: ProviderSe
     checks = ProviderChecks({"openai": providers.url.replace("http", "https")}, 5)
     assert checks.check("openai", SecretStr(GOOD)) == ("unknown", "unreachable")
     assert providers.seen == []
+
+
+def test_a_proxy_of_the_environment_sees_no_key(providers: ProviderServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as proxy, ThreadPoolExecutor(1) as pool:
+        for name in ("NO_PROXY", "no_proxy", "http_proxy", "https_proxy"):
+            monkeypatch.delenv(name, raising=False)
+        for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+            monkeypatch.setenv(name, f"http://127.0.0.1:{proxy.getsockname()[1]}")
+        # It could look into what is not encrypted, so that goes there itself.
+        assert ask(providers) == ("valid", "accepted")
+
+        def refuse() -> bytes:
+            connection, _ = proxy.accept()
+            with connection:
+                asked = connection.recv(65_536)
+                connection.sendall(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n")
+            return asked
+
+        asked = pool.submit(refuse)
+        checks = ProviderChecks({"openai": "https://provider.invalid"}, 10)
+        assert checks.check("openai", SecretStr(GOOD)) == ("unknown", "unexpected_answer")
+        assert asked.result(30).startswith(b"CONNECT provider.invalid:443 ")
+        assert GOOD.encode() not in asked.result()
 
 
 def test_a_provider_that_hangs_does_not_take_all_threads(providers: ProviderServer) -> None:
