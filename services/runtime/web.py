@@ -11,6 +11,7 @@ from fastapi import FastAPI
 from fastapi.responses import JSONResponse, Response
 from prometheus_client import CollectorRegistry
 
+from services.runtime.api_page import add_api_page
 from services.runtime.connections import ConnectionBounds, bounded_protocol
 from services.runtime.problems import install_problem_handlers
 from services.runtime.request_bodies import BodyBounds, RequestBodies
@@ -30,14 +31,15 @@ def create_app(
     bodies: BodyBounds,
     **options: Any,
 ) -> FastAPI:
-    """A FastAPI application with problem+json errors, bounds on bodies, /healthz, /readyz and /metrics.
+    """A FastAPI application with problem+json errors, bounds on bodies, /docs, /healthz, /readyz and /metrics.
 
     What lies under /v1/ needs a token, which ``app.state.tokens`` checks.
     """
     app = FastAPI(
         title=title,
         description=description,
-        docs_url="/docs",
+        # FastAPI's own would load script from elsewhere (services/runtime/api_page.py).
+        docs_url=None,
         redoc_url=None,
         # A redirect to the path without its slash repeats the whole URL, and with it a key that somebody put there.
         redirect_slashes=False,
@@ -45,6 +47,7 @@ def create_app(
     )
     app.add_middleware(RequestBodies, bounds=bodies)
     install_problem_handlers(app)
+    add_api_page(app)
 
     @app.head("/healthz", include_in_schema=False)
     @app.get("/healthz", tags=["operations"], summary="The process is alive")
