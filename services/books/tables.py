@@ -98,14 +98,22 @@ class RegistryChangeRow(SQLModel, table=True):
 
 
 class DeadLetterRow(SQLModel, table=True):
-    """A refused event, without its payload: that is for operators, not for this service."""
+    """A refused event, without its payload: that is for operators, not for those whom this service answers."""
 
     __tablename__ = "dead_letter"
     __table_args__ = {"schema": "ledger"}
 
     dead_letter_id: int = Field(primary_key=True, sa_type=BigInteger)
+    source_partition_id: int
+    source_offset: int = Field(sa_type=BigInteger)
+    source_index: int
     reason: str
+    detail: str
+    failed_at: datetime = Field(sa_type=_UTC)
     org_id: str | None = None
+    event_source: str | None = None
+    event_id: str | None = None
+    event_type: str | None = None
 
 
 def table_of(model: type[SQLModel]) -> Table:

@@ -18,6 +18,7 @@ from services.ledger.key_sight import KeySight
 from services.ledger.query import (
     GROUPS_MAX,
     Cursor,
+    DeadLettersQuery,
     EntriesQuery,
     ExportQuery,
     Filters,
@@ -129,11 +130,15 @@ class Handlers:
             raise not_found()
         return build_receipt(entry, self._entries, self._registry, KeySight(caller, entry["org_id"]))
 
-    def count_dead_letters(self, caller: Caller, org_id: str) -> dict[str, int]:
+    def count_dead_letters(self, caller: Caller, org_id: str, query: DeadLettersQuery) -> dict[str, int]:
         """How many of an organization's events were refused, by reason; for services alone."""
-        require_scope(caller, LEDGER_READ)
-        require_organization(caller, org_id)
-        return self._entries.dead_letters(org_id)
+        _require_dead_letters(caller, org_id)
+        return self._entries.dead_letter_counts(org_id, query)
+
+    def list_dead_letters(self, caller: Caller, org_id: str, query: DeadLettersQuery, *, most: int) -> list[Row]:
+        """The newest of them, with what is known of each but its payload; for services alone."""
+        _require_dead_letters(caller, org_id)
+        return self._entries.dead_letters(org_id, query, most=most)
 
     def quote(self, caller: Caller, request: QuoteRequest) -> dict[str, Any]:
         """Which key would apply, at what price, and why."""
@@ -144,6 +149,11 @@ class Handlers:
         at = request.time or self._now()
         with self._registry.current(org_id, request.provider) as known:
             return build_quote(request, org_id, at, known, KeySight(caller, org_id))
+
+
+def _require_dead_letters(caller: Caller, org_id: str) -> None:
+    require_scope(caller, LEDGER_READ)
+    require_organization(caller, org_id)
 
 
 def _selection(caller: Caller, org_id: str, filters: Filters) -> Selection:

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from schemas.dead_letters import Reason
 from schemas.fields import EventId, Id, Time
 from services.domain.permissions import Sight
 from services.ledger.access import Visible
@@ -89,6 +90,17 @@ class ExportQuery(Filters):
     """All entries, as a file."""
 
     format: Literal["csv", "jsonl"]
+
+
+class DeadLettersQuery(BaseModel):
+    """Which dead letters of an organization. Of what was refused no more is known for certain than this."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    from_: Time | None = Field(None, alias="from", description="failed_at at or after this time.")
+    to: Time | None = Field(None, description="failed_at before this time.")
+    event_type: Id | None = None
+    reason: Reason | None = None
 
 
 class Selection(NamedTuple):

@@ -13,7 +13,7 @@ from services.books.columns import IDENTITY, SUMMED
 from services.books.tables import DeadLetterRow, EntryRow, EntryView, RegistryChangeRow, SourcePartition, table_of
 from services.domain.permissions import Sight
 from services.domain.scope import ScopeType
-from services.ledger.query import Cursor, Order, Selection
+from services.ledger.query import Cursor, DeadLettersQuery, Filters, Order, Selection
 
 _VIEW = table_of(EntryView)
 _TABLE = table_of(EntryRow)
@@ -40,10 +40,7 @@ def _conditions(selection: Selection) -> list[ColumnElement[bool]]:
     column, filters = _VIEW.c, selection.filters
     conditions = [column.org_id == selection.org_id]
     conditions += [column[name] == value for name, value in filters.equalities().items()]
-    if filters.from_ is not None:
-        conditions.append(column.occurred_at >= filters.from_)
-    if filters.to is not None:
-        conditions.append(column.occurred_at < filters.to)
+    conditions += _within(column.occurred_at, filters)
     if filters.flag is not None:
         conditions.append(column.flags.any(filters.flag))
     if filters.credential_id is not None and not selection.keys.everything:
@@ -53,6 +50,18 @@ def _conditions(selection: Selection) -> list[ColumnElement[bool]]:
         own = column.user_id == selection.visible.user_id
         conditions.append(or_(own, column.team_id.in_(selection.visible.team_ids)))
     return conditions
+
+
+def _refused(org_id: str, query: DeadLettersQuery) -> list[ColumnElement[bool]]:
+    column = _DEAD_LETTER.c
+    conditions = [column.org_id == org_id]
+    conditions += [column[name] == value for name in ("event_type", "reason") if (value := getattr(query, name))]
+    return conditions + _within(column.failed_at, query)
+
+
+def _within(time: ColumnElement[Any], asked: Filters | DeadLettersQuery) -> list[ColumnElement[bool]]:
+    begin = [] if asked.from_ is None else [time >= asked.from_]
+    return begin if asked.to is None else [*begin, time < asked.to]
 
 
 def _of_seen_key(keys: Sight) -> ColumnElement[bool]:
@@ -173,11 +182,23 @@ class EntryRepository:
         rows = self._rows(select(_REGISTRY).where(_REGISTRY.c.seq.in_(seqs)))
         return {row["seq"]: RecordedChange(row["seq"], row["key"], row["payload"]) for row in rows}
 
-    def dead_letters(self, org_id: str) -> dict[str, int]:
+    def dead_letter_counts(self, org_id: str, query: DeadLettersQuery) -> dict[str, int]:
         """How many of an organization's events were refused, by reason."""
-        statement = select(_DEAD_LETTER.c.reason, func.count().label("refused")).where(_DEAD_LETTER.c.org_id == org_id)
-        rows = self._rows(statement.group_by(_DEAD_LETTER.c.reason).order_by(_DEAD_LETTER.c.reason))
+        column = _DEAD_LETTER.c
+        statement = select(column.reason, func.count().label("refused")).where(*_refused(org_id, query))
+        rows = self._rows(statement.group_by(column.reason).order_by(column.reason))
         return {row["reason"]: row["refused"] for row in rows}
+
+    def dead_letters(self, org_id: str, query: DeadLettersQuery, *, most: int) -> list[Row]:
+        """The newest of an organization's dead letters, and where in Kafka each was read."""
+        place = _DEAD_LETTER.c.source_partition_id == _PARTITION.c.source_partition_id
+        statement = (
+            select(*_DEAD_LETTER.c, _PARTITION.c.topic, _PARTITION.c.partition)
+            .join(_PARTITION, place)
+            .where(*_refused(org_id, query))
+        )
+        newest_first = (_DEAD_LETTER.c.failed_at.desc(), _DEAD_LETTER.c.dead_letter_id.desc())
+        return self._rows(statement.order_by(*newest_first).limit(most))
 
     def _rows(self, statement: Select[Any]) -> list[Row]:
         with self._engine.connect() as connection:

@@ -14,7 +14,7 @@ from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.responses import FileResponse, HTMLResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
@@ -22,6 +22,7 @@ from services.domain.credits import format_credits, format_credits_roughly
 from services.domain.permissions import Caller
 from services.ledger.api import STATUS
 from services.ledger.console import session
+from services.ledger.console.dead_letters import dead_letters_of, refused_of
 from services.ledger.console.savings import UnusableFormError, read_form, savings_of
 from services.ledger.explanation import utc
 from services.ledger.handlers import Handlers
@@ -39,8 +40,11 @@ _HEADERS = {
     "Referrer-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
+_KEPT_A_DAY = {"Cache-Control": "max-age=86400"}
 _SEE_OTHER = 303
 _ENDED = "Your session has ended, for its token has. Sign in again to go on where you were."
+
+_STATIC = Path(__file__).parent / "static"
 
 _templates = Environment(
     loader=PackageLoader("services.ledger.console"),
@@ -65,6 +69,9 @@ class _Console:
     async def home(self, request: Request) -> Response:
         return await run_in_threadpool(self._home, request)
 
+    async def dead_letters(self, request: Request) -> Response:
+        return await run_in_threadpool(self._dead_letters, request)
+
     async def receipt(self, request: Request) -> Response:
         return await run_in_threadpool(self._receipt, request)
 
@@ -84,7 +91,19 @@ class _Console:
             return _signed_out(request)
         asked = read_form(request.query_params, caller, datetime.now(UTC).date())
         shown = savings_of(self._handlers, caller, asked) if asked.org_id else None
-        return _page("savings.html", caller=caller, asked=asked, shown=shown, choose=_may_choose(caller))
+        refused = refused_of(self._handlers, caller, asked) if asked.org_id else None
+        choose = _may_choose(caller)
+        return _page("savings.html", caller=caller, asked=asked, shown=shown, refused=refused, choose=choose)
+
+    def _dead_letters(self, request: Request) -> Response:
+        caller = session.signed_in(request, self._tokens)
+        if caller is None:
+            return _signed_out(request)
+        asked = read_form(request.query_params, caller, datetime.now(UTC).date())
+        if not asked.org_id:
+            return RedirectResponse(session.HOME, _SEE_OTHER, headers=_HEADERS)
+        shown = dead_letters_of(self._handlers, caller, asked, request.query_params.get("reason", ""))
+        return _page("dead_letters.html", caller=caller, asked=asked, shown=shown)
 
     def _receipt(self, request: Request) -> Response:
         caller = session.signed_in(request, self._tokens)
@@ -144,7 +163,7 @@ def _problem_of(error: Exception) -> tuple[int, str]:
     return 500, "Something went wrong here; it has been logged."
 
 
-class _Styles(StaticFiles):
+class _Files(StaticFiles):
     """Files that say what they are and nothing else."""
 
     def file_response(self, *args: Any, **kwargs: Any) -> Response:
@@ -156,13 +175,14 @@ class _Styles(StaticFiles):
 def console(handlers: Handlers, tokens: TokenVerifier, *, cookie_always_secure: bool) -> Starlette:
     """The console, to be mounted at /console. Its cookie is Secure where a request came over TLS, or always."""
     pages = _Console(handlers, tokens, cookie_always_secure=cookie_always_secure)
-    static = _Styles(directory=Path(__file__).parent / "static")
+    static = _Files(directory=_STATIC)
     errors: dict[Any, Callable[[Request, Exception], Response | Awaitable[Response]]] = dict.fromkeys(
         (Refusal, Problem, UnusableFormError, HTTPException, SQLAlchemyError, Exception), _problem_page
     )
     application = Starlette(
         routes=[
             Route("/", pages.home),
+            Route("/dead-letters", pages.dead_letters),
             Route("/receipts/{entry_id:uuid}", pages.receipt),
             Route("/sign-in", pages.sign_in, methods=["POST"]),
             Route("/sign-out", pages.sign_out, methods=["POST"]),
@@ -173,6 +193,11 @@ def console(handlers: Handlers, tokens: TokenVerifier, *, cookie_always_secure: 
     # As in create_app: a redirect would repeat the URL.
     application.router.redirect_slashes = False
     return application
+
+
+def icon() -> Response:
+    """The console's icon, which browsers ask the root for on whatever page of ours they show."""
+    return FileResponse(_STATIC / "icon.svg", media_type="image/svg+xml", headers=_HEADERS | _KEPT_A_DAY)
 
 
 def to_console() -> Response:

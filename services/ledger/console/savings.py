@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import date, timedelta
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
+from urllib.parse import urlencode
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from schemas.fields import Id
-from services.domain.permissions import LEDGER_READ, Caller
+from services.domain.permissions import Caller
 from services.ledger.console.charts import Amount, every_day, every_month, savings_chart
 from services.ledger.handlers import Handlers
 from services.ledger.query import EntriesQuery, SummaryQuery
@@ -19,8 +20,10 @@ _DAYS_SHOWN = 30
 _DAILY_MAX = timedelta(days=92)
 _ENTRIES_SHOWN = 25
 _TEXT_FILTERS = ("provider", "model", "user_id", "team_id", "event_type")
-FORM_FIELDS = ("org_id", "from", "to", *_TEXT_FILTERS, "all")
-"""What the page's form may hold."""
+FORM_FIELDS = ("org_id", "from", "to", *_TEXT_FILTERS, "all", "reason")
+"""What a page may be asked with."""
+
+_Query = TypeVar("_Query", bound=BaseModel)
 
 
 class Asked(NamedTuple):
@@ -39,6 +42,12 @@ class Asked(NamedTuple):
         if self.last is None:
             return begin
         return begin | {"to": f"{(self.last + timedelta(days=1)).isoformat()}T00:00:00Z"}
+
+    def link(self, path: str, **more: str) -> str:
+        """A page of ours about the same organization, time and filters."""
+        dates = {"from": str(self.first or ""), "to": str(self.last or ""), "all": "1" if self.everything else ""}
+        given = {"org_id": self.org_id, **dates, **self.filters, **more}
+        return f"{path}?{urlencode({name: value for name, value in given.items() if value})}"
 
     @property
     def daily(self) -> bool:
@@ -87,17 +96,22 @@ def _date(query: Mapping[str, str], name: str) -> date | None:
     return day
 
 
+def query_of(model: type[_Query], given: Mapping[str, object]) -> _Query:
+    """The ledger's query for what was given. Raises UnusableFormError that names the fields."""
+    try:
+        return model.model_validate(given)
+    except ValidationError as error:
+        fields = ", ".join(sorted({str(item["loc"][0]) for item in error.errors()}))
+        raise UnusableFormError(f"these fields cannot be used: {fields}") from None
+
+
 def savings_of(handlers: Handlers, caller: Caller, asked: Asked) -> dict[str, Any]:
     """Everything the page shows. Raises Refusal as the API does, and UnusableFormError."""
     period = "day" if asked.daily else "month"
     given = asked.filters | asked.bounds()
-    try:
-        by_period = SummaryQuery.model_validate({**given, "group_by": period})
-        by_key = SummaryQuery.model_validate({**given, "group_by": "provider,key_source,byok_scope"})
-        latest = EntriesQuery.model_validate({**given, "limit": _ENTRIES_SHOWN})
-    except ValidationError as error:
-        fields = ", ".join(sorted({str(item["loc"][0]) for item in error.errors()}))
-        raise UnusableFormError(f"these fields cannot be used: {fields}") from None
+    by_period = query_of(SummaryQuery, {**given, "group_by": period})
+    by_key = query_of(SummaryQuery, {**given, "group_by": "provider,key_source,byok_scope"})
+    latest = query_of(EntriesQuery, {**given, "limit": _ENTRIES_SHOWN})
     periods = handlers.summarize(caller, asked.org_id, by_period)
     amounts = without_gaps(
         [
@@ -106,7 +120,6 @@ def savings_of(handlers: Handlers, caller: Caller, asked: Asked) -> dict[str, An
         ],
         asked,
     )
-    service = LEDGER_READ in caller.scopes
     return {
         "total": periods["total"],
         "period": period,
@@ -114,7 +127,6 @@ def savings_of(handlers: Handlers, caller: Caller, asked: Asked) -> dict[str, An
         "chart": savings_chart(amounts),
         "by_key": handlers.summarize(caller, asked.org_id, by_key)["groups"],
         "entries": handlers.list_entries(caller, asked.org_id, latest).entries,
-        "dead_letters": handlers.count_dead_letters(caller, asked.org_id) if service else None,
     }
 
 

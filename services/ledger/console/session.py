@@ -20,7 +20,7 @@ COOKIE = "byok_console"
 TOKEN_BYTES_MAX = 4_000
 HOME = "/console/"
 _PATH = "/console"
-_PAGE = re.compile(r"/console/(?:receipts/[0-9a-f-]{36})?")
+_PAGE = re.compile(r"/console/(?:dead-letters|receipts/[0-9a-f-]{36})?")
 _FIELDS_MAX = 20
 
 

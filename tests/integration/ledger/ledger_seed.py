@@ -174,12 +174,20 @@ class Books:
             (partition_id, start, end, recorded + dead, recorded, dead),
         )
 
-    def dead_letter(self, org_id: str | None, reason: str, offset: int) -> None:
-        self.connection.execute(
-            "INSERT INTO ledger.dead_letter (source_partition_id, source_offset, source_index, reason, detail, org_id,"
-            " payload, masked) VALUES (%s, %s, 0, %s, 'd', %s, 'x', false)",
-            (self.partition(), offset, reason, org_id),
-        )
+    def dead_letter(self, org_id: str | None, reason: str, offset: int, **more: Any) -> None:
+        row = {
+            "source_partition_id": self.partition(),
+            "source_offset": offset,
+            "source_index": 0,
+            "reason": reason,
+            "detail": "d",
+            "org_id": org_id,
+            "payload": b"x",
+            "masked": False,
+            **more,
+        }
+        places = ", ".join(f"%({name})s" for name in row)
+        self.connection.execute(f"INSERT INTO ledger.dead_letter ({', '.join(row)}) VALUES ({places})", row)
 
     def metric(self, name: str, value: int, shard: int = 0, **labels: str) -> None:
         self.connection.execute(

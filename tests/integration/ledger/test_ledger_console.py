@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import re
-from html import unescape
+from html import escape, unescape
 
 import pytest
 from fastapi.testclient import TestClient
 from ledger_seed import at
 
+from schemas.dead_letters import Reason
 from services.domain.credits import format_credits, format_credits_roughly
+from services.ledger.console.dead_letters import WHAT_TO_DO
 from services.ledger.main import build_app
 
 ALL = "/console/?all=1&org_id=acme"
+DEAD_LETTERS = "/console/dead-letters"
 
 
 @pytest.fixture
@@ -50,7 +53,14 @@ def test_the_cookie_is_secure_over_tls_and_always_where_a_setting_says_so(stack,
 def test_every_page_forbids_script_and_inline_style_and_has_neither(client, sign_in, company):
     sign_in()
     receipt = f"/console/receipts/{company.rows()[0]['entry_id']}"
-    for path in (ALL, "/console/", receipt, "/console/receipts/no-uuid", "/console/?from=x"):
+    for path in (
+        ALL,
+        "/console/",
+        receipt,
+        f"{DEAD_LETTERS}?org_id=acme&all=1",
+        "/console/receipts/no-uuid",
+        "/console/?from=x",
+    ):
         page = client.get(path)
         policy = page.headers["content-security-policy"]
         assert "default-src 'none'" in policy
@@ -226,13 +236,121 @@ def test_people_see_what_the_api_shows_them(client, company, sign_in):
     assert client.get(f"/console/receipts/{anns}").status_code == 404
 
 
-def test_services_see_how_many_events_were_refused(client, company, sign_in):
-    company.dead_letter("acme", "invalid_event", 1)
-    company.dead_letter("acme", "unpriced_model", 2)
-    company.dead_letter("other", "unpriced_model", 3)
+@pytest.fixture
+def refused(company):
+    """Three events of acme that were refused on two days, and one of another organization."""
+    first = {"failed_at": at(), "event_type": "usage.node_call.v1", "event_source": "runner/1", "event_id": "<b>x"}
+    company.dead_letter("acme", "invalid_event", 1, detail="data.calls: must be 1 or more", **first)
+    company.dead_letter("acme", "unpriced_model", 2, failed_at=at(days=2), event_type="usage.token_usage.v1")
+    company.dead_letter("acme", "unpriced_model", 4, failed_at=at(days=2), source_index=7)
+    company.dead_letter("other", "unpriced_model", 3, failed_at=at())
+    return company
+
+
+def card_of_dead_letters(page):
+    """Its number, the line below it, and where it leads."""
+    card = page.partition("<h2>Dead letters</h2>")[2].partition("</div>")[0]
+    number, line = re.findall(r"<p[^>]*>(.*?)</p>", card)
+    link = re.search(r'href="([^"]+)"', card)
+    return re.sub(r"<[^>]+>", "", number), re.sub(r"<[^>]+>", "", line), link and unescape(link[1])
+
+
+def test_services_see_how_many_events_were_refused(client, refused, sign_in):
     sign_in()
-    page = client.get(ALL).text
-    assert "invalid_event 1, unpriced_model 1" in page
+    number, line, link = card_of_dead_letters(client.get(ALL).text)
+    assert (number, line) == ("3", "invalid_event 1, unpriced_model 2")
+    page = client.get(link).text
+    assert "3 refused" in page
+    assert page.count("offset ") == 3
+
+
+@pytest.mark.parametrize(
+    ("filters", "number"),
+    [
+        ("from=2026-05-02&to=2026-05-03", "2"),
+        ("from=2026-05-01&to=2026-05-01", "1"),
+        ("from=2026-05-04&to=2026-05-05", "0"),
+        ("from=2026-05-01&to=2026-05-03&event_type=usage.token_usage.v1", "1"),
+        ("all=1&event_type=usage.node_call.v1", "1"),
+    ],
+)
+def test_dead_letters_are_counted_and_listed_under_the_filters_of_the_page(client, refused, sign_in, filters, number):
+    sign_in()
+    shown, _, link = card_of_dead_letters(client.get(f"/console/?org_id=acme&{filters}").text)
+    assert shown == number
+    page = client.get(link or f"{DEAD_LETTERS}?org_id=acme&{filters}").text
+    assert page.count("offset ") == int(number)
+    assert ("None was refused" in page) is (number == "0")
+
+
+def test_a_filter_that_no_dead_letter_can_be_judged_by_gives_no_number(client, refused, sign_in):
+    sign_in()
+    number, line, link = card_of_dead_letters(client.get(f"{ALL}&provider=openai&user_id=ann").text)
+    assert (number, line) == ("–", "not known by provider, user; all of this time")
+    assert "3 refused" in client.get(link).text
+
+
+def test_the_list_says_of_each_dead_letter_why_when_where_and_what_to_do(client, refused, sign_in):
+    sign_in()
+    page = client.get(f"{DEAD_LETTERS}?org_id=acme&all=1").text
+    newest, _, oldest = re.findall(r"<tr>(<td>.*?)</tr>", page, re.DOTALL)
+    assert "2026-05-03 12:00:00" in newest
+    assert "offset 4, element 7" in newest
+    assert "lists the model, and runs byok dead-letters replay" in newest
+    assert "2026-05-01 12:00:00" in oldest
+    assert "data.calls: must be 1 or more" in oldest
+    assert "byok.usage-events, partition 0, offset 1" in oldest
+    assert "usage.node_call.v1 <code>&lt;b&gt;x</code> of <code>runner/1</code>" in oldest
+    only = re.search(r'<a href="([^"]+)">unpriced_model</a> 2', page)
+    page = client.get(unescape(only[1])).text
+    assert "2 refused" in page
+    assert "invalid_event</a> 1" in page
+    assert "data.calls" not in page
+
+
+def test_the_list_shows_the_newest_and_says_how_many_there_are(client, refused, sign_in):
+    for offset in range(120):
+        refused.dead_letter("acme", "malformed_json", 100 + offset, failed_at=at(days=3))
+    sign_in()
+    page = client.get(f"{DEAD_LETTERS}?org_id=acme&all=1").text
+    assert "123 refused, the newest 100 shown" in page
+    assert page.count("offset ") == 100
+
+
+def test_every_reason_says_what_to_do():
+    assert set(WHAT_TO_DO) == set(Reason)
+
+
+def test_nobody_sees_dead_letters_of_others(client, refused, sign_in):
+    assert 'type="password"' in client.get(f"{DEAD_LETTERS}?org_id=acme").text
+    sign_in(org_id="acme")
+    assert "3 refused" in client.get(f"{DEAD_LETTERS}?all=1").text
+    assert client.get(f"{DEAD_LETTERS}?all=1&org_id=other").status_code == 403
+    sign_in("ann", "", org_id="acme", org_role="admin")
+    assert client.get(f"{DEAD_LETTERS}?all=1").status_code == 403
+    assert "Dead letters" not in client.get("/console/?all=1").text
+
+
+def test_who_signs_in_again_comes_back_to_the_dead_letters(client):
+    where = f"{DEAD_LETTERS}?org_id=acme&all=1&reason=unpriced_model"
+    assert f'name="next" value="{escape(where)}"' in client.get(where).text
+
+
+def test_browsers_find_an_icon(client):
+    named = re.search(r'<link rel="icon"[^>]* href="([^"]+)"', client.get("/console/").text)
+    for path in (named[1], "/favicon.ico"):
+        icon = client.get(path)
+        assert (icon.status_code, icon.headers["content-type"]) == (200, "image/svg+xml")
+
+
+def test_the_heading_of_numbers_stands_over_their_end(client, company, sign_in):
+    sign_in()
+    receipt = f"/console/receipts/{company.rows()[0]['entry_id']}"
+    for page in (client.get(ALL).text, client.get(receipt).text):
+        for table in re.findall(r"<table>.*?</table>", page, re.DOTALL):
+            heads = re.findall(r"<th scope=\"col\"([^>]*)>", table)
+            cells = re.findall(r"<t[hd]([^>]*)>", table.partition("<tbody>")[2].partition("</tr>")[0])
+            assert [head.strip() for head in heads] == ['class="number"' * ("number" in cell) for cell in cells]
 
 
 def test_a_receipt_page_for_every_kind_of_entry(client, company, sign_in):
