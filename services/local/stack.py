@@ -91,7 +91,7 @@ class Stack:
 
     @property
     def environment_file(self) -> Path:
-        """What ``environment`` says and where a shadow ledger may be made, for shells; only we can read it."""
+        """What ``environment`` says, and how to replay and to read the ledger, for shells; only we can read it."""
         return self._data.secrets / "env"
 
     @property

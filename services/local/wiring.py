@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from services.local.dev_tokens import ALL_SCOPES, SigningKey, sign_token, token_claims
-from services.local.embedded.databases import DATABASES, REPLAYER
+from services.local.embedded.databases import DASHBOARD, DATABASES, REPLAYER
 from services.local.embedded.postgres import MAINTENANCE_DATABASE
 from services.local.endpoints import LOOPBACK, Endpoints, Ports, Tokens
 
@@ -51,8 +51,12 @@ class Wiring:
         return self.environment() | {f"BYOK_{name.upper()}_ADMIN_DSN": self._dsn(name, "owner") for name in DATABASES}
 
     def operator_environment(self) -> dict[str, str]:
-        """The same for whoever works with this stack from outside, with a role that may make a shadow ledger."""
-        return self.environment() | {"BYOK_REPLAY_DSN": self._login(REPLAYER, MAINTENANCE_DATABASE)}
+        """The same for whoever works with this stack from outside: with a role that may make a shadow ledger, and one
+        that may read the ledger's views, for dashboards and people; no program of ours uses that one."""
+        return self.environment() | {
+            "BYOK_REPLAY_DSN": self._login(REPLAYER, MAINTENANCE_DATABASE),
+            "BYOK_LEDGER_READER_DSN": self._login(DASHBOARD, "ledger"),
+        }
 
     def endpoints(self, now: datetime) -> Endpoints:
         """What other programs are told, with tokens that are good for 30 days from ``now``."""

@@ -152,6 +152,15 @@ def test_a_dashboard_that_is_granted_the_reader_role_can_connect(server):
     server.login("dashboard", "ledger", "read").close()
 
 
+def test_the_login_for_dashboards_is_a_reader_and_nothing_else(server):
+    server.login("ledger_dashboard", "ledger").close()
+    with pytest.raises(psycopg.OperationalError, match="permission denied for database"):
+        server.login("ledger_dashboard", "registry")
+    with server.postgres.connect() as admin:
+        roles = "SELECT roleid::regrole::text FROM pg_auth_members WHERE member = 'ledger_dashboard'::regrole"
+        assert admin.execute(roles).fetchall() == [("ledger_reader",)]
+
+
 def test_a_restart_keeps_the_data(tmp_path):
     server = Server(tmp_path)
     try:

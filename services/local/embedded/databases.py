@@ -1,4 +1,4 @@
-"""The two databases and their roles: owners that migrate, services that own nothing, a reader, and a replayer."""
+"""The two databases and their roles: owners that migrate, services that own nothing, readers, and a replayer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ DATABASES = ("ledger", "registry")
 READER = "ledger_reader"
 REPLAYER = "ledger_replay"
 """Makes the shadow ledger of `byok verify --replay`, beside the real one, which it cannot enter."""
-LOGIN_ROLES = (*(f"{database}_{role}" for database in DATABASES for role in ("owner", "service")), REPLAYER)
+DASHBOARD = "ledger_dashboard"
+"""Whoever looks at the ledger's views: a login with what READER grants, and nothing else."""
+LOGIN_ROLES = (*(f"{database}_{role}" for database in DATABASES for role in ("owner", "service")), REPLAYER, DASHBOARD)
 
 
 def prepare_databases(admin: Connection[Any], passwords: Mapping[str, str]) -> None:
@@ -24,6 +26,7 @@ def prepare_databases(admin: Connection[Any], passwords: Mapping[str, str]) -> N
         _set_password(admin, role, passwords[role])
     _run(admin, "ALTER ROLE {} CREATEDB", REPLAYER)
     _create_role(admin, READER)
+    _run(admin, "GRANT {} TO {}", READER, DASHBOARD)
     for database in DATABASES:
         _create_database(admin, database)
     _run(admin, "GRANT CONNECT ON DATABASE ledger TO {}", READER)
