@@ -29,7 +29,7 @@ from services.key_registry.sweeper import sweep_on
 from services.runtime.background import in_background, patiently_until
 from services.runtime.connections import ConnectionBounds
 from services.runtime.last_failure import LastFailure
-from services.runtime.logs import configure_logs, logger
+from services.runtime.logs import configure_logs, log_crashes, logger
 from services.runtime.request_bodies import BodyBounds
 from services.runtime.settings import Settings, SettingsError
 from services.runtime.tokens import TokenVerifier
@@ -41,6 +41,7 @@ _log = logger(__name__)
 def run(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT. Raises SettingsError when it cannot start, and says what to do."""
     configure_logs(settings.log_level, "key_registry")
+    log_crashes()
     # While the broker is away its client writes a hundred lines where the relay writes one.
     logging.getLogger("kafka").setLevel(logging.CRITICAL)
     stop = threading.Event()

@@ -29,7 +29,7 @@ from services.ledger.registry import RegistryView
 from services.ledger.repository import EntryRepository
 from services.runtime.background import in_background
 from services.runtime.connections import ConnectionBounds
-from services.runtime.logs import configure_logs
+from services.runtime.logs import configure_logs, log_crashes
 from services.runtime.rate_limit import RateLimit
 from services.runtime.request_bodies import BodyBounds
 from services.runtime.settings import Settings
@@ -104,6 +104,7 @@ def _database_check(engine: Engine) -> ReadinessCheck:
 def run(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT. Raises SettingsError before anything starts."""
     configure_logs(settings.log_level, "ledger")
+    log_crashes()
     app = build_app(settings)
     # uvicorn stops cleanly and then sends itself the signal again; that must not turn a clean stop into a crash.
     for number in (signal.SIGTERM, signal.SIGINT):

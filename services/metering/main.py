@@ -35,7 +35,7 @@ from services.runtime.background import in_background
 from services.runtime.broker import wait_for_cluster_id
 from services.runtime.connections import ConnectionBounds
 from services.runtime.database import connect
-from services.runtime.logs import configure_logs, logger
+from services.runtime.logs import configure_logs, log_crashes, logger
 from services.runtime.request_bodies import BodyBounds
 from services.runtime.settings import Settings
 from services.runtime.topics import warn_of_differences
@@ -50,6 +50,7 @@ _BODY_BYTES_MAX = 1_000
 def run(settings: Settings) -> None:
     """Meter until SIGTERM or SIGINT. Exits with 1 where the worker may not go on; what was not booked comes again."""
     configure_logs(settings.log_level, "metering")
+    log_crashes()
     uvloop.run(_Worker(settings).serve())
 
 

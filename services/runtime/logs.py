@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import logging
 import sys
-from typing import Any
+import threading
+import time
+from types import TracebackType
+from typing import Any, NamedTuple
 
 import structlog
 from structlog.typing import EventDict, Processor
@@ -17,6 +20,36 @@ _TALKATIVE = ("aiokafka", "alembic", "faust", "httpcore", "httpx", "kafka", "mod
 _ON_THE_WIRE = {"aiokafka": logging.INFO, "httpcore": logging.WARNING, "httpx": logging.WARNING, "kafka": logging.INFO}
 """Libraries that below these levels log what they send and receive: customers' events, in which no mask would hold, and
 the addresses and headers of what we ask."""
+
+
+_SAME_MAX, _SAME_SECONDS = 5, 60.0
+"""So often a library may say the same within so long: one that cannot reach its broker says it many times a second."""
+
+
+class _Said(NamedTuple):
+    since: float
+    times: int
+
+
+class _NotAgainAndAgain(logging.Filter):
+    """Lets a library's line pass five times a minute; the next that passes says how many did not (``left_out``)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._said: dict[tuple[str, int], _Said] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the line is written. Lines are the same that come from one place of the library's code."""
+        if record.name.partition(".")[0] not in _TALKATIVE:
+            return True
+        place, now = (record.pathname, record.lineno), time.monotonic()
+        said = self._said.get(place, _Said(now, 0))
+        if now - said.since > _SAME_SECONDS:
+            if said.times > _SAME_MAX:
+                record.left_out = said.times - _SAME_MAX
+            said = _Said(now, 0)
+        self._said[place] = said._replace(times=said.times + 1)
+        return said.times < _SAME_MAX
 
 
 def masked(value: Any) -> Any:
@@ -50,6 +83,7 @@ def configure_logs(level: str, service: str) -> None:
         structlog.processors.format_exc_info,
     ]
     handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(_NotAgainAndAgain())
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[structlog.stdlib.ExtraAdder(), *shared],
@@ -72,6 +106,23 @@ def configure_logs(level: str, service: str) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
+
+
+def log_crashes() -> None:
+    """Have what nobody caught logged, too, instead of being written out as it is: by any thread, and the interpreter."""
+    crashes = logger("crash")
+
+    def crashed(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:
+        if not issubclass(kind, KeyboardInterrupt):
+            crashes.critical("nobody caught this", exc_info=(kind, error, trace))
+
+    def in_thread(told: threading.ExceptHookArgs) -> None:
+        crashed(told.exc_type, told.exc_value, told.exc_traceback)
+
+    def unraisable(told: Any) -> None:
+        crashed(told.exc_type, told.exc_value, told.exc_traceback)
+
+    sys.excepthook, threading.excepthook, sys.unraisablehook = crashed, in_thread, unraisable
 
 
 def logger(name: str) -> structlog.stdlib.BoundLogger:

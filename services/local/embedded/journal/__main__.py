@@ -18,7 +18,7 @@ from services.local.embedded.journal.proxy import BUFFER_BYTES, JournalProxy
 from services.local.embedded.journal.resend import Broker, resend
 from services.local.endpoints import LOOPBACK
 from services.runtime.database import connect
-from services.runtime.logs import configure_logs, logger
+from services.runtime.logs import configure_logs, log_crashes, logger
 from services.runtime.settings import load_settings
 
 _log = logger(__name__)
@@ -94,6 +94,7 @@ def main() -> None:
     arguments = parser.parse_args()
     settings = load_settings()
     configure_logs(settings.log_level, "journal")
+    log_crashes()
     ledger = _Ledger(settings.required("ledger_dsn"))
     journal = Journal(arguments.folder, arguments.cluster_id)
     if not journal.is_empty:
