@@ -109,7 +109,7 @@ def configure_logs(level: str, service: str) -> None:
 
 
 def log_crashes() -> None:
-    """Have what nobody caught logged, too, instead of being written out as it is: by any thread, and the interpreter."""
+    """Have what nobody caught logged, in any thread and in the interpreter, instead of written out as it is."""
     crashes = logger("crash")
 
     def crashed(kind: type[BaseException], error: BaseException | None, trace: TracebackType | None) -> None:
