@@ -44,6 +44,11 @@ def open_engine(dsn: str) -> Engine:
     )
 
 
+def one_moment(session: Session) -> None:
+    """Let all that is read be of one moment: plan, card and keys that never held together would be a wrong answer."""
+    session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
+
+
 def watch_writes(engine: Engine) -> LastFailure:
     """Whether the database takes no writes, as whoever tried one has found out: reading says nothing of it."""
     failure = LastFailure("writing to the database", forgotten_after=_FORGOTTEN_SECONDS)

@@ -63,8 +63,7 @@ def publish_rate_card(sessions: Sessions, document: CardDocument) -> bool:
         if is_published(document, [] if known is None else [_document(known)]):
             return False
         publishable(*document)
-        seq = log.next_seq
-        log.append(rate_card_change(seq, log.now, document))
+        seq = log.append(rate_card_change, document)
         session.add(RateCardRow(**document._asdict(), seq=seq))
     _log.info("rate card published", card=document.card, seq=seq)
     return True

@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from pydantic import SecretStr
-from sqlmodel import Session
 
 from services.domain.permissions import Action, Caller, may, sight
 from services.domain.scope import Interval, Scope, ScopeType
@@ -16,21 +15,22 @@ from services.key_registry.audit.trail import Entry, Event, Subject
 from services.key_registry.database import credentials as repository
 from services.key_registry.database import secrets as secret_rows
 from services.key_registry.database.credentials import CredentialFilter
+from services.key_registry.database.sessions import one_moment
 from services.key_registry.database.tables import CredentialRow
 from services.key_registry.handlers.additions import Place, check_addition
+from services.key_registry.handlers.editing import editing
 from services.key_registry.handlers.once import Once, once_by
 from services.key_registry.handlers.refusals import backdated, refusals_audited, unknown_credential
 from services.key_registry.handlers.registry import Registry, check_backdating, start_of
 from services.key_registry.handlers.views import (
     CredentialView,
-    require,
     subject_of,
     surroundings,
-    take,
     view,
     views,
     visible,
 )
+from services.key_registry.keyring.envelopes import Binding
 from services.key_registry.log.changes import credential_change, hint
 from services.key_registry.log.outbox import LogWriter, log_time
 from services.key_registry.rules import policy
@@ -81,8 +81,15 @@ def add_credential(
     if not may(caller, Action.ADD, new.org_id, new.scope):
         raise Refusal(Code.FORBIDDEN, f"You may not add a key of this {new.scope.type.value} scope.")
     check_backdating(caller, new.effective_from)
-    credential_id = str(uuid.uuid4())
     once = _once(registry, caller, new, idempotency_key)
+    if (answered := once.answered(registry.sessions)) is not None:
+        return answered
+    credential_id = str(uuid.uuid4())
+    # Before the log is taken: the KEK may be a network away, and nobody could change anything meanwhile.
+    sealed = registry.keyring.seal(
+        new.secret, Binding(new.org_id, new.scope.type.value, new.scope.id, new.provider, credential_id, 1)
+    )
+    fingerprint = registry.keyring.fingerprint(new.secret, new.org_id)
     with registry.sessions.begin() as session:
         log = LogWriter(session)
         if (answered := once.answer(session)) is not None:
@@ -99,12 +106,11 @@ def add_credential(
             provider=new.provider,
             label=new.label,
             hint=hint(new.secret.get_secret_value()),
-            fingerprint=registry.keyring.fingerprint(new.secret, new.org_id),
+            fingerprint=fingerprint,
             created_by=caller.id,
             created_at=log.now,
         )
-        log.append(credential_change(log.next_seq, log.now, repository.as_credential(row, (active,)), row.hint))
-        sealed = registry.keyring.seal(new.secret, repository.binding_of(row, 1))
+        log.append(credential_change, repository.as_credential(row, (active,)), row.hint)
         repository.insert_credential(session, row, active, sealed)
         added = view(registry, session, row, caller, log.now)
         once.keep(session, added)
@@ -117,7 +123,8 @@ def add_credential(
 def get_credential(registry: Registry, caller: Caller, credential_id: str) -> CredentialView:
     """One credential, as the caller may see it."""
     with registry.sessions.begin() as session:
-        now = _moment(session)
+        one_moment(session)
+        now = log_time(session)
         return view(registry, session, visible(session, caller, credential_id), caller, now)
 
 
@@ -128,7 +135,8 @@ def list_credentials(
     """A page of what the caller may see, in the order in which it was added."""
     policy.require_organization(caller, wanted.org_id)
     with registry.sessions.begin() as session:
-        now = _moment(session)
+        one_moment(session)
+        now = log_time(session)
         around = surroundings(registry, session, wanted.org_id, now)
         seen = sight(caller, wanted.org_id)
         found = repository.list_credentials(session, wanted, around, seen, after, limit + 1)
@@ -140,22 +148,17 @@ def list_credentials(
 @refusals_audited(Event.REVOKE, unknown_credential)
 def revoke_credential(registry: Registry, caller: Caller, credential_id: str, expected: Expected = ANY) -> None:
     """End a credential now and destroy its secret; its history stays, and one that has ended stays as it is."""
-    with registry.sessions.begin() as session:
-        row = visible(session, caller, credential_id)
-        require(caller, row, Action.REVOKE)
-        log = take(session, row)
-        expected.require(row.revision)
-        if row.deleted_at is not None:
+    with editing(registry, caller, credential_id, Action.REVOKE) as edit:
+        expected.require(edit.row.revision)
+        if edit.row.deleted_at is not None:
             return
-        row.deleted_at = log.now
-        row.revision += 1
-        session.add(row)
-        repository.switch_off(session, row, log.now)
-        secret_rows.destroy_all(session, credential_id, log.now)
-        ended = repository.as_credential(row, repository.intervals_of(session, [row])[credential_id])
-        log.append(credential_change(log.next_seq, log.now, ended, row.hint))
-        audit.append(session, Entry(caller, Event.REVOKE, subject_of(row)))
-    _log.info("credential revoked", credential_id=credential_id, org_id=row.org_id)
+        edit.row.deleted_at = edit.log.now
+        edit.save()
+        repository.switch_off(edit.session, edit.row, edit.log.now)
+        secret_rows.destroy_all(edit.session, credential_id, edit.log.now)
+        edit.append_history()
+        edit.note(Event.REVOKE)
+    _log.info("credential revoked", credential_id=credential_id, org_id=edit.row.org_id)
 
 
 def _once(registry: Registry, caller: Caller, new: NewCredential, idempotency_key: str | None) -> Once:
@@ -163,9 +166,3 @@ def _once(registry: Registry, caller: Caller, new: NewCredential, idempotency_ke
     secret = new.secret.get_secret_value()
     request = (new.org_id, new.scope.type.value, new.scope.id, new.provider, secret, new.label, start)
     return once_by(registry.keyring, caller, idempotency_key, "add", *request)
-
-
-def _moment(session: Session) -> datetime:
-    """Now. All that is read from here on is of this one moment: a plan and keys that never held together mislead."""
-    session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
-    return log_time(session)

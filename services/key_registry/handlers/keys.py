@@ -14,6 +14,7 @@ from services.domain.resolution import LEASE_LIFE, Resolution, Use, resolve_uncl
 from services.domain.scope import Plan, ScopeType
 from services.key_registry.audit.trail import Entry, Event, Subject
 from services.key_registry.database import credentials as repository
+from services.key_registry.database.sessions import one_moment
 from services.key_registry.database.tables import CredentialRow
 from services.key_registry.handlers.refusals import refusals_audited
 from services.key_registry.handlers.registry import Registry, card_for
@@ -95,8 +96,7 @@ def _key_of_now(registry: Registry, use: Use) -> tuple[Answer, CredentialRow | N
 
 
 def _answer(registry: Registry, session: Session, use: Use, *, now: bool) -> Answer:
-    # All that is read must be of one moment: a plan and a key that never held together would be a wrong answer.
-    session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
+    one_moment(session)
     if now:
         use = use._replace(at=charged_time(session))
     scopes = [scope for level in ScopeType if (scope := use.scope(level)) is not None]

@@ -7,6 +7,7 @@ request holds a secret. Refusals are not kept: whoever repeats a refused request
 from __future__ import annotations
 
 import hashlib
+import hmac
 import json
 from datetime import timedelta
 
@@ -15,6 +16,7 @@ from sqlalchemy import delete, func
 from sqlmodel import Session, col
 
 from services.domain.permissions import Caller
+from services.key_registry.database.sessions import Sessions
 from services.key_registry.database.tables import IdempotentAnswer
 from services.key_registry.handlers.views import CredentialView
 from services.key_registry.keyring.envelopes import Keyring
@@ -30,9 +32,18 @@ class Once:
     """One request; without an Idempotency-Key it is a new one each time."""
 
     def __init__(self, keyring: Keyring, request_id: str | None, request: bytes) -> None:
+        """Asks for a KEK, so not while the log is taken."""
         self._keyring = keyring
         self._request_id = request_id
         self._request = request
+        self._mac = "" if request_id is None else keyring.mac(request)
+
+    def answered(self, sessions: Sessions) -> CredentialView | None:
+        """What ``answer`` says before the log is taken: nearly always that is enough."""
+        if self._request_id is None:
+            return None
+        with sessions.begin() as session:
+            return self.answer(session)
 
     def answer(self, session: Session) -> CredentialView | None:
         """What the request was answered; None where it is new. Raises Refusal ``idempotency_key_reused``.
@@ -44,10 +55,14 @@ class Once:
         kept = session.get(IdempotentAnswer, self._request_id, populate_existing=True)
         if kept is None or kept.answered_at + KEPT_FOR < log_time(session):
             return None
-        if not self._keyring.is_mac_of(kept.fingerprint, self._request):
+        if not self._is_of(kept.fingerprint):
             detail = "This Idempotency-Key was used for another request within 24 hours; take a new one."
             raise Refusal(Code.IDEMPOTENCY_KEY_REUSED, detail, field="Idempotency-Key")
         return _VIEW.validate_python(kept.answer)
+
+    def _is_of(self, fingerprint: str) -> bool:
+        # A KEK is asked only where the request is another one, or the active KEK was another one then.
+        return hmac.compare_digest(fingerprint, self._mac) or self._keyring.is_mac_of(fingerprint, self._request)
 
     def keep(self, session: Session, answer: CredentialView) -> None:
         """Remember the answer, in the transaction that carries the request out."""
@@ -57,7 +72,7 @@ class Once:
         session.add(
             IdempotentAnswer(
                 request_id=self._request_id,
-                fingerprint=self._keyring.mac(self._request),
+                fingerprint=self._mac,
                 answer=_by_name(answer),
                 answered_at=log_time(session),
             )

@@ -11,6 +11,7 @@ from services.domain.scope import Plan, PlanPeriod, change_plan
 from services.key_registry.audit import trail as audit
 from services.key_registry.audit.trail import Entry, Event
 from services.key_registry.database import credentials as repository
+from services.key_registry.database.sessions import one_moment
 from services.key_registry.handlers.refusals import backdated, refusals_audited, whole_organization
 from services.key_registry.handlers.registry import Registry, check_backdating, start_of
 from services.key_registry.log.changes import plan_change
@@ -52,8 +53,7 @@ def set_plan(
         before = repository.plans_of(session, org_id)
         history = PlanHistory(org_id, change_plan(before, plan, start_of(effective_from, log.now)))
         if history.plans != before:
-            seq = log.next_seq
-            log.append(plan_change(seq, log.now, history))
+            seq = log.append(plan_change, history)
             repository.save_plans(session, history, seq)
             detail = {"plan": plan.value, **backdated(effective_from)}
             audit.append(session, Entry(caller, Event.SET_PLAN, whole_organization(org_id), detail))
@@ -65,7 +65,7 @@ def get_plan(registry: Registry, caller: Caller, org_id: str) -> PlanView:
     """The organization's plan of now, and its history."""
     policy.require_organization(caller, org_id)
     with registry.sessions.begin() as session:
-        session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
+        one_moment(session)
         now = log_time(session)
         history = PlanHistory(org_id, repository.plans_of(session, org_id))
         return PlanView(org_id, history.plan_at(now), history.plans, repository.plan_seq(session, org_id))

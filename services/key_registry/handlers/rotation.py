@@ -3,33 +3,28 @@
 from __future__ import annotations
 
 import hmac
+from datetime import datetime
+from typing import NamedTuple
 
 from pydantic import SecretStr
 from sqlmodel import Session
 
 from services.domain.permissions import Action, Caller
-from services.key_registry.audit import trail as audit
-from services.key_registry.audit.trail import Entry, Event
+from services.key_registry.audit.trail import Event
 from services.key_registry.database import credentials as repository
 from services.key_registry.database import secrets as secret_rows
-from services.key_registry.database.secrets import Check
+from services.key_registry.database.secrets import Check, StoredSecret
 from services.key_registry.database.tables import CredentialRow
+from services.key_registry.handlers.editing import Editing, editing
 from services.key_registry.handlers.once import Once, once_by
 from services.key_registry.handlers.refusals import refusals_audited, unknown_credential
 from services.key_registry.handlers.registry import Registry
 from services.key_registry.handlers.secrets import current_secret, open_version
 from services.key_registry.handlers.verification import verdict_detail
-from services.key_registry.handlers.views import (
-    CredentialView,
-    require,
-    require_undeleted,
-    subject_of,
-    take,
-    view,
-    visible,
-)
-from services.key_registry.log.changes import credential_change, hint
-from services.key_registry.log.outbox import LogWriter, log_time
+from services.key_registry.handlers.views import CredentialView, require, require_undeleted, visible
+from services.key_registry.keyring.envelopes import SealedSecret
+from services.key_registry.log.changes import hint
+from services.key_registry.log.outbox import log_time
 from services.key_registry.providers.probes import Result, Verdict
 from services.key_registry.rules.preconditions import ANY, Expected
 from services.key_registry.rules.refusals import Code
@@ -54,48 +49,86 @@ def rotate_credential(
     (``key_invalid``). What it said otherwise is in the answer.
     """
     once = once_by(registry.keyring, caller, idempotency_key, "rotate", credential_id, secret.get_secret_value())
-    with registry.sessions.begin() as session:
-        row = visible(session, caller, credential_id)
-        require(caller, row, Action.ROTATE)
-        if (answered := once.answer(session)) is not None:
-            return answered
-        _check_rotation(registry, session, row, secret, expected)
-    verdict = registry.checks.check(row.provider, secret)
-    if verdict.result is Result.INVALID:
-        detail = "The provider does not take this key; the one in use was left in its place."
-        raise Refusal(Code.KEY_INVALID, detail, field="api_key")
-    with registry.sessions.begin() as session:
-        row = visible(session, caller, credential_id)
-        log = take(session, row)
-        # Asked again, now that nobody else can answer or rotate.
-        if (answered := once.answer(session)) is not None:
-            return answered
-        _check_rotation(registry, session, row, secret, expected)
-        rotated = _rotate(registry, session, log, row, caller, secret, verdict, once)
-    _log.info("credential rotated", credential_id=credential_id, org_id=row.org_id)
-    return rotated
+    verdict: Verdict | None = None
+    while True:
+        with registry.sessions.begin() as session:
+            seen = visible(session, caller, credential_id)
+            require(caller, seen, Action.ROTATE)
+            if (answered := once.answer(session)) is not None:
+                return answered
+            _check_rotation(registry, session, seen, secret, expected)
+            version = secret_rows.newest_version(session, credential_id) + 1
+        verdict = verdict or _verdict(registry, seen, secret)
+        new = _NewKey(version, registry.keyring.seal(secret, repository.binding_of(seen, version)), verdict)
+        shown = _shown(registry, seen, secret)
+        with editing(registry, caller, credential_id, Action.ROTATE) as edit:
+            # Asked again, now that nobody else can answer or rotate.
+            if (answered := once.answer(edit.session)) is not None:
+                return answered
+            # Else somebody has changed it since we looked, and it is looked at anew.
+            rotated = _rotate(edit, new, shown, once) if edit.row.revision == seen.revision else None
+        if rotated is not None:
+            _log.info("credential rotated", credential_id=credential_id, org_id=rotated.org_id)
+            return rotated
 
 
 @refusals_audited(Event.UNDO_ROTATION, unknown_credential)
 def undo_rotation(registry: Registry, caller: Caller, credential_id: str, expected: Expected = ANY) -> CredentialView:
     """Use the key before the last rotation again, and destroy the one that was rotated in."""
-    with registry.sessions.begin() as session:
-        row = visible(session, caller, credential_id)
-        require(caller, row, Action.ROTATE)
-        log = take(session, row)
-        expected.require(row.revision)
-        require_undeleted(row)
-        stored = secret_rows.previous_secret(session, credential_id, log.now)
-        if stored is None:
-            raise Refusal(Code.NOTHING_TO_UNDO, "There is no key to go back to: none was rotated, or its time is over.")
+    restored: CredentialView | None = None
+    while restored is None:
+        with registry.sessions.begin() as session:
+            seen = visible(session, caller, credential_id)
+            require(caller, seen, Action.ROTATE)
+            stored = _restorable(session, seen, expected, log_time(session))
         # That it decrypts is seen before the other one is destroyed.
-        secret = open_version(registry, row, stored)
-        secret_rows.restore_previous(session, credential_id, log.now)
-        _show(registry, session, log, row, secret)
-        restored = view(registry, session, row, caller, log.now)
-        audit.append(session, Entry(caller, Event.UNDO_ROTATION, subject_of(row)))
-    _log.info("rotation undone", credential_id=credential_id, org_id=row.org_id)
+        shown = _shown(registry, seen, open_version(registry, seen, stored))
+        with editing(registry, caller, credential_id, Action.ROTATE) as edit:
+            if edit.row.revision == seen.revision:
+                # Its time may be over by now.
+                _restorable(edit.session, edit.row, expected, edit.log.now)
+                secret_rows.restore_previous(edit.session, credential_id, edit.log.now)
+                _show(edit, shown)
+                restored = edit.view()
+                edit.note(Event.UNDO_ROTATION)
+    _log.info("rotation undone", credential_id=credential_id, org_id=restored.org_id)
     return restored
+
+
+class _NewKey(NamedTuple):
+    """The version to come, and what the provider said of it."""
+
+    version: int
+    sealed: SealedSecret
+    verdict: Verdict
+
+
+class _Shown(NamedTuple):
+    """What is shown of a key, and by what an equal one is known."""
+
+    hint: str
+    fingerprint: str
+
+
+def _shown(registry: Registry, row: CredentialRow, secret: SecretStr) -> _Shown:
+    return _Shown(hint(secret.get_secret_value()), registry.keyring.fingerprint(secret, row.org_id))
+
+
+def _verdict(registry: Registry, row: CredentialRow, secret: SecretStr) -> Verdict:
+    verdict = registry.checks.check(row.provider, secret)
+    if verdict.result is Result.INVALID:
+        detail = "The provider does not take this key; the one in use was left in its place."
+        raise Refusal(Code.KEY_INVALID, detail, field="api_key")
+    return verdict
+
+
+def _restorable(session: Session, row: CredentialRow, expected: Expected, now: datetime) -> StoredSecret:
+    expected.require(row.revision)
+    require_undeleted(row)
+    stored = secret_rows.previous_secret(session, row.credential_id, now)
+    if stored is None:
+        raise Refusal(Code.NOTHING_TO_UNDO, "There is no key to go back to: none was rotated, or its time is over.")
+    return stored
 
 
 def _check_rotation(
@@ -117,34 +150,20 @@ def _is_in_use(registry: Registry, session: Session, row: CredentialRow, secret:
     return hmac.compare_digest(current.get_secret_value().encode(), secret.get_secret_value().encode())
 
 
-def _rotate(
-    registry: Registry,
-    session: Session,
-    log: LogWriter,
-    row: CredentialRow,
-    caller: Caller,
-    secret: SecretStr,
-    verdict: Verdict,
-    once: Once,
-) -> CredentialView:
-    version = secret_rows.newest_version(session, row.credential_id) + 1
-    sealed = registry.keyring.seal(secret, repository.binding_of(row, version))
-    secret_rows.retire_current(session, row.credential_id, log.now, log.now + registry.rotation_undo)
-    check = Check(verdict.result, verdict.reason, log_time(session))
-    secret_rows.insert_version(session, row.credential_id, version, sealed, log.now, check)
-    _show(registry, session, log, row, secret)
-    rotated = view(registry, session, row, caller, log.now)
-    once.keep(session, rotated)
-    audit.append(session, Entry(caller, Event.ROTATE, subject_of(row), verdict_detail(check)))
+def _rotate(edit: Editing, new: _NewKey, shown: _Shown, once: Once) -> CredentialView:
+    credential_id, now = edit.row.credential_id, edit.log.now
+    secret_rows.retire_current(edit.session, credential_id, now, now + edit.registry.rotation_undo)
+    check = Check(new.verdict.result, new.verdict.reason, log_time(edit.session))
+    secret_rows.insert_version(edit.session, credential_id, new.version, new.sealed, now, check)
+    _show(edit, shown)
+    rotated = edit.view()
+    once.keep(edit.session, rotated)
+    edit.note(Event.ROTATE, verdict_detail(check))
     return rotated
 
 
-def _show(registry: Registry, session: Session, log: LogWriter, row: CredentialRow, secret: SecretStr) -> None:
+def _show(edit: Editing, shown: _Shown) -> None:
     """Say of the credential what is shown of its new key, in the log too."""
-    row.hint = hint(secret.get_secret_value())
-    row.fingerprint = registry.keyring.fingerprint(secret, row.org_id)
-    row.revision += 1
-    session.add(row)
-    session.flush()
-    credential = repository.as_credential(row, repository.intervals_of(session, [row])[row.credential_id])
-    log.append(credential_change(log.next_seq, log.now, credential, row.hint))
+    edit.row.hint, edit.row.fingerprint = shown
+    edit.save()
+    edit.append_history()

@@ -18,7 +18,6 @@ from services.key_registry.database.credentials import scope_of
 from services.key_registry.database.secrets import Check, SecretState
 from services.key_registry.database.tables import CredentialRow
 from services.key_registry.handlers.registry import Registry, card_for
-from services.key_registry.log.outbox import LogWriter
 from services.key_registry.rules.refusals import Code, not_found
 from services.key_registry.rules.standing import Standing, Surroundings
 from services.runtime.refusals import Refusal
@@ -90,14 +89,6 @@ def require(caller: Caller, row: CredentialRow, *actions: Action) -> None:
 def subject_of(row: CredentialRow) -> Subject:
     """The credential in the words of the audit log."""
     return Subject(row.org_id, row.credential_id, scope_of(row), row.provider, row.hint)
-
-
-def take(session: Session, row: CredentialRow) -> LogWriter:
-    """The right to change the credential, with ``row`` as it is now."""
-    log = LogWriter(session)
-    # Read again: somebody may have changed it while we waited for the log.
-    session.refresh(row)
-    return log
 
 
 def require_undeleted(row: CredentialRow) -> None:

@@ -6,8 +6,9 @@ is the order of ``seq``, there are no gaps, and what a use case reads after taki
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
-from typing import Protocol
+from typing import Protocol, TypeVarTuple
 
 from sqlalchemy import func
 from sqlmodel import Session, select, update
@@ -19,6 +20,9 @@ from services.runtime.refusals import Refusal
 
 CHANGE_BYTES_MAX = 900_000
 """The longest message: below what a broker takes, so that none can stop the relay for ever."""
+
+
+_About = TypeVarTuple("_About")
 
 
 class Change(Protocol):
@@ -56,10 +60,12 @@ class LogWriter:
         )
         """When the change takes effect: after every earlier one and every lease, and never ahead of the clock."""
 
-    def append(self, change: Change) -> None:
-        """Write the change with number ``next_seq``. Raises Refusal ``history_too_long``."""
-        if change.seq != self.next_seq:
-            raise ValueError(f"change {change.seq} does not follow change {self.next_seq - 1}")
+    def append(self, change_of: Callable[[int, datetime, *_About], Change], *about: *_About) -> int:
+        """Write the change that ``change_of`` makes of the next number, ``now`` and ``about``; return its number.
+
+        Raises Refusal ``history_too_long``.
+        """
+        change = change_of(self.next_seq, self.now, *about)
         payload = change.model_dump_json().encode()
         if len(payload) > CHANGE_BYTES_MAX:
             raise Refusal(Code.HISTORY_TOO_LONG, f"The history would be longer than {CHANGE_BYTES_MAX} bytes.")
@@ -67,6 +73,7 @@ class LogWriter:
         self._session.flush()
         self._session.exec(update(LogHead).values(last_seq=change.seq, last_at=self.now))
         self.next_seq += 1
+        return change.seq
 
 
 def _clock(session: Session) -> datetime:
