@@ -16,7 +16,7 @@ from schemas.fields import parse_time
 from schemas.usage_events import EVENT_MODELS
 from services.cli.usage.formats import FileFormat, TimeFormat
 from services.cli.usage.mapping import FIELDS, EventBuilder, columns_for, parse_pairs
-from services.cli.usage.sources import CsvTable, Lines, Rows, SourceError, jsonl_rows
+from services.cli.usage.sources import CsvTable, Lines, Rows, jsonl_rows
 from services.cli.usage.times import Shift, time_reader
 from services.messages.usage_events import RejectedError
 from services.runtime.command_failed import CommandFailed
@@ -145,7 +145,7 @@ def _usage_errors() -> Iterator[None]:
         yield
     except RejectedError as error:
         raise CommandFailed(f"--set {error}") from None
-    except (SourceError, ValueError) as error:
+    except ValueError as error:
         raise CommandFailed(str(error)) from None
 
 

@@ -10,6 +10,7 @@ from typing import Any, BinaryIO, NamedTuple
 from schemas.dead_letters import Reason
 from services.messages.json_bytes import MalformedJsonError, decode
 from services.messages.usage_events import RejectedError, Rejection, require_object
+from services.runtime.command_failed import CommandFailed
 
 LINE_BYTES_MAX = 900_000
 """Longer lines are refused unread: no event of that size fits into a record (a broker takes about 1,000,000 bytes)."""
@@ -17,10 +18,6 @@ LINE_BYTES_MAX = 900_000
 _BOM = b"\xef\xbb\xbf"
 _TOO_LONG = f"is longer than {LINE_BYTES_MAX:,} bytes"
 _NOT_UTF8 = "is not UTF-8"
-
-
-class SourceError(Exception):
-    """The file as a whole cannot be used; the message says why."""
 
 
 class Row(NamedTuple):
@@ -99,7 +96,7 @@ class CsvTable:
     """A CSV file with a header line (RFC 4180: quoted fields may hold delimiters, quotes and line ends)."""
 
     def __init__(self, lines: Lines, delimiter: str = ",") -> None:
-        """Reads the header. Raises SourceError where there is none that can be used."""
+        """Reads the header. Raises CommandFailed where there is none that can be used."""
         self._lines = lines
         self._too_long = False
         self._reader = csv.reader(self._texts(), delimiter=delimiter, strict=True)
@@ -142,13 +139,13 @@ class CsvTable:
         try:
             columns = next((tuple(name.strip() for name in fields) for fields in self._reader if fields), ())
         except csv.Error as error:
-            raise SourceError(f"the header is not CSV: {error}") from None
+            raise CommandFailed(f"the header is not CSV: {error}") from None
         if not columns:
-            raise SourceError("the file has no header line")
+            raise CommandFailed("the file has no header line")
         if any(_has_stray_bytes(name) for name in columns):
-            raise SourceError(f"the header {_NOT_UTF8}")
+            raise CommandFailed(f"the header {_NOT_UTF8}")
         if len(set(columns)) != len(columns):
-            raise SourceError("the header names a column twice")
+            raise CommandFailed("the header names a column twice")
         return columns
 
 

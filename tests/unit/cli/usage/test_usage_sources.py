@@ -6,7 +6,8 @@ import io
 
 import pytest
 
-from services.cli.usage.sources import LINE_BYTES_MAX, CsvTable, Lines, Row, SourceError, Unreadable, jsonl_rows
+from services.cli.usage.sources import LINE_BYTES_MAX, CsvTable, Lines, Row, Unreadable, jsonl_rows
+from services.runtime.command_failed import CommandFailed
 
 
 def json_rows(data: bytes) -> list[Row | Unreadable]:
@@ -84,7 +85,7 @@ def test_a_quote_that_never_closes_is_one_refused_row() -> None:
 
 @pytest.mark.parametrize(("data", "problem"), [(b"", "no header"), (b"\n\n", "no header"), (b"a,a\n1,2\n", "twice")])
 def test_a_table_needs_a_header(data: bytes, problem: str) -> None:
-    with pytest.raises(SourceError, match=problem):
+    with pytest.raises(CommandFailed, match=problem):
         csv_rows(data)
 
 
