@@ -58,7 +58,9 @@ def publish(
     bootstrap: Annotated[
         str | None, typer.Option(envvar="BYOK_KAFKA_BOOTSTRAP", help="The broker, host:port.", show_default=False)
     ] = None,
-    refused: Annotated[Path | None, typer.Option(help="Write every refused row's line and field here.")] = None,
+    refused: Annotated[
+        Path | None, typer.Option(help="Write every refused row here: line, code, field, problem.")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check everything, send nothing.")] = False,
     json: Annotated[bool, typer.Option("--json", help="The summary as one line of JSON.")] = False,
 ) -> None:
