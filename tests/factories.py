@@ -134,7 +134,7 @@ def workflow_run(**fields: Any) -> UsageEvent:
 
 
 def _event(kind: EventType, defaults: dict[str, Any], fields: dict[str, Any]) -> UsageEvent:
-    common = {"org_id": ORG, "source": "runner", "id": "event-1", "occurred_at": NOON, "user_id": USER}
+    common: dict[str, Any] = {"org_id": ORG, "source": "runner", "id": "event-1", "occurred_at": NOON, "user_id": USER}
     return UsageEvent(**(common | {"type": kind} | defaults | fields))
 
 

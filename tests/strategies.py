@@ -10,13 +10,13 @@ from datetime import timedelta
 from itertools import product
 from typing import Any, TypeVar
 
-from factories import ORG, START, card, card_body, model_line
 from hypothesis import strategies as st
 
 from services.domain.directory import Change, Credential, PlanHistory
 from services.domain.rate_card import RateCard
 from services.domain.scope import Interval, Plan, PlanPeriod, Scope, ScopeType, change_plan
 from services.domain.usage import Claim, EventType, UsageEvent
+from tests.factories import ORG, START, card, card_body, model_line
 
 T = TypeVar("T")
 
@@ -219,14 +219,14 @@ def _event_near(log: Sequence[Change], digits: _Digits) -> UsageEvent:
         return event._replace(provider="openai")
     key = digits.pick(keys)
     edges = [edge for each in key.active for edge in each if edge is not None]
-    owner = {"team": {"team_id": key.scope.id}, "personal": {"user_id": key.scope.id}}.get(key.scope.type.value, {})
+    owners: dict[str, Any] = {"team": {"team_id": key.scope.id}, "personal": {"user_id": key.scope.id}}
     return event._replace(
         org_id=key.org_id,
         provider=key.provider,
         model="large" if key.provider == "anthropic" else "small",
         occurred_at=digits.pick(edges) + digits.pick(LEASE_EDGES),
         claim=digits.pick((Claim(key.credential_id), Claim(key.credential_id), *CLAIMS)),
-        **owner,
+        **owners.get(key.scope.type.value, {}),
     )
 
 

@@ -72,7 +72,11 @@ def test_a_ledger_that_begins_with_a_compacted_log_comes_to_the_same_prices(mete
         _set_plan(metering, ("pro", "enterprise", "free")[number % 3], f"2026-10-{number % 28 + 1:02}T00:00:00Z")
         metering.send(2)
     with metering.rig.http() as http:
-        key = {"org_id": metering.org_id, "provider": "anthropic", "api_key": "sk-test-0123456789abcdefghij"}
+        key: dict[str, Any] = {
+            "org_id": metering.org_id,
+            "provider": "anthropic",
+            "api_key": "sk-test-0123456789abcdefghij",
+        }
         _set_plan(metering, "pro", "2026-10-01T00:00:00Z")
         key |= {"scope": {"type": "personal", "id": "ada"}, "effective_from": "2026-10-01T00:00:00Z"}
         http.post("/v1/credentials", json=key).raise_for_status()

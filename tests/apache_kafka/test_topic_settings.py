@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -26,9 +27,7 @@ def bootstrap(apache_kafka: None, tmp_path_factory: pytest.TempPathFactory) -> I
     """Three brokers without topics."""
     cluster = ApacheCluster(tmp_path_factory.mktemp("cluster"))
     try:
-        cluster.prepare()
-        cluster.launch()
-        cluster.wait()
+        cluster.start()
         yield cluster.bootstrap
     finally:
         cluster.kill()
@@ -42,7 +41,7 @@ def admin(bootstrap: str) -> Iterator[KafkaAdminClient]:
     client.delete_topics([topic.name for topic in TOPICS if topic.name in client.list_topics()])
     client.close()
     for broker in bootstrap.split(","):
-        wait_for(f"the topics to be gone from {broker}", lambda broker=broker: _has_none(broker))
+        wait_for(f"the topics to be gone from {broker}", partial(_has_none, broker))
 
 
 def _has_none(broker: str) -> bool:

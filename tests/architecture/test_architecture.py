@@ -86,7 +86,7 @@ def test_no_float_is_near_money(path):
         is_literal = isinstance(node, ast.Constant) and isinstance(node.value, float | complex)
         is_name = isinstance(node, ast.Name) and node.id == "float"
         is_true_division = isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div)
-        if is_literal or is_name or is_true_division:
+        if isinstance(node, ast.expr) and (is_literal or is_name or is_true_division):
             pytest.fail(f"{shown(path)}, line {node.lineno}: {ast.unparse(node)} is no integer")
 
 

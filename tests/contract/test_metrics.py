@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -43,7 +44,7 @@ SHOWING: dict[Service, Callable[[], CollectorRegistry]] = {
 
 @pytest.mark.parametrize("service", Service)
 def test_a_service_shows_its_metrics_of_the_table_and_no_others(service: Service) -> None:
-    collectors = list(SHOWING[service]()._collector_to_names)
+    collectors: list[Any] = list(SHOWING[service]()._collector_to_names)
     shown = {family.name: (family.type, family.documentation) for each in collectors for family in each.describe()}
     told = {
         metric.name.removesuffix("_total"): (metric.kind, metric.help)

@@ -10,15 +10,16 @@ import re
 from decimal import Decimal
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import pytest
-from factories import PROVIDERS, utc
 from jsonschema import Draft202012Validator, FormatChecker
 
 from services.domain.rate_card import InvalidRateCard, ModelPrice, Ratio
 from services.domain.scope import ScopeType
 from services.key_registry.rate_cards import packaged_cards
 from services.messages.rate_cards import read_new_card
+from tests.factories import PROVIDERS, utc
 
 ROOT = Path(__file__).parents[2]
 FIRST, SECOND = "2026-04-27", "2026-11-01"
@@ -168,8 +169,8 @@ def test_the_schema_and_the_code_take_every_card_that_there_is_to_copy(card):
 )
 def test_what_the_schema_refuses_the_code_refuses_too(path, value):
     document = packaged_cards()[-1]
-    card = copy.deepcopy({"card": "new", "effective_from": "2027-01-01T00:00:00Z", "body": document.body})
-    place = card
+    card = {"card": "new", "effective_from": "2027-01-01T00:00:00Z", "body": copy.deepcopy(document.body)}
+    place: dict[str, Any] = card
     for name in path[:-1]:
         place = place[name]
     place[path[-1]] = value

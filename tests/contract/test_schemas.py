@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
-from factories import utc
 from hatchling.builders.wheel import WheelBuilder
 from jsonschema import Draft202012Validator, FormatChecker
 
@@ -20,6 +20,7 @@ from services.domain.directory import Credential, PlanHistory
 from services.domain.rate_card import RateCard
 from services.messages.registry_changes import read_change, to_change
 from services.messages.usage_events import Accepted, Rejected, read_record
+from tests.factories import utc
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "schemas" / "examples"
@@ -282,7 +283,7 @@ def test_the_reasons_are_those_of_the_contract_in_its_order():
 
 # --- docs/contract.md, section 2, the three messages as they stand there ----------------------------------------------
 
-SECTION_2 = [
+SECTION_2: list[dict[str, Any]] = [
     {
         "seq": 42,
         "kind": "credential",
@@ -325,10 +326,12 @@ def test_the_messages_of_the_contract_read_and_are_written_as_they_stand_there(v
 @pytest.mark.parametrize("level", ["organization", "team", "personal"])
 def test_every_level_of_the_contract_reads(level):
     value = {**SECTION_2[0], "scope": {"type": level, "id": "x"}}
-    assert to_change(read_change(json.dumps(value).encode())).scope == (level, "x")
+    change: Any = to_change(read_change(json.dumps(value).encode()))
+    assert change.scope == (level, "x")
 
 
 @pytest.mark.parametrize("plan", ["free", "pro", "enterprise"])
 def test_every_plan_of_the_contract_reads(plan):
     value = {**SECTION_2[1], "plans": [{**SECTION_2[1]["plans"][0], "plan": plan}]}
-    assert to_change(read_change(json.dumps(value).encode())).plans[0].plan == plan
+    change: Any = to_change(read_change(json.dumps(value).encode()))
+    assert change.plans[0].plan == plan

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from factories import utc, wire
 from pydantic import TypeAdapter, ValidationError
 
 from schemas.fields import EventId, Id, parse_time
 from schemas.usage_events import TokenUsage
+from tests.factories import utc, wire
 
 
 @pytest.mark.parametrize(("kind", "limit"), [(Id, 128), (EventId, 256)])

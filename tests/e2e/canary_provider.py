@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 from tests.e2e.canaries import SHAPES
 
@@ -17,7 +18,7 @@ _KEY_HEADERS = ("authorization", "x-api-key", "x-goog-api-key")
 
 
 @contextmanager
-def talkative_provider() -> Iterator[dict[str, str]]:
+def talkative_provider() -> Iterator[dict[str, Any]]:
     """Yields the settings that send every question about a key to it."""
     statuses = itertools.cycle(_STATUSES)
 

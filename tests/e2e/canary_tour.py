@@ -125,7 +125,7 @@ class Tour:
 
     def add_keys_wrongly(self) -> None:
         """Every field of the request has a key in it once, and the key itself every wrong type."""
-        wrong = {
+        wrong: dict[str, Callable[[str], dict[str, Any]]] = {
             "a space in it": lambda key: {"api_key": f"{key} {key}"},
             "a line feed in it": lambda key: {"api_key": f"{key}\n{key}"},
             "its header before it": lambda key: {"api_key": f"Bearer {key}"},

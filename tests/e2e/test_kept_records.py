@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from kafka import KafkaProducer
@@ -131,7 +132,7 @@ def test_killed_with_9_it_books_once_what_it_had_acknowledged(data_dir: Path) ->
 @pytest.mark.slow
 def test_stopped_in_a_pause_it_keeps_what_waits_for_the_resumption(data_dir: Path) -> None:
     bad, ids = 30, [f"e-{number}" for number in range(PER_REQUEST)]
-    settings = {"BYOK_METERING_PAUSE_SHARE": "0.5", "BYOK_METERING_PAUSE_MIN_EVENTS": "10"}
+    settings: dict[str, Any] = {"BYOK_METERING_PAUSE_SHARE": "0.5", "BYOK_METERING_PAUSE_MIN_EVENTS": "10"}
     with start_stack(data_dir, **settings) as stack:
         org_id = stack.new_organization("pro")
         stack.settle()

@@ -16,7 +16,7 @@ import pytest
 
 from tests.e2e.running import Stack, node_call, start_stack, wait_for
 
-SETTINGS = {"BYOK_METERING_PAUSE_SHARE": "0.5", "BYOK_METERING_PAUSE_MIN_EVENTS": "20"}
+SETTINGS: dict[str, Any] = {"BYOK_METERING_PAUSE_SHARE": "0.5", "BYOK_METERING_PAUSE_MIN_EVENTS": "20"}
 BAD = 30
 GOOD = 50
 METERING = 2

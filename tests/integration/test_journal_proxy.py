@@ -12,8 +12,6 @@ import pytest
 from aiokafka import AIOKafkaProducer
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.protocol.producer import ProduceRequest
-from real_parts import START_SECONDS, running_postgres
-from supervised import wait_for
 
 from schemas.topics import USAGE_EVENTS
 from services.local.children import listens
@@ -22,6 +20,8 @@ from services.local.embedded.journal.journal import Journal
 from services.local.endpoints import Ports
 from services.local.processes import Program, StopSwitch, Supervisor
 from services.runtime.topics import create_topics
+from tests.integration.real_parts import START_SECONDS, running_postgres
+from tests.integration.supervised import wait_for
 from tests.unit.local.test_journal import batch
 
 HEADERS = [("trace", b"1")]

@@ -111,7 +111,7 @@ def test_a_models_primary_key_is_the_tables(table: Table, request: pytest.Fixtur
 
 def test_the_view_has_the_columns_of_its_model_in_their_order(ledger_database: Connection) -> None:
     seen = Table(VIEW.name, sqlalchemy.MetaData(), schema=VIEW.schema, autoload_with=ledger_database)
-    assert [column.name for column in seen.columns] == list(ledger.COLUMNS)
+    assert [column.name for column in seen.columns] == list(ledger.VIEW)
     assert [column.name for column in seen.columns if not _is_of_type_of(column, VIEW.columns[column.name])] == []
 
 

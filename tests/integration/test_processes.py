@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
-from supervised import HANGING_SECONDS, first_line, is_gone, start_script, wait_for
 
 from services.local import processes
 from services.local.processes import Child, Program, StackError, StopRequested, StopSwitch, Supervisor
+from tests.integration.supervised import HANGING_SECONDS, first_line, is_gone, start_script, wait_for
 
 # Starts two children, one of which ignores SIGTERM, prints their ids, and waits until it is stopped.
 PARENT = """
@@ -95,7 +96,7 @@ def test_a_child_that_dies_while_another_is_awaited_is_told_at_once(supervisor, 
 def test_the_last_lines_are_those_of_this_run(tmp_path):
     for words in ("first run", "second run"):
         child = Child(program("frail", tmp_path, "echo", words), tmp_path / "frail.log")
-        wait_for(lambda child=child: child.exit_status is not None, "its end")
+        wait_for(lambda child=child: child.exit_status is not None, "its end")  # type: ignore[misc]
     assert child.last_lines() == ["second run"]
     assert (tmp_path / "frail.log").read_text() == "first run\nsecond run\n"
     assert (tmp_path / "frail.log").stat().st_mode & 0o777 == 0o600
@@ -174,7 +175,7 @@ def test_a_signal_sent_twice_ends_parent_and_children_cleanly(tmp_path, parents,
     _, errors = parent.communicate(timeout=15)
     assert (parent.returncode, errors) == (0, "")
     for pid in children:
-        wait_for(lambda pid=pid: is_gone(pid), "the end of every child")
+        wait_for(partial(is_gone, pid), "the end of every child")
 
 
 def test_killing_the_parent_outright_ends_its_children(tmp_path):

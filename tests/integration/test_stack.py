@@ -11,12 +11,12 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from supervised import first_line, start_script, wait_for
 
 from services.local.data_dir import DataDir
 from services.local.endpoints import Ports
 from services.runtime.settings import Settings
 from services.runtime.tokens import TokenVerifier
+from tests.integration.supervised import first_line, start_script, wait_for
 
 # `byok` with stand-ins: each service answers every request with the names of the settings it was given.
 BYOK = """

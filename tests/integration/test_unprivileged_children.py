@@ -14,17 +14,17 @@ from pathlib import Path
 
 import httpx
 import pytest
-from enabling import skip_unless
-from supervised import first_line
 
 from services.local import accounts
 from services.local.accounts import Accounts
 from services.local.children import service_program
 from services.local.data_dir import DataDir
 from services.local.dev_tokens import create_signing_key
-from services.local.embedded.account import server_account
+from services.local.embedded.account import runs, server_account
 from services.local.endpoints import Ports
 from services.local.processes import Account, Program
+from tests.enabling import skip_unless
+from tests.integration.supervised import first_line
 
 ROOT = Path(__file__).parents[2]
 
@@ -40,9 +40,7 @@ def python_for_all() -> tuple[str, dict[str, str]]:
     libraries = {"PYTHONPATH": os.pathsep.join((str(ROOT), sysconfig.get_path("purelib")))}
     version = "{}.{}".format(*sys.version_info)
     for python in (sys.executable, f"/usr/bin/python{version}"):
-        if accounts.runs(
-            (python, "-c", accounts._TRY), Account(65_534, 65_534), environment=dict(os.environ) | libraries
-        ):
+        if runs((python, "-c", accounts._TRY), Account(65_534, 65_534), environment=dict(os.environ) | libraries):
             return python, dict(os.environ) | libraries
     skip_unless(condition=False, reason="no Python that other users can run", command=f"apt install python{version}")
     raise AssertionError
@@ -138,9 +136,9 @@ def test_no_child_is_root_and_the_registry_alone_reads_the_keyring(running: Runn
     assert "as root" not in running.stop()
 
     # What an earlier run by root left is taken over.
-    for file in (data, *(data / "secrets").iterdir(), data / "secrets"):
-        os.chown(file, 0, 0)
-        file.chmod(0o700 if file.is_dir() else 0o600)
+    for left in (data, *(data / "secrets").iterdir(), data / "secrets"):
+        os.chown(left, 0, 0)
+        left.chmod(0o700 if left.is_dir() else 0o600)
     again = Running(data)
     try:
         assert 0 not in {uid_of(pid) for pid in again.children().values()}

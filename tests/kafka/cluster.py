@@ -53,6 +53,12 @@ class ApacheCluster:
         """``host:port`` of every broker."""
         return ",".join(broker.bootstrap for broker in self.brokers)
 
+    def start(self) -> None:
+        """Start every broker; return when all answer."""
+        self.prepare()
+        self.launch()
+        self.wait()
+
     def prepare(self) -> None:
         """Make what the brokers need on disk; from any thread."""
         with ThreadPoolExecutor(_BROKERS) as together:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from fractions import Fraction
 
 import pytest
-from factories import card_body
 from hypothesis import example, given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
@@ -13,6 +12,7 @@ from jsonschema import Draft202012Validator
 from schemas.rate_card import RateCardBody, read_body
 from services.domain.rate_card import InvalidRateCard
 from services.messages.rate_cards import read_rate_card
+from tests.factories import card_body
 
 SCHEMA = RateCardBody.model_json_schema()
 PLACES = {

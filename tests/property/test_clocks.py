@@ -8,7 +8,6 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 import pytest
-from factories import NOON, ORG, USER, card, credential
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,6 +16,7 @@ from services.domain.resolution import KeySource, Reason, Resolution, Use, resol
 from services.domain.scope import Interval, Plan, PlanPeriod, change_plan
 from services.domain.usage import Claim
 from services.key_registry.rules.clock import WAIT_MAX, ClockBehindLogError, reached, time_of_change, waited_out
+from tests.factories import NOON, ORG, USER, card, credential
 
 CARD = card("card-0")
 MICROSECOND = timedelta(microseconds=1)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import get_args
 
-from factories import card, directory, model_line, node_call, token_usage, tool_call
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -13,6 +13,7 @@ from services.domain.credits import AMOUNT_MC_MAX
 from services.domain.rate_card import InvalidRateCard, require_amounts_fit
 from services.domain.rating import AmountTooLargeError, rate
 from services.domain.usage import CALLS_MAX, TOKENS_MAX
+from tests.factories import card, directory, model_line, node_call, token_usage, tool_call
 
 _EXPONENTS = st.integers(min_value=-6, max_value=6)
 
@@ -64,7 +65,5 @@ def test_a_card_may_be_published_where_every_event_that_may_be_sent_fits(fresh, 
 
 
 def test_the_largest_counts_are_those_that_a_message_may_hold():
-    limits = [
-        next(each.le for each in field.__metadata__[0].metadata if hasattr(each, "le")) for field in (Calls, Tokens)
-    ]
+    limits = [next(each.le for each in get_args(field)[1].metadata if hasattr(each, "le")) for field in (Calls, Tokens)]
     assert limits == [CALLS_MAX, TOKENS_MAX]

@@ -6,10 +6,19 @@ from datetime import timedelta
 from fractions import Fraction
 from itertools import pairwise
 
-from factories import START, card, credential, directory
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from strategies import (
+
+from services.domain.credits import round_half_even
+from services.domain.directory import Credential, Directory, PlanHistory, directory_of
+from services.domain.entries import EntryKind, charge, reprice
+from services.domain.rating import UnpricedError, rate
+from services.domain.resolution import Flag, KeySource, Reason, Use, resolve
+from services.domain.scope import Interval, Plan, PlanPeriod, Scope, ScopeType, change_plan
+from services.domain.usage import EventType
+from services.domain.windows import differences, touched
+from tests.factories import START, card, credential, directory
+from tests.strategies import (
     boundaries,
     changes,
     credentials,
@@ -20,15 +29,6 @@ from strategies import (
     logs_and_events,
     plan_histories,
 )
-
-from services.domain.credits import round_half_even
-from services.domain.directory import Credential, Directory, PlanHistory, directory_of
-from services.domain.entries import EntryKind, charge, reprice
-from services.domain.rating import UnpricedError, rate
-from services.domain.resolution import Flag, KeySource, Reason, Use, resolve
-from services.domain.scope import Interval, Plan, PlanPeriod, Scope, ScopeType, change_plan
-from services.domain.usage import EventType
-from services.domain.windows import differences, touched
 
 LEASE = timedelta(seconds=300)
 FIRST_CARD = card("card-0")
@@ -177,7 +177,7 @@ def test_list_is_charged_and_saved_in_integers_that_are_never_negative(log, even
     found = outcome(event, known_after(log))
     if isinstance(found, type):
         return
-    list_mc, charged_mc, saved_mc = *found.amounts, found.amounts.saved_mc
+    (list_mc, charged_mc), saved_mc = found.amounts, found.amounts.saved_mc
     assert {type(list_mc), type(charged_mc), type(saved_mc)} == {int}
     assert list_mc == charged_mc + saved_mc
     assert min(list_mc, charged_mc, saved_mc) >= 0

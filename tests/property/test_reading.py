@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from io import BytesIO, StringIO
 
-from factories import EVENT_TYPES, utc, wire
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -21,6 +20,7 @@ from services.messages.usage_events import Accepted, Rejected, read_record
 from services.metering.booking.dead_letters import dead_letter
 from services.metering.booking.pricing import Record, read_elements
 from services.runtime.refusals import Refusal
+from tests.factories import EVENT_TYPES, utc, wire
 
 NOW = utc("2026-05-01T12:30:00")
 

@@ -18,10 +18,7 @@ import psycopg
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
-from provider_server import ProviderServer, provider_server
-from proxied_broker import free_port
 from pydantic import SecretStr
-from registry_caller import Api
 
 from services.key_registry.api.callers import CallLimits
 from services.key_registry.api.routes import BODY_BYTES_MAX, registry_app
@@ -44,6 +41,9 @@ from services.runtime.request_bodies import BodyBounds
 from services.runtime.settings import Settings
 from services.runtime.tokens import TokenVerifier
 from services.runtime.web import server
+from tests.integration.key_registry.provider_server import ProviderServer, provider_server
+from tests.integration.key_registry.proxied_broker import free_port
+from tests.integration.key_registry.registry_caller import Api
 
 BODIES = BodyBounds.of(Settings(), BODY_BYTES_MAX)
 CONNECTIONS = ConnectionBounds.of(Settings())

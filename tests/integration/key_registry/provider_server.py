@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 GOOD = "made-up-key-that-every-provider-takes-4321"
 BAD = "made-up-key-that-no-provider-takes-9999"
@@ -28,8 +28,8 @@ class Documented(NamedTuple):
     path: str
     header: str
     prefix: str
-    taken: dict[str, object]
-    refused: tuple[int, dict[str, object]]
+    taken: dict[str, Any]
+    refused: tuple[int, dict[str, Any]]
 
 
 _WRONG = {"error": {"message": "Incorrect API key provided: made*9999.", "type": "x", "code": "invalid_api_key"}}

@@ -86,7 +86,7 @@ def _pump(left: socket.socket, right: socket.socket) -> None:
             selector.register(end, selectors.EVENT_READ)
         while True:
             for key, _ in selector.select():
-                end: socket.socket = key.fileobj  # type: ignore[assignment]
+                end = key.fileobj  # type: ignore[assignment]
                 try:
                     data = end.recv(65_536)
                     if not data:

@@ -8,16 +8,16 @@ from typing import Any
 
 import pytest
 from httpx import Response
-from provider_server import GOOD, ProviderServer
-from registry_caller import CANARY, Api, names_field, patch, path_of, refused
 
 from services.key_registry.handlers.registry import Registry
 from services.key_registry.sweeper import sweep
+from tests.integration.key_registry.provider_server import GOOD, ProviderServer
+from tests.integration.key_registry.registry_caller import CANARY, Api, names_field, patch, path_of, refused
 
 OTHER = "another-made-up-key-5555"
 
 
-def add(api: Api, key: str, team: str = "t", secret: str = CANARY, **more: object) -> Response:
+def add(api: Api, key: str, team: str = "t", secret: str = CANARY, **more: Any) -> Response:
     return api.add(api.admin | {"Idempotency-Key": key}, "team", team, key=secret, **more)
 
 
@@ -140,4 +140,4 @@ def test_answers_are_kept_for_a_day(enterprise: Api, database: Any, registry: Re
 @pytest.mark.parametrize("key", ["", "x" * 256, "with space", "é".encode().decode("latin-1")])
 def test_what_is_no_idempotency_key(enterprise: Api, key: str) -> None:
     headers = enterprise.admin | {"Idempotency-Key": key.encode("latin-1")}
-    names_field(enterprise.add(headers, "team", "t"), "idempotency-key")  # type: ignore[arg-type]
+    names_field(enterprise.add(headers, "team", "t"), "idempotency-key")

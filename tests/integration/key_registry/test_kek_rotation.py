@@ -16,13 +16,13 @@ from typing import Any
 import httpx
 import psycopg
 import pytest
-from proxied_broker import free_port
 from pydantic import SecretStr
 
 from services.key_registry.keyring.envelopes import Binding, SealedSecret, load_keyring
 from services.key_registry.keyring.kek_file import add_kek
 from services.key_registry.keyring.rewrapping import KekInUse, count_secrets, retire, rewrap
 from tests.integration.key_registry.conftest import Database, write_keyring
+from tests.integration.key_registry.proxied_broker import free_port
 from tests.integration.key_registry.test_registry_process import process, status, wait_for
 
 EVERY_SCOPE = "credentials:write credentials:lease plans:write registry:backdate"

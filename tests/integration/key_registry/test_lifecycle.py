@@ -8,7 +8,9 @@ from typing import Any
 import psycopg
 import pytest
 from httpx import Response
-from registry_caller import (
+
+from services.key_registry.handlers.changes import INTERVALS_MAX
+from tests.integration.key_registry.registry_caller import (
     CANARY,
     Api,
     messages,
@@ -20,8 +22,6 @@ from registry_caller import (
     shown_tag,
     status,
 )
-
-from services.key_registry.handlers.changes import INTERVALS_MAX
 
 
 def test_a_key_that_is_switched_off_is_kept_and_not_used(enterprise: Api, database: Any) -> None:
@@ -178,7 +178,7 @@ def test_a_change_to_what_another_admin_changed_is_refused(enterprise: Api, data
     assert enterprise.client.get(path, headers=enterprise.admin).headers["etag"] == seen
 
     def attempt(tag: str, method: str, **body: object) -> Response:
-        more = {"json": body} if body else {}
+        more: dict[str, Any] = {"json": body} if body else {}
         return enterprise.client.request(method, path, headers=enterprise.admin | {"If-Match": tag}, **more)
 
     second = attempt(seen, "PATCH", label="second")

@@ -13,13 +13,13 @@ from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 import pytest
-from provider_server import BAD, DOCUMENTED, GOOD, ProviderServer, provider_server, reply
-from proxied_broker import free_port
 from pydantic import SecretStr
 
 from services.key_registry.providers.checks import ANSWER_BYTES_MAX, CHECKS_AT_ONCE, ProviderChecks, provider_checks
 from services.key_registry.providers.probes import PROBES
 from services.runtime.settings import Settings, SettingsError, load_settings
+from tests.integration.key_registry.provider_server import BAD, DOCUMENTED, GOOD, ProviderServer, provider_server, reply
+from tests.integration.key_registry.proxied_broker import free_port
 
 
 @pytest.fixture
@@ -181,7 +181,8 @@ def drip(request: BaseHTTPRequestHandler) -> None:
 
 def test_a_provider_that_takes_too_long(providers: ProviderServer) -> None:
     over = threading.Event()
-    for slow in (drip, lambda _: over.wait(DRIPPING_SECONDS)):
+    answers: tuple[Any, ...] = (drip, lambda _: over.wait(DRIPPING_SECONDS))
+    for slow in answers:
         providers.answer = slow
         began = time.monotonic()
         assert ask(providers, seconds=0.5) == ("unknown", "timed_out")

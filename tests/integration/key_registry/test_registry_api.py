@@ -11,8 +11,6 @@ import psycopg
 import pytest
 from fastapi.testclient import TestClient
 from httpx import Response
-from proxied_broker import free_port
-from registry_caller import CANARY, Api, names_field, refused
 
 from services.key_registry.api.routes import registry_app
 from services.key_registry.database.sessions import open_engine, sessions_on
@@ -20,6 +18,8 @@ from services.key_registry.handlers.registry import Registry
 from services.key_registry.metrics import registry_metrics
 from services.runtime.tokens import TokenVerifier
 from tests.integration.key_registry.conftest import BODIES, UNLIMITED
+from tests.integration.key_registry.proxied_broker import free_port
+from tests.integration.key_registry.registry_caller import CANARY, Api, names_field, refused
 
 
 def test_an_added_key_is_shown_without_itself(enterprise: Api) -> None:
@@ -362,7 +362,7 @@ def test_a_backdated_key_must_not_overlap_another(enterprise: Api) -> None:
 
 
 def test_resolution_follows_the_levels(api: Api, tokens: Any) -> None:
-    def why(**more: object) -> tuple[str, str, str | None]:
+    def why(**more: Any) -> tuple[str, str, str | None]:
         body = api.ask("resolve", **more).json()
         assert (body["scope"] is None) == (body["credential_id"] is None)
         return body["source"], body["reason"], body["credential_id"]
@@ -499,9 +499,9 @@ def test_lists_have_pages_and_filters(enterprise: Api) -> None:
     assert {item["scope"]["id"] for item in page(provider="google")["items"]} == {"t0", "t1", "t2"}
     assert len(page(scope_type="team", scope_id="t0")["items"]) == 2
     assert page(scope_type="personal")["items"] == []
-    for query in ("limit=0", "limit=201", "cursor=%00", "cursor=!!", "scope_id=%00", "status=odd"):
-        response = enterprise.client.get(f"/v1/credentials?{query}", headers=enterprise.admin)
-        names_field(response, query.split("=")[0])
+    for odd in ("limit=0", "limit=201", "cursor=%00", "cursor=!!", "scope_id=%00", "status=odd"):
+        response = enterprise.client.get(f"/v1/credentials?{odd}", headers=enterprise.admin)
+        names_field(response, odd.split("=")[0])
 
 
 def test_providers(client: TestClient, tokens: Any) -> None:

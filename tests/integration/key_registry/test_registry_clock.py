@@ -8,9 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from factories import node_call
 from httpx import Response
-from registry_caller import Api, path_of, refused, shown
 
 from services.domain.directory import Directory, directory_of
 from services.domain.entries import charge
@@ -26,6 +24,8 @@ from services.key_registry.rate_cards import packaged_cards
 from services.key_registry.rules import clock
 from services.key_registry.sweeper import sweep
 from services.messages.registry_changes import read_change, to_change
+from tests.factories import node_call
+from tests.integration.key_registry.registry_caller import Api, path_of, refused, shown
 
 RUNNER = Caller("runner", "*", None, {}, frozenset({"credentials:lease"}))
 AHEAD = "UPDATE registry.log_head SET last_at = clock_timestamp() + %s RETURNING last_at"

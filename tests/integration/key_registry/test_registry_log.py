@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,7 @@ def test_concurrent_writers_leave_no_gap_and_commit_in_order(registry: Registry,
         with psycopg.connect(database.dsn, autocommit=True) as connection:
             while not done.is_set():
                 row = connection.execute("SELECT count(*), coalesce(max(seq), 0) FROM registry.log").fetchone()
-                prefixes.append(row)  # type: ignore[arg-type]
+                prefixes.append(row)
 
     watcher = threading.Thread(target=watch)
     watcher.start()
@@ -103,7 +104,7 @@ def test_of_two_keys_for_one_slot_at_once_one_is_refused(registry: Registry, dat
     set_plan(registry, SERVICE, org, Plan.PRO)
     for turn in range(5):
         new = new_key(org, f"team-{turn}")
-        answers = together([lambda new=new: add_credential(registry, SERVICE, new)] * 4)
+        answers = together([partial(add_credential, registry, SERVICE, new)] * 4)
         refusals = [answer for answer in answers if isinstance(answer, Refusal)]
         assert [refusal.code for refusal in refusals] == [Code.CREDENTIAL_EXISTS] * 3
     assert database.rows("SELECT count(*) FROM registry.credential WHERE org_id = %s", org) == [(5,)]
@@ -217,8 +218,7 @@ def test_a_place_that_no_card_has_is_not_published_and_is_ignored_where_it_was(n
     # As an earlier release published it: it is history, read as ever, and nothing is said against the same again.
     with sessions.begin() as session:
         log = LogWriter(session)
-        session.add(RateCardRow(**odd._asdict(), seq=log.next_seq))
-        log.append(rate_card_change(log.next_seq, log.now, odd))
+        session.add(RateCardRow(**odd._asdict(), seq=log.append(rate_card_change, odd)))
     assert published_cards(sessions) == [odd]
     assert publish_rate_card(sessions, odd) is False
     with sessions.begin() as session:

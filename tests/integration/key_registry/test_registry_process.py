@@ -15,10 +15,10 @@ from typing import Any
 import httpx
 import psycopg
 import pytest
-from proxied_broker import ProxiedBroker, free_port
 
 from services.key_registry.providers.probes import PROBES
 from tests.integration.key_registry.conftest import write_keyring
+from tests.integration.key_registry.proxied_broker import ProxiedBroker, free_port
 
 RUN = """
 from services.key_registry.main import run

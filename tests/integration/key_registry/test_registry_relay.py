@@ -17,7 +17,6 @@ import psycopg
 import pytest
 from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
 from prometheus_client import generate_latest
-from proxied_broker import ProxiedBroker, free_port
 from pydantic import SecretStr
 
 from schemas.topics import REGISTRY_CHANGES
@@ -35,6 +34,7 @@ from services.key_registry.metrics import registry_metrics
 from services.runtime.background import in_background
 from services.runtime.settings import Settings
 from services.runtime.topics import create_topics
+from tests.integration.key_registry.proxied_broker import ProxiedBroker, free_port
 
 SERVICE = Caller("service", "*", None, {}, frozenset({"credentials:write", "plans:write"}))
 PENDING = (
@@ -276,8 +276,12 @@ def test_a_topic_that_was_made_anew_while_no_relay_was_there_gets_the_whole_log(
 def test_a_relay_that_finds_all_it_sent_sends_nothing_again(world: World, broker: ProxiedBroker) -> None:
     for _ in range(2):
         with world.relay() as relay:
-            wait_for(lambda relay=relay: relay.unready() is None, "all is there")
+            _wait_ready(relay)
     assert _all_of(broker) == world.log()
+
+
+def _wait_ready(relay: OutboxRelay) -> None:
+    wait_for(lambda: relay.unready() is None, "the broker has all of it")
 
 
 def test_a_topic_that_is_missing_is_not_made_and_readiness_says_what_to_do(world: World, broker: ProxiedBroker) -> None:

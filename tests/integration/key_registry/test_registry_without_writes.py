@@ -9,7 +9,6 @@ from typing import Any
 import psycopg
 import pytest
 from fastapi.testclient import TestClient
-from registry_caller import Api, refused
 from sqlalchemy import Engine
 
 from services.key_registry.api.routes import registry_app
@@ -23,6 +22,7 @@ from services.key_registry.metrics import registry_metrics
 from services.key_registry.rate_cards import packaged_cards
 from services.runtime.tokens import TokenVerifier
 from tests.integration.key_registry.conftest import BODIES, UNLIMITED, Database
+from tests.integration.key_registry.registry_caller import Api, refused
 
 FULL = """
 CREATE FUNCTION registry.disk_is_full() RETURNS trigger LANGUAGE plpgsql AS $$

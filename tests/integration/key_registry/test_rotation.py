@@ -14,12 +14,22 @@ import psycopg
 import pytest
 from fastapi import FastAPI
 from httpx import Response
-from provider_server import BAD, GOOD, ProviderServer, documented, reply
-from registry_caller import CANARY, Api, messages, names_field, patch, path_of, refused, shown, shown_tag
 
 from services.key_registry.database import secrets as secret_rows
 from services.key_registry.handlers.registry import Registry
 from services.key_registry.sweeper import sweep
+from tests.integration.key_registry.provider_server import BAD, GOOD, ProviderServer, documented, reply
+from tests.integration.key_registry.registry_caller import (
+    CANARY,
+    Api,
+    messages,
+    names_field,
+    patch,
+    path_of,
+    refused,
+    shown,
+    shown_tag,
+)
 
 _KEPT = (
     "SELECT version, num_nonnulls(wrapped_key, wrap_nonce, ciphertext, nonce), destroyed_at IS NULL"

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 import httpx
 import pytest
 from httpx import Response
-from who_may_what import CALLERS, Cell, cells
 
 from tests.integration.key_registry.conftest import served
+from tests.integration.key_registry.who_may_what import CALLERS, Cell, cells
 
 KEY = "sk-ant-api03-m4tr1xm4tr1xm4tr1x-9876"
 EVERY_SCOPE = "credentials:write credentials:lease plans:write registry:backdate ledger:read usage:write"

@@ -9,8 +9,6 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from fastapi.testclient import TestClient
-from ledger_process import running
-from ledger_seed import Books, seed_company
 
 from services.books import migrations
 from services.ledger.main import build_app
@@ -23,6 +21,8 @@ from services.local.endpoints import Ports
 from services.local.processes import StopSwitch, Supervisor
 from services.runtime.settings import Settings
 from services.runtime.topics import create_topics
+from tests.integration.ledger.ledger_process import running
+from tests.integration.ledger.ledger_seed import Books, seed_company
 
 _PASSWORDS = {role: f"of-{role}" for role in LOGIN_ROLES}
 

@@ -7,12 +7,12 @@ from html import escape, unescape
 
 import pytest
 from fastapi.testclient import TestClient
-from ledger_seed import at
 
 from schemas.dead_letters import Reason
 from services.domain.credits import format_credits, format_credits_roughly
 from services.ledger.console.dead_letters import WHAT_TO_DO
 from services.ledger.main import build_app
+from tests.integration.ledger.ledger_seed import at
 
 ALL = "/console/?all=1&org_id=acme"
 DEAD_LETTERS = "/console/dead-letters"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from ledger_seed import COLUMNS, at
+
+from tests.integration.ledger.ledger_seed import COLUMNS, at
 
 ENTRIES = "/v1/organizations/acme/entries"
 

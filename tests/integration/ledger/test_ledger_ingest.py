@@ -9,6 +9,7 @@ import threading
 import time
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
@@ -40,7 +41,8 @@ def event(event_id="e1", org_id="acme", event_type="usage.node_call.v1", **data)
 
 def read(value):
     """The events in a record or a request, as metering reads them."""
-    return [outcome.event for outcome in read_record(value, datetime.now(UTC))]
+    outcomes: Any = read_record(value, datetime.now(UTC))
+    return [outcome.event for outcome in outcomes]
 
 
 @pytest.fixture

@@ -8,7 +8,8 @@ import time
 from urllib.parse import urlencode
 
 import pytest
-from ledger_process import Process, book_many
+
+from tests.integration.ledger.ledger_process import Process, book_many
 
 
 def test_it_serves_and_ends_cleanly_on_sigterm(process, company, reader):

@@ -5,10 +5,10 @@ from __future__ import annotations
 from uuid import uuid4
 
 import pytest
-from ledger_seed import START, at
 
 from services.domain.usage import Claim, EventType
 from services.key_registry.rate_cards import packaged_cards
+from tests.integration.ledger.ledger_seed import START, at
 
 
 def receipt_of(client, headers, entry):

@@ -8,10 +8,10 @@ import json
 from contextlib import ExitStack
 
 import pytest
-from ledger_seed import COLUMNS
-from test_ledger_entries import as_wire
 
 from services.ledger.query import GROUPS
+from tests.integration.ledger.ledger_seed import COLUMNS
+from tests.integration.ledger.test_ledger_entries import as_wire
 
 SUMMARY = "/v1/organizations/acme/summary"
 EXPORT = "/v1/organizations/acme/export"

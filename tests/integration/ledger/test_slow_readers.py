@@ -8,7 +8,8 @@ import struct
 import time
 
 import pytest
-from ledger_process import book_many, running
+
+from tests.integration.ledger.ledger_process import book_many, running
 
 EXPORT = "/v1/organizations/{}/export?format=csv"
 # A client hangs where it waits as long; how long it takes otherwise is the machine's affair.

@@ -14,15 +14,15 @@ import csv
 import json
 from collections.abc import Callable
 from itertools import groupby
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
-from ledger_seed import at
 
 from services.domain.usage import Claim
+from tests.integration.ledger.ledger_seed import at
 
 EVENTS = {"A": ("uma", None), "B": ("uma", "growth"), "C": ("bob", None), "D": ("bob", "growth"), "E": ("bob", "sales")}
-CALLERS = {
+CALLERS: dict[str, tuple[Any, Any]] = {
     "admin": ("ada", {"org_role": "admin"}),
     "uma": ("uma", {"org_role": "member"}),
     "bob": ("bob", {"org_role": "member"}),

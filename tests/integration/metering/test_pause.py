@@ -129,7 +129,7 @@ def test_within_one_delivery_no_more_than_a_transaction_is_booked_past_the_share
             for booked in (200, 300, 400):
                 before = resume(ledger)
                 assert before is not None
-                await until("the next pause", lambda before=before: begun_after(before, one.pauser.pause))
+                await until("the next pause", lambda before=before: begun_after(before, one.pauser.pause))  # type: ignore[misc]
                 assert events(ledger) == (booked, booked)
             await booking
         assert_all_offsets_are_covered(ledger, 8)

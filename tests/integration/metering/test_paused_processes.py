@@ -80,7 +80,7 @@ def test_a_pause_outlives_kills_restarts_and_new_workers_and_nothing_is_lost(
     for worker in (first, second):
         worker.start()
     for worker in (first, second):
-        wait_for(f"{worker.name} to be paused", lambda worker=worker: worker.missing == {"pause"}, 60)
+        wait_for(f"{worker.name} to be paused", lambda worker=worker: worker.missing == {"pause"}, 60)  # type: ignore[misc]
     # It ends in time although it holds a batch, and its partitions go to the other, which books nothing either.
     second.stop()
     assert first.missing == {"pause"}

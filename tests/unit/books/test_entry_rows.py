@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import pytest
-from factories import START, credential, directory, node_call, plan, token_usage, tool_call, workflow_run
 from hypothesis import given
-from strategies import events
 
 from services.books.columns import BOOKED
 from services.books.entry_rows import attribution_columns, entry_of, entry_row, event_columns, event_of
 from services.domain.entries import charge, reprice
 from services.domain.rating import rate
 from services.domain.usage import Claim, payload_hash
+from tests.factories import START, credential, directory, node_call, plan, token_usage, tool_call, workflow_run
+from tests.strategies import events
 
 PRICED = events().filter(lambda event: event.occurred_at >= START)
 KNOWN = directory(plan(), credential("my-key"), credential("org-key", "organization"))

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 
 import pytest
-from factories import credential, directory, node_call, plan, token_usage, tool_call
 
 from services.books import totals as count
 from services.books.totals import Totals
 from services.domain.entries import charge, reprice
 from services.domain.rating import rate
 from services.domain.usage import Claim
+from tests.factories import credential, directory, node_call, plan, token_usage, tool_call
 
 FREE = directory()
 PRO = directory(plan("pro"), credential("my-key"))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
-from factories import ORG, START, USER, card, credential, directory, interval, plan, utc
 
 from services.domain.directory import Directory, PlanHistory, directory_of
 from services.domain.scope import Plan, PlanPeriod, Scope, ScopeType
+from tests.factories import ORG, START, USER, card, credential, directory, interval, plan, utc
 
 MICROSECOND = timedelta(microseconds=1)
 NOW = utc("2026-06-01")
@@ -118,7 +119,7 @@ def test_of_two_cards_for_one_date_the_one_published_last_is_in_force():
 
 
 def test_a_directory_is_made_of_pairs_or_of_a_mapping_in_the_order_of_seq():
-    changes = {2: plan("enterprise"), 1: plan("pro"), 3: credential()}
+    changes: dict[int, Any] = {2: plan("enterprise"), 1: plan("pro"), 3: credential()}
     for known in (directory_of(changes), directory_of(changes.items())):
         assert known.seq == 3
         assert known.plan_at(ORG, NOW) is Plan.ENTERPRISE

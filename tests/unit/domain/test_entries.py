@@ -7,7 +7,11 @@ from datetime import timedelta
 from uuid import UUID
 
 import pytest
-from factories import (
+
+from services.domain.entries import EntryKind, Quantities, charge, entry_id, reprice
+from services.domain.rating import Amounts, rate
+from services.domain.usage import Claim, Identity
+from tests.factories import (
     NOON,
     START,
     card,
@@ -21,10 +25,6 @@ from factories import (
     tool_call,
     workflow_run,
 )
-
-from services.domain.entries import EntryKind, Quantities, charge, entry_id, reprice
-from services.domain.rating import Amounts, rate
-from services.domain.usage import Claim, Identity
 
 IDENTITY = Identity("org-1", "runner", "event-1")
 EVENT = node_call(model="large", team_id="team-1")

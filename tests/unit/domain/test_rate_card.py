@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from factories import START, card, model_line
 
 from services.domain.credits import AMOUNT_MC_MAX
 from services.domain.faults import Fault
@@ -17,6 +16,7 @@ from services.domain.rate_card import (
     in_order,
     require_amounts_fit,
 )
+from tests.factories import START, card, model_line
 
 
 def test_a_tool_has_a_line_of_its_own_or_the_default():

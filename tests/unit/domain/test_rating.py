@@ -6,7 +6,12 @@ from datetime import timedelta
 from fractions import Fraction
 
 import pytest
-from factories import (
+
+from services.domain.rating import Amounts, AmountTooLargeError, NoRateCardError, UnpricedModelError, rate
+from services.domain.resolution import Flag, KeySource, Reason
+from services.domain.usage import Claim
+from services.key_registry.rate_cards import packaged_cards
+from tests.factories import (
     NOON,
     PLATFORM_CLAIM,
     card,
@@ -21,11 +26,6 @@ from factories import (
     utc,
     workflow_run,
 )
-
-from services.domain.rating import Amounts, AmountTooLargeError, NoRateCardError, UnpricedModelError, rate
-from services.domain.resolution import Flag, KeySource, Reason
-from services.domain.usage import Claim
-from services.key_registry.rate_cards import packaged_cards
 
 MICROSECOND = timedelta(microseconds=1)
 SHIPPED = tuple(document.parse() for document in packaged_cards())
@@ -153,8 +153,8 @@ def test_the_factor_and_the_price_of_a_credit_stand_on_the_card():
 )
 def test_tools_and_workflow_runs_cost_the_same_with_an_own_key(event, mc, own_key):
     found = rate(event, shipped(own_key_for=own_key))
-    assert found.amounts == (mc, mc)
     assert found.amounts.saved_mc == 0
+    assert found.amounts == (mc, mc)
     assert found.tier is None
     assert found.resolution == (KeySource.NONE, Reason.NOT_MODEL_USAGE, None, ())
 

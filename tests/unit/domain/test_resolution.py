@@ -5,12 +5,25 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from factories import NOON, ORG, PROVIDERS, START, TEAM, USER, card, card_body, credential, directory, interval, plan
 
 from services.domain.directory import PlanHistory
 from services.domain.resolution import LEASE_LIFE, Flag, KeySource, Reason, Use, resolve
 from services.domain.scope import Plan, PlanPeriod, ScopeType
 from services.domain.usage import Claim
+from tests.factories import (
+    NOON,
+    ORG,
+    PROVIDERS,
+    START,
+    TEAM,
+    USER,
+    card,
+    card_body,
+    credential,
+    directory,
+    interval,
+    plan,
+)
 
 MICROSECOND = timedelta(microseconds=1)
 THE_ORGS = credential("org-key", ScopeType.ORGANIZATION)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from factories import interval, utc
 
 from services.domain.scope import Interval, Plan, PlanPeriod, ScopeType, change_plan
+from tests.factories import interval, utc
 
 MICROSECOND = timedelta(microseconds=1)
 GRACE = timedelta(seconds=300)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import namedtuple
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
-from factories import NOON, PLATFORM_CLAIM, node_call, token_usage, tool_call, utc, workflow_run
 
 from services.domain.entries import EntryKind, entry_id
 from services.domain.usage import Claim, Identity, UsageEvent, payload_hash
+from tests.factories import NOON, PLATFORM_CLAIM, node_call, token_usage, tool_call, utc, workflow_run
 
 EVENTS = [node_call(), token_usage(), tool_call(), workflow_run()]
 
@@ -92,7 +93,7 @@ def test_values_never_run_together_with_their_neighbours():
 
 # --- frozen: what is booked under these must be found again for ever --------------------------------------------------
 
-_COMMON = {
+_COMMON: dict[str, Any] = {
     "org_id": "Übergröße GmbH",
     "source": "runner/1",
     "id": "event-1",
@@ -146,7 +147,8 @@ def test_a_payload_hash_of_a_v1_event_never_changes(name):
 def test_one_more_optional_field_moves_no_hash_of_a_v1_event(name, place):
     """As a later release may add it, at any place among the others; absent, and there."""
     event, digest = FROZEN[name]
-    later = namedtuple("later", [*UsageEvent._fields[:place], "later_field", *UsageEvent._fields[place:]])
+    named: Any = namedtuple  # of names that only this test knows
+    later = named("later", [*UsageEvent._fields[:place], "later_field", *UsageEvent._fields[place:]])
     for value in (None, "something"):
         assert payload_hash(later(**event._asdict(), later_field=value)).hex() == digest
 

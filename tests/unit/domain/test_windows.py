@@ -5,11 +5,11 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from factories import ORG, START, card, credential, interval, plan, utc
 
 from services.domain.directory import PlanHistory
 from services.domain.scope import Interval, Plan, PlanPeriod
 from services.domain.windows import Touched, differences, touched
+from tests.factories import ORG, START, card, credential, interval, plan, utc
 
 # A lease's last microsecond still counts, so a half-open window ends one after it.
 LEASE_END = timedelta(seconds=300, microseconds=1)

@@ -6,7 +6,6 @@ import itertools
 import json
 
 import pytest
-from factories import utc
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,6 +14,7 @@ from services.ledger.api import STATUS
 from services.ledger.usage_batch import pack, read_events
 from services.messages.usage_events import RECORD_BYTES_MAX, Rejected, Rejection
 from services.runtime.refusals import Refusal
+from tests.factories import utc
 
 NOW = utc("2026-05-01T12:00:00")
 

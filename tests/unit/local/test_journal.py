@@ -8,6 +8,7 @@ import pytest
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
 
+from services.local.embedded.journal import resend as resending
 from services.local.embedded.journal.batches import NotABatchError, record_count, without_first, without_producer
 from services.local.embedded.journal.journal import Journal
 from services.local.embedded.journal.notes import Kept, Placed, Settled, encode
@@ -39,7 +40,7 @@ def read(batches):
     return found
 
 
-class Broker:
+class Broker(resending.Broker):
     """What a broker is to the resending: offsets from ``first`` on, or a refusal."""
 
     def __init__(self, first=0, refuse=None):

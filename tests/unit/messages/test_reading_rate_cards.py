@@ -6,13 +6,13 @@ import copy
 import json
 
 import pytest
-from factories import PROVIDERS, START, card, card_body, model_line
 
 from services.domain.faults import Fault
 from services.domain.rate_card import InvalidRateCard, ModelPrice, Ratio
 from services.domain.scope import ScopeType
 from services.messages.rate_cards import publishable, read_new_card, read_rate_card
 from services.messages.registry_changes import UnreadableChangeError, read_change, to_change
+from tests.factories import PROVIDERS, START, card, card_body, model_line
 
 
 def test_a_card_is_read_into_integers():

@@ -6,11 +6,11 @@ import json
 from datetime import timedelta
 
 import pytest
-from factories import EVENT_TYPES, TEAM, USER, utc, wire
 
 from schemas.dead_letters import Reason
 from services.domain.usage import Claim, EventType
 from services.messages.usage_events import Accepted, Rejected, read_record
+from tests.factories import EVENT_TYPES, TEAM, USER, utc, wire
 
 NOW = utc("2026-05-01T12:30:00")
 KEY = "sk-proj-0123456789abcdefghij"

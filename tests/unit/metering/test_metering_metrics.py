@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 
 import pytest
-from factories import utc, wire
 
 from services.metering.booking.pricing import Record, read_elements
 from services.metering.metrics import MeteringMetrics
+from tests.factories import utc, wire
 
 NOW = utc("2026-05-01T12:30:00")
 _NOW = NOW.timestamp()

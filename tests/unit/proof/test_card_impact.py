@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from factories import NOON, card, card_body, credential, directory, model_line, node_call, plan, token_usage
-
 from services.books.entry_rows import attribution_columns
 from services.domain.entries import attribution
 from services.domain.rating import rate
 from services.proof.card_impact import Impact, rerated
+from tests.factories import NOON, card, card_body, credential, directory, model_line, node_call, plan, token_usage
 
 KNOWN = (plan(), credential())
 EVENTS = (node_call(id="a", calls=2), token_usage(id="b", model="large", input_tokens=1_000, output_tokens=0))

@@ -5,12 +5,12 @@ from __future__ import annotations
 from uuid import UUID
 
 import pytest
-from factories import START, card, credential, directory, node_call, plan, token_usage, tool_call, workflow_run
 
 from services.domain.entries import EntryKind, charge, entry_id, reprice
 from services.domain.rating import rate
 from services.domain.usage import Claim, payload_hash
 from services.proof.entries import COLUMNS, Ratings, check_chain
+from tests.factories import START, card, credential, directory, node_call, plan, token_usage, tool_call, workflow_run
 
 LOG = (card(), plan(), credential("my-key"), credential("org-key", "organization"))
 ALL = len(LOG)

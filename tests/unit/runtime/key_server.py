@@ -28,13 +28,13 @@ class Signer(NamedTuple):
 
     def jwk(self, **changes: Any) -> dict[str, Any]:
         """The public half as it stands in a JWKS."""
-        of = OKPAlgorithm if self.algorithm == "EdDSA" else RSAAlgorithm
+        of: Any = OKPAlgorithm if self.algorithm == "EdDSA" else RSAAlgorithm
         public: dict[str, Any] = of.to_jwk(self.private.public_key(), as_dict=True)
         return public | {"kid": self.kid, "use": "sig", "alg": self.algorithm} | changes
 
     def private_jwk(self) -> dict[str, Any]:
         """The whole key, as it must never stand in a JWKS."""
-        of = OKPAlgorithm if self.algorithm == "EdDSA" else RSAAlgorithm
+        of: Any = OKPAlgorithm if self.algorithm == "EdDSA" else RSAAlgorithm
         whole: dict[str, Any] = of.to_jwk(self.private, as_dict=True)
         return whole | {"kid": self.kid, "use": "sig", "alg": self.algorithm}
 

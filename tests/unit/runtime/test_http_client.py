@@ -8,10 +8,10 @@ import sys
 
 import httpx
 import pytest
-from key_server import document, ed25519, key_server
 
 from services.runtime.http_client import client_options, environment_proxy, http_client
 from services.runtime.jwks import read_url
+from tests.unit.runtime.key_server import document, ed25519, key_server
 
 PROXIES = ("http_proxy", "https_proxy", "no_proxy", "all_proxy")
 

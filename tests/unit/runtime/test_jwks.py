@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
+from typing import Any
 
 import jwt
 import pytest
-from key_server import KeyServer, Signer, document, ed25519, key_server, rsa
 
 from services.local.dev_tokens import token_claims
 from services.runtime.jwks import (
@@ -26,6 +26,7 @@ from services.runtime.jwks import (
 from services.runtime.problems import Problem
 from services.runtime.settings import Environment, Settings, SettingsError
 from services.runtime.tokens import TokenVerifier
+from tests.unit.runtime.key_server import KeyServer, Signer, document, ed25519, key_server, rsa
 
 OLD, NEW, RSA = ed25519("old"), ed25519("new"), rsa("rsa")
 
@@ -281,7 +282,7 @@ def test_a_file_is_read_anew_for_a_key_that_is_not_known(tmp_path: Path, clock: 
         ({"jwt_jwks_file": Path("jwks.json"), "jwt_signing_key_file": Path("key.pem")}, "BYOK_JWT_SIGNING_KEY_FILE"),
     ],
 )
-def test_settings_that_are_not_for_production(more: dict[str, object], named: str) -> None:
+def test_settings_that_are_not_for_production(more: dict[str, Any], named: str) -> None:
     with pytest.raises(SettingsError, match=named):
         TokenVerifier(Settings(env=Environment.PRODUCTION, **more))
 

@@ -16,7 +16,6 @@ import pytest
 import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.responses import Response
-from key_server import ed25519
 from prometheus_client import CollectorRegistry
 from starlette.types import Message, Receive
 
@@ -25,6 +24,7 @@ from services.runtime.request_bodies import BodyBounds
 from services.runtime.settings import Settings
 from services.runtime.tokens import Authenticated, TokenVerifier
 from services.runtime.web import create_app, server
+from tests.unit.runtime.key_server import ed25519
 
 SIGNER = ed25519("ed")
 BODY_BYTES_MAX = 1_000_000

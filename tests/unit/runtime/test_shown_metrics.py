@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 from sqlalchemy.exc import OperationalError
 
 from schemas.metrics import Kind, Metric, Service, Unit
-from services.runtime import metrics as runtime_metrics
 from services.runtime.metrics import Family, FromDatabase, Shown, family
 
 KEPT = Metric("byok_kept_total", Kind.COUNTER, Unit.EVENTS, ("kind",), (Service.LEDGER,), "Kept.")
@@ -42,7 +43,7 @@ def test_a_database_is_read_at_most_once_a_second(monkeypatch: pytest.MonkeyPatc
         reads += 1
         return [family(OPEN, [((), reads)])]
 
-    monkeypatch.setattr(runtime_metrics.time, "monotonic", lambda: now)
+    monkeypatch.setattr(time, "monotonic", lambda: now)
     asked = FromDatabase(read)
     assert [asked()[0].samples[0].value for _ in range(5)] == [1] * 5
     now += 1.5
@@ -57,7 +58,7 @@ def test_what_cannot_be_read_is_absent_never_stale(monkeypatch: pytest.MonkeyPat
             raise OperationalError("SELECT", None, Exception("away"))
         return [family(OPEN, [((), 1)])]
 
-    monkeypatch.setattr(runtime_metrics.time, "monotonic", lambda: now)
+    monkeypatch.setattr(time, "monotonic", lambda: now)
     asked = FromDatabase(read)
     assert len(asked()) == 1
     now, away = now + 1.5, True

@@ -15,12 +15,12 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
-from key_server import KeyServer, assemble, ed25519, key_server, rsa
 
 from services.domain.permissions import Caller
 from services.runtime.problems import Problem, install_problem_handlers
 from services.runtime.settings import Settings
 from services.runtime.tokens import Authenticated, TokenVerifier
+from tests.unit.runtime.key_server import KeyServer, assemble, ed25519, key_server, rsa
 
 ED, RSA, MALLORY = ed25519("ed"), rsa("rsa"), ed25519("mallory")
 LEEWAY_SECONDS = 30

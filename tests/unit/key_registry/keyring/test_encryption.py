@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -74,20 +75,24 @@ def test_what_was_sealed_opens(key: str) -> None:
     assert key.encode() not in b"".join(getattr(sealed, field) for field in BYTE_FIELDS)
 
 
+def altered(field: str, value: Any) -> SealedSecret:
+    return SEALED._replace(**{field: value})
+
+
 @given(st.sampled_from(BYTE_FIELDS), st.data())
 def test_any_flipped_bit_is_noticed(field: str, data: st.DataObject) -> None:
     value = bytearray(getattr(SEALED, field))
     bit = data.draw(st.integers(0, 8 * len(value) - 1))
     value[bit // 8] ^= 1 << bit % 8
     with pytest.raises(UnusableSecret):
-        RING.open(SEALED._replace(**{field: bytes(value)}), BINDING)
+        RING.open(altered(field, bytes(value)), BINDING)
 
 
 @given(st.sampled_from(BYTE_FIELDS), st.binary(max_size=64))
 def test_any_other_bytes_are_noticed(field: str, value: bytes) -> None:
     if value != getattr(SEALED, field):
         with pytest.raises(UnusableSecret):
-            RING.open(SEALED._replace(**{field: value}), BINDING)
+            RING.open(altered(field, value), BINDING)
 
 
 @given(st.builds(Binding, *[st.text(max_size=4)] * 5, st.integers(1, 3)))
@@ -98,7 +103,7 @@ def test_another_binding_does_not_open(other: Binding) -> None:
 
 @pytest.mark.parametrize("field", Binding._fields)
 def test_each_field_is_bound(field: str) -> None:
-    changed = 2 if field == "version" else "other"
+    changed: Any = 2 if field == "version" else "other"
     with pytest.raises(UnusableSecret):
         RING.open(SEALED, BINDING._replace(**{field: changed}))
 
@@ -109,7 +114,7 @@ def test_a_field_that_was_cut_off_is_noticed(field: str, data: st.DataObject) ->
     start, end = sorted(data.draw(st.tuples(*[st.integers(0, len(value))] * 2)))
     if (start, end) != (0, len(value)):
         with pytest.raises(UnusableSecret):
-            RING.open(SEALED._replace(**{field: value[start:end]}), BINDING)
+            RING.open(altered(field, value[start:end]), BINDING)
 
 
 @given(st.permutations(BYTE_FIELDS))
@@ -147,7 +152,7 @@ def test_what_was_altered_is_not_wrapped_anew(field: str, data: st.DataObject) -
     value = bytearray(getattr(SEALED, field))
     value[data.draw(st.integers(0, len(value) - 1))] ^= data.draw(st.integers(1, 255))
     with pytest.raises(UnusableSecret):
-        RING.rewrap(SEALED._replace(**{field: bytes(value)}), BINDING)
+        RING.rewrap(altered(field, bytes(value)), BINDING)
 
 
 def test_wrapping_anew_needs_the_old_key_and_its_own_row() -> None:

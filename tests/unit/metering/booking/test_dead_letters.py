@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 
 import pytest
-from factories import utc, wire
 
 from schemas.dead_letters import Reason
 from services.messages.usage_events import RECORD_BYTES_MAX, Rejection
 from services.metering.booking.dead_letters import PAYLOAD_BYTES_MAX, dead_letter
 from services.metering.booking.pricing import Record, read_elements
+from tests.factories import utc, wire
 
 NOW = utc("2026-12-01T00:00:00")
 KEY = "sk-proj-0123456789abcdefghij"

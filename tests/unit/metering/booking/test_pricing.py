@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 
 import pytest
-from factories import card, credential, directory, plan, utc, wire
 
 from schemas.dead_letters import Reason
 from services.domain.entries import EntryKind
 from services.domain.usage import payload_hash
 from services.metering.booking.dead_letters import dead_letter
 from services.metering.booking.pricing import Covered, Record, price_batch, read_elements
+from tests.factories import card, credential, directory, plan, utc, wire
 
 NOW = utc("2026-12-01T00:00:00")
 CARDS = (card("2026-04-27", utc("2026-04-27")),)
