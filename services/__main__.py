@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,6 +15,9 @@ from services.cli import audit, db, dead_letters, explain, kek, registry_log, to
 from services.cli.demo.run import demo
 from services.cli.rate_card import commands as rate_card
 from services.cli.usage import publish
+
+if TYPE_CHECKING:
+    from services.runtime.settings import Settings
 
 
 def _say_version(wanted: bool) -> None:  # noqa: FBT001  # as the option hands it over
@@ -93,27 +96,33 @@ app.add_typer(database, name="db")
 @app.command()
 def registry() -> None:
     """Run the key registry alone."""
-    _run_service("services.key_registry.main")
+    from services.key_registry.settings import RegistrySettings
+
+    _run_service("services.key_registry.main", RegistrySettings)
 
 
 @app.command()
 def metering() -> None:
     """Run one metering worker alone."""
-    _run_service("services.metering.main")
+    from services.metering.settings import MeteringSettings
+
+    _run_service("services.metering.main", MeteringSettings)
 
 
 @app.command()
 def ledger() -> None:
     """Run the ledger, with the console, alone."""
-    _run_service("services.ledger.main")
+    from services.ledger.settings import LedgerSettings
+
+    _run_service("services.ledger.main", LedgerSettings)
 
 
-def _run_service(module: str) -> None:
-    from services.runtime.settings import SettingsError, load_settings
+def _run_service(module: str, its_settings: type[Settings]) -> None:
+    from services.runtime.settings import SettingsError
 
     try:
         # The settings first: a mistake in them is told before the long imports.
-        settings = load_settings()
+        settings = its_settings.load()
         importlib.import_module(module).run(settings)
     except SettingsError as error:
         typer.echo(f"byok: {error}", err=True)

@@ -38,11 +38,11 @@ def verify(
     with explained("audit verify"):
         from services.key_registry.audit.chain import BrokenChain
         from services.key_registry.audit.verify import verify_audit
+        from services.key_registry.settings import RegistryDatabase
         from services.runtime.database import connect
 
         kept = None if head is None else _hash(head)
-        settings = stack_settings(data_dir)
-        dsn = settings.required("registry_dsn")
+        dsn = stack_settings(data_dir, RegistryDatabase).registry_dsn.get_secret_value()
         with connect(dsn, "audit-verify") as connection, counting("Checking the audit log") as report:
             try:
                 found = verify_audit(connection, kept, report)

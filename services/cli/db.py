@@ -15,13 +15,15 @@ def upgrade() -> None:
     with explained("db upgrade"):
         # Imported here, so that `byok --help` answers at once.
         from services.books.migrations import upgrade as upgrade_ledger
+        from services.cli.settings import OwnerSettings
         from services.key_registry.migrations import upgrade as upgrade_registry
-        from services.runtime.settings import load_settings
+        from services.runtime.settings import not_set
 
-        settings = load_settings()
-        if settings.ledger_admin_dsn is None and settings.registry_admin_dsn is None:
-            settings.required("ledger_admin_dsn")
-        for name, run in (("ledger", upgrade_ledger), ("registry", upgrade_registry)):
-            if getattr(settings, f"{name}_admin_dsn") is not None:
-                run(settings.required(f"{name}_admin_dsn"))
+        settings = OwnerSettings.load()
+        ledger, registry = settings.ledger_admin_dsn, settings.registry_admin_dsn
+        if ledger is None and registry is None:
+            raise not_set("ledger_admin_dsn")
+        for name, dsn, run in (("ledger", ledger, upgrade_ledger), ("registry", registry, upgrade_registry)):
+            if dsn is not None:
+                run(dsn.get_secret_value())
                 typer.echo(f"{name}: at the newest schema", err=True)

@@ -52,12 +52,13 @@ def list_(
     database does not answer.
     """
     with explained("dead-letters list"):
+        from services.cli.settings import LetterSettings
         from services.metering.dead_letters.resend import newest
         from services.runtime.database import connect
 
         wanted = _wanted(None, reasons, org, since, until)
-        settings = stack_settings(data_dir)
-        with connect(settings.required("ledger_dsn"), "dead-letters", autocommit=True) as connection:
+        settings = stack_settings(data_dir, LetterSettings)
+        with connect(settings.ledger_dsn.get_secret_value(), "dead-letters", autocommit=True) as connection:
             letters, count = newest(connection, wanted, limit)
     if json:
         for letter in letters:
@@ -89,11 +90,12 @@ def show(
     options or settings; 3 the database does not answer.
     """
     with explained("dead-letters show"):
+        from services.cli.settings import LetterSettings
         from services.metering.dead_letters.resend import kept, why_not
         from services.runtime.database import connect
 
-        settings = stack_settings(data_dir)
-        with connect(settings.required("ledger_dsn"), "dead-letters", autocommit=True) as connection:
+        settings = stack_settings(data_dir, LetterSettings)
+        with connect(settings.ledger_dsn.get_secret_value(), "dead-letters", autocommit=True) as connection:
             letter = kept(connection, dead_letter_id)
         if letter is None:
             raise CommandFailed(f"there is no dead letter {dead_letter_id}; `byok dead-letters list` shows them", 1)
@@ -142,12 +144,13 @@ def replay(
     options or settings; 3 database or broker do not answer (repeat it).
     """
     with explained("dead-letters replay"):
+        from services.cli.settings import LetterSettings
         from services.metering.dead_letters.resend import plan
         from services.runtime.database import connect
 
         wanted = _wanted(ids, reasons, org, since, until)
-        settings = stack_settings(data_dir)
-        with connect(settings.required("ledger_dsn"), "dead-letters", autocommit=True) as connection:
+        settings = stack_settings(data_dir, LetterSettings)
+        with connect(settings.ledger_dsn.get_secret_value(), "dead-letters", autocommit=True) as connection:
             planned = plan(connection, wanted, force=force)
             total = planned.to_send.total()
             if not json:
@@ -172,11 +175,12 @@ def status(*, data_dir: DataDir = None, json: Json = False) -> None:
     database does not answer.
     """
     with explained("dead-letters status"):
+        from services.cli.settings import LetterSettings
         from services.metering.dead_letters.pause import ignored, in_force, worst
         from services.runtime.database import connect
 
-        settings = stack_settings(data_dir)
-        with connect(settings.required("ledger_dsn"), "dead-letters", autocommit=True) as connection:
+        settings = stack_settings(data_dir, LetterSettings)
+        with connect(settings.ledger_dsn.get_secret_value(), "dead-letters", autocommit=True) as connection:
             pause, left_out, refusals = in_force(connection), ignored(connection), worst(connection, _WORST_SHOWN)
     if json:
         last_hour = [each._asdict() for each in refusals]
@@ -220,13 +224,14 @@ def resume(
     settings; 3 the database does not answer.
     """
     with explained("dead-letters resume"):
+        from services.cli.settings import LetterSettings
         from services.metering.dead_letters.pause import count_again, end, ignore, ignored, in_force
         from services.runtime.database import connect
 
         for org_id in ignore_org or []:
             _require_id("--ignore-org", org_id)
-        settings = stack_settings(data_dir)
-        with connect(settings.required("ledger_dsn"), "dead-letters", autocommit=True) as connection:
+        settings = stack_settings(data_dir, LetterSettings)
+        with connect(settings.ledger_dsn.get_secret_value(), "dead-letters", autocommit=True) as connection:
             pause = in_force(connection)
             if pause is not None and not json:
                 _show_pause(pause)

@@ -14,8 +14,9 @@ from services.runtime.command_failed import CommandFailed
 if TYPE_CHECKING:
     from psycopg import Connection
 
+    from services.cli.settings import KeyringSettings
     from services.key_registry.keyring.rewrapping import Rewrapped
-    from services.runtime.settings import Settings
+    from services.key_registry.settings import KekSettings
 
 _SHOWN = 20
 
@@ -31,10 +32,11 @@ def status(*, data_dir: DataDir = None, json: Json = False) -> None:
     settings; 3 the database does not answer.
     """
     with explained("kek status"):
+        from services.cli.settings import KeyringSettings
         from services.key_registry.keyring.envelopes import keyring_of
         from services.key_registry.keyring.rewrapping import count_secrets
 
-        settings = stack_settings(data_dir)
+        settings = stack_settings(data_dir, KeyringSettings)
         with _registry(settings) as connection:
             counts = count_secrets(connection)
         keyring = keyring_of(settings)
@@ -74,10 +76,11 @@ def rotate(
     """
     with explained("kek rotate"):
         from services.key_registry.keyring.kek_file import activate_kek, add_kek
+        from services.key_registry.settings import KekSettings
 
         if stage and to is not None:
             raise CommandFailed("--stage makes a key, --to takes one that is there; leave one of them out")
-        file = _file(stack_settings(data_dir))
+        file = _file(stack_settings(data_dir, KekSettings))
         if to is None:
             kek_id = add_kek(file, activate=not stage)
         else:
@@ -100,10 +103,11 @@ def rewrap(*, data_dir: DataDir = None, json: Json = False) -> None:
     options or settings; 3 the database does not answer.
     """
     with explained("kek rewrap"):
+        from services.cli.settings import KeyringSettings
         from services.key_registry.keyring import rewrapping as kek_use
         from services.key_registry.keyring.envelopes import keyring_of
 
-        settings = stack_settings(data_dir)
+        settings = stack_settings(data_dir, KeyringSettings)
         keyring = keyring_of(settings)
         with _registry(settings) as connection, counting("Wrapping anew") as report:
             found = kek_use.rewrap(connection, keyring, report)
@@ -129,9 +133,10 @@ def retire(
     secrets; 2 wrong options or settings; 3 the database does not answer.
     """
     with explained("kek retire"):
+        from services.cli.settings import KeyringSettings
         from services.key_registry.keyring import rewrapping as kek_use
 
-        settings = stack_settings(data_dir)
+        settings = stack_settings(data_dir, KeyringSettings)
         with _registry(settings) as connection:
             try:
                 kek_use.retire(connection, _file(settings), kek_id)
@@ -140,16 +145,20 @@ def retire(
     typer.echo(f"{kek_id} is no longer in the keyring.")
 
 
-def _registry(settings: Settings) -> Connection[Any]:
+def _registry(settings: KeyringSettings) -> Connection[Any]:
     from services.runtime.database import connect
 
-    return connect(settings.required("registry_dsn"), "kek", autocommit=True)
+    return connect(settings.registry_dsn.get_secret_value(), "kek", autocommit=True)
 
 
-def _file(settings: Settings) -> Path:
+def _file(settings: KekSettings) -> Path:
+    from services.runtime.settings import not_set
+
     if settings.keks is not None:
         raise CommandFailed("the key-encryption keys come from BYOK_KEKS: change them where it is set, and restart")
-    return Path(settings.required("kek_file"))
+    if settings.kek_file is None:
+        raise not_set("kek_file")
+    return settings.kek_file
 
 
 def _show_rewrapped(found: Rewrapped) -> None:

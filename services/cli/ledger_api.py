@@ -9,6 +9,7 @@ from typing import Any
 
 import httpx
 
+from services.cli.settings import ApiSettings
 from services.cli.terminal import stack_settings
 from services.runtime.command_failed import AWAY, CommandFailed
 from services.runtime.http_client import http_client
@@ -21,9 +22,9 @@ def ask_ledger(
     data_dir: Path | None, token: str | None, method: str, path: str, body: dict[str, Any] | None = None
 ) -> dict[str, Any]:
     """The ledger's answer. Raises CommandFailed: status 1 where it says no, AWAY where it does not answer."""
-    # Before the settings are taken from a data directory: this one is not a setting of any service.
-    token = token or os.environ.get("BYOK_TOKEN")
-    settings = stack_settings(data_dir)
+    settings = stack_settings(data_dir, ApiSettings)
+    if not token and settings.token is not None:
+        token = settings.token.get_secret_value()
     url = settings.ledger_url.rstrip("/")
     if not url.startswith(("http://", "https://")):
         raise CommandFailed("BYOK_LEDGER_URL must begin with http:// or https://")
@@ -42,7 +43,7 @@ def ask_ledger(
         raise CommandFailed(f"the ledger does not answer at {url} ({reason}); check BYOK_LEDGER_URL", AWAY) from None
 
 
-def _own_token(settings: Any) -> str:
+def _own_token(settings: ApiSettings) -> str:
     """A short-lived token signed with the development key."""
     from services.cli.token import signing_key_file
     from services.local.dev_tokens import ALL_SCOPES, sign_token, token_claims

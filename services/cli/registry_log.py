@@ -21,6 +21,8 @@ def republish(*, data_dir: DataDir = None, json: Json = False) -> None:
     """
     with explained("registry-log republish"):
         from services.key_registry.log.relay import republish as republish_log
+        from services.key_registry.settings import RegistryDatabase
 
-        changes = republish_log(stack_settings(data_dir))
+        settings = stack_settings(data_dir, RegistryDatabase)
+        changes = republish_log(settings.registry_dsn.get_secret_value())
     typer.echo(json_format.dumps({"changes": changes}) if json else f"{changes:,} changes are sent again.")

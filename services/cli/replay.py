@@ -10,29 +10,28 @@ from services.cli.terminal import results, table
 from services.domain.credits import format_credits
 
 if TYPE_CHECKING:
+    from services.cli.settings import ReplaySettings
     from services.proof.replay.comparison import Side
     from services.proof.replay.run import Replay
     from services.proof.verify import Report
-    from services.runtime.settings import Settings
 
 _SHOWN = 50
 
 
-def run(settings: Settings, report: Report) -> Replay:
-    """The replay that the settings name. Raises SettingsError where one is missing, KafkaError where the broker is
-    away for the time-out of the settings, and what ``replay`` raises.
+def run(settings: ReplaySettings, report: Report) -> Replay:
+    """The replay that the settings name. Raises KafkaError where the broker is away for their time-out, and what
+    ``replay`` raises.
     """
     from schemas.topics import USAGE_EVENTS
     from services.proof.replay.run import Log, replay
     from services.runtime.broker import wait_for_cluster_id
 
-    ledger_dsn, shadow_dsn = settings.required("ledger_dsn"), settings.required("replay_dsn")
     bootstrap, timeout_seconds = settings.kafka_bootstrap, settings.kafka_timeout_seconds
     cluster_id = wait_for_cluster_id(bootstrap, timeout_seconds=timeout_seconds)
     log = Log(bootstrap, cluster_id, USAGE_EVENTS.name, timeout_seconds)
     return replay(
-        ledger_dsn,
-        shadow_dsn,
+        settings.ledger_dsn.get_secret_value(),
+        settings.replay_dsn.get_secret_value(),
         log,
         clock=lambda: datetime.now(UTC),
         events_max=settings.metering_batch_events,

@@ -8,11 +8,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 import typer
 
 from services.runtime.command_failed import AWAY, USAGE, CommandFailed
+
+S = TypeVar("S", bound="Settings")
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -54,13 +56,12 @@ def stack_environment(environment: Mapping[str, str], data_dir: Path | None) -> 
     return {name: value for name, _, value in pairs}
 
 
-def stack_settings(data_dir: Path | None) -> Settings:
-    """The settings that the command works with; the process's environment says the same from then on.
+def stack_settings(data_dir: Path | None, of: type[S]) -> S:
+    """The settings ``of`` the command; the process's environment says the same from then on.
 
     Raises SettingsError or CommandFailed.
     """
     from services.runtime.logs import configure_logs
-    from services.runtime.settings import load_settings
 
     # What the services' own code logs goes to standard error: output is for results.
     configure_logs("WARNING", "cli")
@@ -68,7 +69,7 @@ def stack_settings(data_dir: Path | None) -> Settings:
     for name in [name for name in os.environ if _is_setting(name) and name not in found]:
         del os.environ[name]
     os.environ.update(found)
-    return load_settings()
+    return of.load()
 
 
 def _is_setting(name: str) -> bool:

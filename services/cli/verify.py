@@ -15,8 +15,8 @@ from services.cli.terminal import DataDir, Json, explained, progress, results, s
 from services.runtime.command_failed import CommandFailed
 
 if TYPE_CHECKING:
+    from services.cli.settings import ReplaySettings
     from services.proof.verify import Verification
-    from services.runtime.settings import Settings
 
 _SHOWN = 50
 _SAY_EVERY_SECONDS = 5.0
@@ -66,13 +66,16 @@ def verify(
             )
         if replay and (org is not None or conservation):
             raise CommandFailed("--replay compares all of the ledger with the topic; drop --org and --conservation")
-        settings = stack_settings(data_dir)
         if replay:
-            _replay(settings, json=json)
+            from services.cli.settings import ReplaySettings
+
+            _replay(stack_settings(data_dir, ReplaySettings), json=json)
+        from services.books.settings import LedgerDatabase
         from services.proof.verify import verify as verify_ledger
         from services.runtime.database import connect
 
-        with connect(settings.required("ledger_dsn"), "verify", autocommit=True) as connection, _reporting() as report:
+        dsn = stack_settings(data_dir, LedgerDatabase).ledger_dsn.get_secret_value()
+        with connect(dsn, "verify", autocommit=True) as connection, _reporting() as report:
             found = verify_ledger(
                 connection,
                 org_id=org,
@@ -87,7 +90,7 @@ def verify(
     raise typer.Exit(1 if found.differences else 0)
 
 
-def _replay(settings: Settings, *, json: bool) -> NoReturn:
+def _replay(settings: ReplaySettings, *, json: bool) -> NoReturn:
     from services.cli import replay
 
     with _reporting() as report:

@@ -25,20 +25,21 @@ from services.key_registry.metrics import registry_metrics
 from services.key_registry.migrations import newest_revision
 from services.key_registry.providers.checks import provider_checks
 from services.key_registry.rate_cards import packaged_cards
+from services.key_registry.settings import RegistrySettings
 from services.key_registry.sweeper import sweep_on
 from services.runtime.background import in_background, patiently_until
 from services.runtime.connections import ConnectionBounds
 from services.runtime.last_failure import LastFailure
 from services.runtime.logs import configure_logs, log_crashes, logger
 from services.runtime.request_bodies import BodyBounds
-from services.runtime.settings import Settings, SettingsError
+from services.runtime.settings import SettingsError
 from services.runtime.tokens import TokenVerifier
 from services.runtime.web import ReadinessCheck, server
 
 _log = logger(__name__)
 
 
-def run(settings: Settings) -> None:
+def run(settings: RegistrySettings) -> None:
     """Serve until SIGTERM or SIGINT. Raises SettingsError when it cannot start, and says what to do."""
     configure_logs(settings.log_level, "key_registry")
     log_crashes()
@@ -48,7 +49,7 @@ def run(settings: Settings) -> None:
     # uvicorn raises the signal again when it is done; then it must not end us before we have cleaned up.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _setter(stop))
-    engine = open_engine(settings.required("registry_dsn"))
+    engine = open_engine(settings.registry_dsn.get_secret_value())
     try:
         registry = Registry(
             sessions_on(engine),

@@ -27,12 +27,12 @@ from services.ledger.metrics import door_refusals, ledger_metrics
 from services.ledger.recorded_changes import RecordedChanges
 from services.ledger.registry import RegistryView
 from services.ledger.repository import EntryRepository
+from services.ledger.settings import LedgerSettings
 from services.runtime.background import in_background
 from services.runtime.connections import ConnectionBounds
 from services.runtime.logs import configure_logs, log_crashes
 from services.runtime.rate_limit import RateLimit
 from services.runtime.request_bodies import BodyBounds
-from services.runtime.settings import Settings
 from services.runtime.tokens import TokenVerifier
 from services.runtime.web import ReadinessCheck, create_app, server
 
@@ -42,9 +42,9 @@ _DESCRIPTION = """The credit ledger: usage events in, entries, sums, receipts an
 microcredits (mc, 10^-6 credit); times are RFC 3339 in UTC; intervals are half-open."""
 
 
-def build_app(settings: Settings) -> FastAPI:
+def build_app(settings: LedgerSettings) -> FastAPI:
     """The application; what it needs starts and stops with it. Raises SettingsError for a setting that is missing."""
-    engine = open_engine(settings.required("ledger_dsn"))
+    engine = open_engine(settings.ledger_dsn.get_secret_value())
     publisher = UsagePublisher(settings.kafka_bootstrap)
     conservation = ConservationWatch(engine, USAGE_EVENTS.name)
     entries = EntryRepository(engine)
@@ -101,7 +101,7 @@ def _database_check(engine: Engine) -> ReadinessCheck:
     return check
 
 
-def run(settings: Settings) -> None:
+def run(settings: LedgerSettings) -> None:
     """Serve until SIGTERM or SIGINT. Raises SettingsError before anything starts."""
     configure_logs(settings.log_level, "ledger")
     log_crashes()

@@ -28,6 +28,7 @@ from services.metering.dead_letters.share import Limit
 from services.metering.metrics import MeteringMetrics
 from services.metering.registry_follower import RegistryFollower
 from services.metering.rerating.rerater import Rerater
+from services.metering.settings import MeteringSettings
 from services.metering.stream.agents import define_agents
 from services.metering.stream.app import LedgerApp, create_faust_app
 from services.metering.stream.gap_reader import GapReader, LogTruncatedError
@@ -37,7 +38,6 @@ from services.runtime.connections import ConnectionBounds
 from services.runtime.database import connect
 from services.runtime.logs import configure_logs, log_crashes, logger
 from services.runtime.request_bodies import BodyBounds
-from services.runtime.settings import Settings
 from services.runtime.topics import warn_of_differences
 from services.runtime.web import create_app, server
 
@@ -47,7 +47,7 @@ _STOP_SECONDS = 8.0
 _BODY_BYTES_MAX = 1_000
 
 
-def run(settings: Settings) -> None:
+def run(settings: MeteringSettings) -> None:
     """Meter until SIGTERM or SIGINT. Exits with 1 where the worker may not go on; what was not booked comes again."""
     configure_logs(settings.log_level, "metering")
     log_crashes()
@@ -55,9 +55,9 @@ def run(settings: Settings) -> None:
 
 
 class _Worker:
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: MeteringSettings) -> None:
         self._settings = settings
-        self._ledger_dsn = settings.required("ledger_dsn")
+        self._ledger_dsn = settings.ledger_dsn.get_secret_value()
         self._app: LedgerApp | None = None
         self._book: BookRecords | None = None
         directory = Directory()

@@ -12,7 +12,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from services.runtime.logs import logger
 from services.runtime.problems import Problem, problem_response
-from services.runtime.settings import Settings
+from services.runtime.settings import HttpSettings
 
 _log = logger(__name__)
 
@@ -31,7 +31,7 @@ class ConnectionBounds(NamedTuple):
     """How long a client may read nothing of what is sent to it."""
 
     @classmethod
-    def of(cls, settings: Settings) -> ConnectionBounds:
+    def of(cls, settings: HttpSettings) -> ConnectionBounds:
         """As the settings say."""
         return cls(settings.connections_max, settings.request_header_seconds, settings.send_seconds)
 

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.runtime.problems import Problem, problem_response
-from services.runtime.settings import Settings
+from services.runtime.settings import HttpSettings
 from services.runtime.tokens import authenticate
 
 # Everything under this path needs a token (docs/contract.md, section 8).
@@ -34,7 +34,7 @@ class BodyBounds(NamedTuple):
     """How long a body may take to arrive."""
 
     @classmethod
-    def of(cls, settings: Settings, bytes_max: int) -> BodyBounds:
+    def of(cls, settings: HttpSettings, bytes_max: int) -> BodyBounds:
         """As the settings say."""
         # Below twice one body nobody could send the longest.
         of_all = max(settings.request_bodies_bytes_max, 2 * bytes_max)

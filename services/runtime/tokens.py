@@ -18,7 +18,7 @@ from services.domain.permissions import Caller
 from services.runtime.jwks import ALGORITHMS, Clock, KeysUnavailable, SigningKeys, read_file, read_url
 from services.runtime.logs import logger
 from services.runtime.problems import Problem
-from services.runtime.settings import Environment, Settings, SettingsError
+from services.runtime.settings import Environment, SettingsError, TokenSettings
 
 _log = logger(__name__)
 
@@ -46,7 +46,7 @@ class _Claims(BaseModel):
 class TokenVerifier:
     """Checks signature, algorithm, issuer, audience and times of a token against a JWKS from a file or a URL."""
 
-    def __init__(self, settings: Settings, clock: Clock = time.monotonic) -> None:
+    def __init__(self, settings: TokenSettings, clock: Clock = time.monotonic) -> None:
         """Raises SettingsError for settings that name no keys, or that are not for production."""
         self._settings = settings
         self._keys = SigningKeys(_source(settings), clock)
@@ -83,7 +83,7 @@ class TokenVerifier:
         return key
 
 
-def _source(settings: Settings) -> Callable[[], bytes]:
+def _source(settings: TokenSettings) -> Callable[[], bytes]:
     if settings.env is Environment.PRODUCTION and settings.jwt_signing_key_file is not None:
         raise SettingsError("BYOK_JWT_SIGNING_KEY_FILE is for development; unset it, or set BYOK_ENV to development")
     if settings.jwt_jwks_file is not None:

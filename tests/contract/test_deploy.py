@@ -19,7 +19,8 @@ import yaml
 from schemas.metrics import METRICS, Kind, Metric
 from schemas.topics import TOPICS
 from services.local.embedded.databases import LOGIN_ROLES, READER, REPLAYER
-from services.runtime.settings import Settings
+from services.runtime.settings import HttpSettings
+from tests.contract.settings_variables import variables
 from tests.enabling import skip_unless
 
 ROOT = Path(__file__).parents[2]
@@ -176,7 +177,7 @@ def test_every_port_is_bound_to_loopback() -> None:
 
 
 def test_every_setting_in_the_compose_file_exists() -> None:
-    known = {f"BYOK_{name.upper()}" for name in Settings.model_fields}
+    known = set(variables())
     for service in SERVICES:
         environment = SERVICES[service].get("environment") or {}
         assert {name for name in environment if name.startswith("BYOK_")} <= known
@@ -244,7 +245,7 @@ def test_what_comes_from_outside_is_believed_to_come_from_a_proxy_by_every_servi
     assert prefix is not None
     gateway, subnet = (re.sub(r"\$\{.*\}", prefix[3], network[name]) for name in ("gateway", "subnet"))
     assert ipaddress.ip_address(gateway) in ipaddress.ip_network(subnet)
-    assert Settings(trusted_proxies=gateway).trusted_proxies == gateway
+    assert HttpSettings(trusted_proxies=gateway).trusted_proxies == gateway
 
 
 def test_each_service_gets_its_own_secrets_and_no_others() -> None:

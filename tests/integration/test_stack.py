@@ -14,7 +14,7 @@ import pytest
 
 from services.local.data_dir import DataDir
 from services.local.endpoints import Ports
-from services.runtime.settings import Settings
+from services.runtime.settings import TokenSettings
 from services.runtime.tokens import TokenVerifier
 from tests.integration.supervised import first_line, start_script, wait_for
 
@@ -110,7 +110,7 @@ def test_the_line_of_json_has_what_the_contract_says_and_all_of_it_works(shared)
     host, port = line["kafka"].split(":")
     socket.create_connection((host, int(port)), timeout=5).close()
     assert len(line["metrics"]) == 3
-    settings = Settings(jwt_jwks_file=byok.data / "secrets" / "jwks.json")
+    settings = TokenSettings(jwt_jwks_file=byok.data / "secrets" / "jwks.json")
     callers = {name: TokenVerifier(settings).verify(token) for name, token in line["tokens"].items()}
     assert {name: (caller.id, caller.org_id) for name, caller in callers.items()} == {
         name: (name, "*") for name in ("platform", "runner", "billing")

@@ -25,11 +25,12 @@ from services.cli.terminal import (
 from services.runtime.command_failed import CommandFailed
 
 if TYPE_CHECKING:
+    from pydantic import SecretStr
+
     from services.cli.rate_card.differences import Change
     from services.key_registry.database.sessions import Sessions
     from services.key_registry.rate_cards import CardDocument
     from services.proof.card_impact import Impact
-    from services.runtime.settings import Settings
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="The card: card, effective_from and body, as JSON.")]
 All = Annotated[bool, typer.Option("--all", help="Every place that differs, not only the largest changes.")]
@@ -51,10 +52,11 @@ def check(file: File, *, every: All = False, data_dir: DataDir = None, json: Jso
     with explained("rate-card check"):
         from services.cli.rate_card.differences import changes
         from services.cli.rate_card.document import in_force_before, read_document
+        from services.cli.settings import CardSettings
 
-        settings = stack_settings(data_dir)
+        settings = stack_settings(data_dir, CardSettings)
         document = read_document(file)
-        cards, source = _cards(settings)
+        cards, source = _cards(settings.registry_dsn)
         published = source == "published" and _is_published(document, cards)
         before = in_force_before(document, cards)
     if json:
@@ -95,22 +97,22 @@ def publish(
     """
     with explained("rate-card publish"):
         from services.cli.rate_card.document import in_force_before, read_document
+        from services.cli.settings import PublishingSettings
 
-        settings = stack_settings(data_dir)
-        settings.required("registry_dsn")
+        settings = stack_settings(data_dir, PublishingSettings)
         document = read_document(file)
-        cards, source = _cards(settings)
+        cards, source = _cards(settings.registry_dsn)
         already = _is_published(document, cards)
         impact = None
         if not already:
-            impact = _impact(settings, document)
+            impact = _impact(settings.ledger_dsn, document)
             if not json:
                 _show_changes(document, in_force_before(document, cards), source, every=every)
                 _show_impact(impact)
         published = False
         if not already and not dry_run:
             confirm(f"Publish {document.card} from {document.effective_from.isoformat()} on?", yes=yes)
-            published = _publish(settings, document)
+            published = _publish(settings.registry_dsn, document)
     if json:
         said = {"card": document.card, "published": published, "was_published": already, "dry_run": dry_run}
         typer.echo(json_format.dumps(said | {"impact": None if impact is None else vars(impact)}))
@@ -120,14 +122,14 @@ def publish(
         typer.echo(f"{document.card} is published; the metering takes it in within seconds.")
 
 
-def _cards(settings: Settings) -> tuple[list[CardDocument], str]:
+def _cards(registry: SecretStr | None) -> tuple[list[CardDocument], str]:
     """The cards in the order of publication, and which these are: ``published``, or ``packaged`` without a registry."""
     from services.key_registry.handlers.cards import published_cards
     from services.key_registry.rate_cards import packaged_cards
 
-    if settings.registry_dsn is None:
+    if registry is None:
         return list(packaged_cards()), "packaged"
-    with _registry(settings) as sessions:
+    with _registry(registry) as sessions:
         return published_cards(sessions), "published"
 
 
@@ -138,11 +140,11 @@ def _is_published(document: CardDocument, cards: list[CardDocument]) -> bool:
         return is_published(document, cards)
 
 
-def _publish(settings: Settings, document: CardDocument) -> bool:
+def _publish(registry: SecretStr, document: CardDocument) -> bool:
     from services.key_registry.handlers.cards import publish_rate_card
 
     # Somebody else may have been faster, with another content.
-    with _registry(settings) as sessions, _edited_never():
+    with _registry(registry) as sessions, _edited_never():
         return publish_rate_card(sessions, document)
 
 
@@ -157,21 +159,21 @@ def _edited_never() -> Iterator[None]:
 
 
 @contextmanager
-def _registry(settings: Settings) -> Iterator[Sessions]:
+def _registry(registry: SecretStr) -> Iterator[Sessions]:
     from services.key_registry.database.sessions import open_engine, sessions_on
 
-    engine = open_engine(settings.required("registry_dsn"))
+    engine = open_engine(registry.get_secret_value())
     try:
         yield sessions_on(engine)
     finally:
         engine.dispose()
 
 
-def _impact(settings: Settings, document: CardDocument) -> Impact:
+def _impact(ledger: SecretStr, document: CardDocument) -> Impact:
     from services.proof.card_impact import card_impact
     from services.runtime.database import connect
 
-    with connect(settings.required("ledger_dsn"), "rate-card", autocommit=True) as connection, progress() as bar:
+    with connect(ledger.get_secret_value(), "rate-card", autocommit=True) as connection, progress() as bar:
         task = bar.add_task("Re-rating", total=None)
         return card_impact(connection, document.parse(), report=lambda done: bar.update(task, completed=done))
 

@@ -23,7 +23,7 @@ from services.cli.usage.rejected_rows import RejectedRows
 from services.cli.usage.sender import BatchSender, SendFailed
 from services.cli.usage.sources import Lines, Rows
 from services.runtime.command_failed import CommandFailed
-from services.runtime.settings import SettingsError, load_settings
+from services.runtime.settings import KafkaSettings, SettingsError
 
 _INTERRUPTED = 130
 _ROWS_PER_UPDATE = 500
@@ -147,7 +147,7 @@ def _sender(job: Job) -> Iterator[BatchSender | DryRun]:
 
 def _timeout_seconds() -> float:
     try:
-        return load_settings().kafka_timeout_seconds
+        return KafkaSettings.load().kafka_timeout_seconds
     except SettingsError as error:
         raise CommandFailed(str(error)) from None
 

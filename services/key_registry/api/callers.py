@@ -9,8 +9,8 @@ from typing import Annotated, NamedTuple
 from fastapi import Depends, Header, Request
 
 from services.domain.permissions import Caller, Origin
+from services.key_registry.settings import RegistrySettings
 from services.runtime.rate_limit import RateLimit
-from services.runtime.settings import Settings
 from services.runtime.tokens import Authenticated
 
 _PRINTABLE = r"^[\x20-\x7e]+$"
@@ -23,7 +23,7 @@ class CallLimits(NamedTuple):
     leases: RateLimit
 
     @classmethod
-    def of(cls, settings: Settings) -> CallLimits:
+    def of(cls, settings: RegistrySettings) -> CallLimits:
         """As the settings say."""
         return cls(
             calls=RateLimit(settings.rate_limit_per_second, settings.rate_limit_burst),

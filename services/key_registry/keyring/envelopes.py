@@ -32,7 +32,8 @@ from services.key_registry.keyring.keks import (
     WrappedKey,
     parse_keks,
 )
-from services.runtime.settings import Settings, SettingsError
+from services.key_registry.settings import KekSettings
+from services.runtime.settings import SettingsError, not_set
 
 FORMAT_VERSION = 1
 _LABEL = b"byok secret v1"
@@ -145,10 +146,12 @@ def load_keyring(path: Path) -> Keyring:
     return Keyring(KekFile(path))
 
 
-def keyring_of(settings: Settings) -> Keyring:
+def keyring_of(settings: KekSettings) -> Keyring:
     """The keyring in BYOK_KEK_FILE, or in BYOK_KEKS. Raises SettingsError."""
     if settings.keks is None:
-        return load_keyring(Path(settings.required("kek_file")))
+        if settings.kek_file is None:
+            raise not_set("kek_file")
+        return load_keyring(settings.kek_file)
     if settings.kek_file is not None:
         raise SettingsError("BYOK_KEK_FILE and BYOK_KEKS are both set; which of them holds the keys?")
     try:

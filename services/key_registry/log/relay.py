@@ -19,11 +19,11 @@ from psycopg import Connection
 
 from schemas.topics import REGISTRY_CHANGES
 from services.key_registry.log.sender import SEND_BYTES_MAX, ChangeSender, Destination, SendInterrupted, UnsentChange
+from services.key_registry.settings import RegistrySettings
 from services.runtime.background import lead, patiently_until
 from services.runtime.database import cannot_write, connect
 from services.runtime.last_failure import LastFailure
 from services.runtime.logs import logger
-from services.runtime.settings import Settings
 from services.runtime.topics import TopicMissingError, warn_of_differences
 
 _log = logger(__name__)
@@ -51,9 +51,8 @@ class _Cursor(NamedTuple):
 class OutboxRelay:
     """Relays until it is stopped, whatever the database and the broker do meanwhile."""
 
-    def __init__(self, settings: Settings) -> None:
-        """Raises SettingsError when BYOK_REGISTRY_DSN is not set."""
-        self._dsn = settings.required("registry_dsn")
+    def __init__(self, settings: RegistrySettings) -> None:
+        self._dsn = settings.registry_dsn.get_secret_value()
         self._bootstrap = settings.kafka_bootstrap
         self._timeout_seconds = settings.kafka_timeout_seconds
         self._interval_seconds = settings.outbox_interval_seconds
@@ -151,12 +150,12 @@ def _why_all_again(destination: Destination, cursor: _Cursor, sender: ChangeSend
     return None
 
 
-def republish(settings: Settings) -> int:
+def republish(registry_dsn: str) -> int:
     """Have the whole log sent again, in the same bytes; the number of changes in it.
 
-    The running relay begins at once; without one, the next to start does. Raises psycopg.Error or SettingsError.
+    The running relay begins at once; without one, the next to start does. Raises psycopg.Error.
     """
-    with connect(settings.required("registry_dsn"), _SERVICE) as database:
+    with connect(registry_dsn, _SERVICE) as database:
         _one(database, "UPDATE registry.relay_cursor SET sent_seq = 0, reset_at = clock_timestamp() RETURNING sent_seq")
         count: int = _one(database, "SELECT last_seq FROM registry.log_head")[0]
     return count

@@ -12,8 +12,9 @@ import httpx
 from pydantic import SecretStr
 
 from services.key_registry.providers.probes import PROBES, CheckReason, Probe, Verdict, unknown, verdict
+from services.key_registry.settings import ProviderSettings
 from services.runtime.http_client import client_options
-from services.runtime.settings import Settings, SettingsError
+from services.runtime.settings import SettingsError
 
 ANSWER_BYTES_MAX = 1024 * 1024
 CHECKS_AT_ONCE = 8
@@ -96,7 +97,7 @@ async def _body(answer: httpx.Response) -> bytes:
     return bytes(body[:ANSWER_BYTES_MAX])
 
 
-def provider_checks(settings: Settings) -> ProviderChecks:
+def provider_checks(settings: ProviderSettings) -> ProviderChecks:
     """The checks that the settings ask for. Raises SettingsError."""
     odd = sorted(settings.provider_urls.keys() - PROBES.keys())
     if odd:

@@ -11,10 +11,10 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
 from schemas.topics import USAGE_EVENTS
+from services.metering.settings import StreamSettings
 from services.runtime.broker import METADATA_MS
 from services.runtime.logs import logger
 from services.runtime.record_log import read_tolerantly
-from services.runtime.settings import Settings
 
 _log = logger(__name__)
 
@@ -100,7 +100,7 @@ def _usage_partitions(assignment: Iterable[TP]) -> list[TP]:
     return sorted(tp for tp in assignment if tp.topic == USAGE_EVENTS.name)
 
 
-def create_faust_app(settings: Settings) -> LedgerApp:
+def create_faust_app(settings: StreamSettings) -> LedgerApp:
     """The app, not yet started."""
     return LedgerApp(
         settings.consumer_group,

@@ -30,6 +30,7 @@ from services.key_registry.metrics import registry_metrics
 from services.key_registry.migrations import upgrade
 from services.key_registry.providers.checks import ProviderChecks
 from services.key_registry.rate_cards import packaged_cards
+from services.key_registry.settings import RegistrySettings
 from services.local.dev_tokens import create_signing_key, sign_token, token_claims
 from services.local.embedded.databases import LOGIN_ROLES, prepare_databases
 from services.local.embedded.postgres import Postgres
@@ -38,15 +39,15 @@ from services.local.processes import StopSwitch, Supervisor
 from services.runtime.connections import ConnectionBounds
 from services.runtime.rate_limit import RateLimit
 from services.runtime.request_bodies import BodyBounds
-from services.runtime.settings import Settings
+from services.runtime.settings import HttpSettings
 from services.runtime.tokens import TokenVerifier
 from services.runtime.web import server
 from tests.integration.key_registry.provider_server import ProviderServer, provider_server
 from tests.integration.key_registry.proxied_broker import free_port
 from tests.integration.key_registry.registry_caller import Api
 
-BODIES = BodyBounds.of(Settings(), BODY_BYTES_MAX)
-CONNECTIONS = ConnectionBounds.of(Settings())
+BODIES = BodyBounds.of(HttpSettings(), BODY_BYTES_MAX)
+CONNECTIONS = ConnectionBounds.of(HttpSettings())
 UNLIMITED = CallLimits(RateLimit(1e6, 10**6), RateLimit(1e6, 10**6))
 PASSWORDS = {role: f"of-{role}" for role in LOGIN_ROLES}
 _numbers = itertools.count(1)
@@ -145,11 +146,11 @@ def kek_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def settings_for(tokens: Tokens, kek_file: Path) -> Callable[..., Settings]:
+def settings_for(tokens: Tokens, kek_file: Path) -> Callable[..., RegistrySettings]:
     """The settings of a registry on a database."""
 
-    def make(database: Database, **more: Any) -> Settings:
-        return Settings(
+    def make(database: Database, **more: Any) -> RegistrySettings:
+        return RegistrySettings(
             registry_dsn=SecretStr(database.dsn),
             kek_file=kek_file,
             jwt_jwks_file=tokens.files.jwks_file,
@@ -178,7 +179,7 @@ def registry(database: Database, kek_file: Path, providers: ProviderServer) -> I
 
 
 @pytest.fixture(scope="module")
-def client(registry: Registry, database: Database, settings_for: Callable[..., Settings]) -> TestClient:
+def client(registry: Registry, database: Database, settings_for: Callable[..., RegistrySettings]) -> TestClient:
     """The real application, without a server around it."""
     verifier = TokenVerifier(settings_for(database))
     app = registry_app(registry, verifier, registry_metrics(registry.sessions), {}, UNLIMITED, BODIES)

@@ -17,7 +17,8 @@ from pydantic import SecretStr
 
 from services.key_registry.providers.checks import ANSWER_BYTES_MAX, CHECKS_AT_ONCE, ProviderChecks, provider_checks
 from services.key_registry.providers.probes import PROBES
-from services.runtime.settings import Settings, SettingsError, load_settings
+from services.key_registry.settings import ProviderSettings
+from services.runtime.settings import SettingsError
 from tests.integration.key_registry.provider_server import BAD, DOCUMENTED, GOOD, ProviderServer, provider_server, reply
 from tests.integration.key_registry.proxied_broker import free_port
 
@@ -49,7 +50,7 @@ def test_a_key_that_is_taken_and_one_that_is_not(providers: ProviderServer, prov
 
 
 def test_every_provider_that_takes_own_keys_can_be_asked() -> None:
-    assert provider_checks(Settings()).verifiable == PROBES.keys() == DOCUMENTED.keys()
+    assert provider_checks(ProviderSettings()).verifiable == PROBES.keys() == DOCUMENTED.keys()
 
 
 @pytest.mark.parametrize("provider", DOCUMENTED)
@@ -259,7 +260,7 @@ def test_no_log_line_and_no_repr_holds_the_key(providers: ProviderServer, caplog
 
 def test_where_to_ask_is_a_setting(monkeypatch: pytest.MonkeyPatch, providers: ProviderServer) -> None:
     monkeypatch.setenv("BYOK_PROVIDER_URLS", f'{{"openai": "{providers.url}/openai/", "xai": ""}}')
-    checks = provider_checks(load_settings())
+    checks = provider_checks(ProviderSettings.load())
     assert checks.verifiable == PROBES.keys() - {"xai"}
     assert checks.check("openai", SecretStr(GOOD)) == ("valid", "accepted")
 
@@ -283,4 +284,4 @@ def test_where_to_ask_is_a_setting(monkeypatch: pytest.MonkeyPatch, providers: P
 def test_a_url_that_would_give_the_key_away_is_refused(monkeypatch: pytest.MonkeyPatch, value: str) -> None:
     monkeypatch.setenv("BYOK_PROVIDER_URLS", value)
     with pytest.raises(SettingsError, match="BYOK_PROVIDER_URLS"):
-        provider_checks(load_settings())
+        provider_checks(ProviderSettings.load())

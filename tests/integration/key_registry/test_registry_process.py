@@ -22,8 +22,8 @@ from tests.integration.key_registry.proxied_broker import ProxiedBroker, free_po
 
 RUN = """
 from services.key_registry.main import run
-from services.runtime.settings import load_settings
-run(load_settings())
+from services.key_registry.settings import RegistrySettings
+run(RegistrySettings.load())
 """
 
 

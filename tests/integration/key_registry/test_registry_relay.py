@@ -31,8 +31,8 @@ from services.key_registry.log.relay import OutboxRelay, republish
 from services.key_registry.log.sender import SEND_BYTES_MAX, ChangeSender, UnsentChange
 from services.key_registry.main import publish_packaged_cards
 from services.key_registry.metrics import registry_metrics
+from services.key_registry.settings import RegistrySettings
 from services.runtime.background import in_background
-from services.runtime.settings import Settings
 from services.runtime.topics import create_topics
 from tests.integration.key_registry.proxied_broker import ProxiedBroker, free_port
 
@@ -62,7 +62,7 @@ def broker(tmp_path: Path) -> Iterator[ProxiedBroker]:
 class World:
     """A registry with a log of its own, and relays of it."""
 
-    def __init__(self, database: Any, kek_file: Path, settings: Settings) -> None:
+    def __init__(self, database: Any, kek_file: Path, settings: RegistrySettings) -> None:
         self.database, self.settings = database, settings
         self.engine = open_engine(database.dsn)
         self.registry = Registry(sessions_on(self.engine), load_keyring(kek_file))
@@ -90,7 +90,10 @@ class World:
 
 @pytest.fixture
 def world(
-    new_database: Callable[[], Any], kek_file: Path, broker: ProxiedBroker, settings_for: Callable[..., Settings]
+    new_database: Callable[[], Any],
+    kek_file: Path,
+    broker: ProxiedBroker,
+    settings_for: Callable[..., RegistrySettings],
 ) -> Iterator[World]:
     database = new_database()
     settings = settings_for(
@@ -182,7 +185,7 @@ def test_a_new_cluster_gets_the_whole_log_in_the_same_bytes(world: World, broker
 def test_republishing_sends_the_whole_log_again(world: World, broker: ProxiedBroker) -> None:
     with world.relay():
         wait_for(world.all_sent, "everything is sent")
-        assert republish(world.settings) == len(world.log())
+        assert republish(world.settings.registry_dsn.get_secret_value()) == len(world.log())
         assert broker.records(2 * len(world.log())) == world.log() * 2
 
 

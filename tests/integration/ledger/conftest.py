@@ -12,6 +12,7 @@ from fastapi.testclient import TestClient
 
 from services.books import migrations
 from services.ledger.main import build_app
+from services.ledger.settings import LedgerSettings
 from services.local.children import listens
 from services.local.dev_tokens import create_signing_key, sign_token, token_claims
 from services.local.embedded.broker import broker_program
@@ -19,7 +20,6 @@ from services.local.embedded.databases import LOGIN_ROLES, prepare_databases
 from services.local.embedded.postgres import Postgres
 from services.local.endpoints import Ports
 from services.local.processes import StopSwitch, Supervisor
-from services.runtime.settings import Settings
 from services.runtime.topics import create_topics
 from tests.integration.ledger.ledger_process import running
 from tests.integration.ledger.ledger_seed import Books, seed_company
@@ -40,7 +40,7 @@ class Stack:
         return f"postgresql://{role}:{_PASSWORDS[role]}@{self.ports.address('postgres')}/{database}"
 
     def settings(self, database, **more):
-        return Settings(
+        return LedgerSettings(
             env="development",
             kafka_bootstrap=more.pop("kafka_bootstrap", self.ports.address("kafka")),
             ledger_dsn=self.dsn("ledger_service", database),

@@ -12,9 +12,9 @@ from aiokafka import AIOKafkaConsumer
 
 from schemas.topics import USAGE_EVENTS
 from services.metering.booking.pricing import Record
+from services.metering.settings import StreamSettings
 from services.metering.stream.agents import define_agents
 from services.metering.stream.app import LedgerApp, create_faust_app
-from services.runtime.settings import Settings
 from tests.integration.metering.workers import publish
 
 _SECONDS = 30
@@ -22,7 +22,7 @@ _SECONDS = 30
 
 async def _started(broker: str, booked: dict[int, int], came: asyncio.Queue[Record]) -> LedgerApp:
     """An app of which the ledger says that so much is booked."""
-    app = create_faust_app(Settings(kafka_bootstrap=broker, consumer_group="test-faust-app"))
+    app = create_faust_app(StreamSettings(kafka_bootstrap=broker, consumer_group="test-faust-app"))
 
     async def beginnings(_partitions: Sequence[int]) -> dict[int, int]:
         return booked

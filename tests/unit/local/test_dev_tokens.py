@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from services.local.dev_tokens import ALL_SCOPES, create_signing_key, sign_token, token_claims
 from services.runtime.problems import Problem
-from services.runtime.settings import Settings
+from services.runtime.settings import TokenSettings
 from services.runtime.tokens import TokenVerifier
 
 NOW = datetime.now(UTC)
@@ -23,7 +23,7 @@ def key(tmp_path):
 
 
 def verify(key, token):
-    return TokenVerifier(Settings(jwt_jwks_file=key.jwks_file)).verify(token)
+    return TokenVerifier(TokenSettings(jwt_jwks_file=key.jwks_file)).verify(token)
 
 
 def test_the_services_accept_it_and_read_every_claim(key):

@@ -16,7 +16,7 @@ from services.local.processes import StackError
 from services.local.wiring import Wiring
 from services.runtime.problems import Problem
 from services.runtime.rate_limit import RateLimit
-from services.runtime.settings import Settings
+from services.runtime.settings import TokenSettings
 from services.runtime.tokens import TokenVerifier
 
 
@@ -62,7 +62,8 @@ def test_a_base_without_enough_ports_is_refused(base):
 def test_of_the_tokens_of_a_stack_the_platforms_alone_has_no_rate_limit(tmp_path):
     key = create_signing_key(tmp_path)
     wiring = Wiring(Ports(1, 2, 3, 4, 5, 6), dict.fromkeys(LOGIN_ROLES, "x"), tmp_path / "kek.json", key)
-    tokens, verifier = wiring.endpoints(datetime.now(UTC)).tokens, TokenVerifier(Settings(jwt_jwks_file=key.jwks_file))
+    tokens = wiring.endpoints(datetime.now(UTC)).tokens
+    verifier = TokenVerifier(TokenSettings(jwt_jwks_file=key.jwks_file))
     limit = RateLimit(0.001, 1)
     for _ in range(100):
         limit.admit(verifier.verify(tokens.platform))

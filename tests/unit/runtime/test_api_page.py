@@ -9,7 +9,7 @@ from fastapi.testclient import TestClient
 from prometheus_client import CollectorRegistry
 
 from services.runtime.request_bodies import BodyBounds
-from services.runtime.settings import Settings
+from services.runtime.settings import HttpSettings
 from services.runtime.web import create_app
 
 
@@ -20,7 +20,7 @@ def client() -> TestClient:
         description="Orders in, cakes out.",
         metrics=CollectorRegistry(),
         checks={},
-        bodies=BodyBounds.of(Settings(), 1_000),
+        bodies=BodyBounds.of(HttpSettings(), 1_000),
     )
 
     @app.get("/v1/cakes", summary="Cakes <fresh>")

@@ -24,7 +24,7 @@ from services.runtime.jwks import (
     TRUSTED_SECONDS,
 )
 from services.runtime.problems import Problem
-from services.runtime.settings import Environment, Settings, SettingsError
+from services.runtime.settings import Environment, SettingsError, TokenSettings
 from services.runtime.tokens import TokenVerifier
 from tests.unit.runtime.key_server import KeyServer, Signer, document, ed25519, key_server, rsa
 
@@ -67,7 +67,7 @@ def status(verifier: TokenVerifier, of_token: str) -> int:
 
 
 def verifier_on(provider: KeyServer, clock: Clock) -> TokenVerifier:
-    return TokenVerifier(Settings(jwt_jwks_url=provider.url), clock)
+    return TokenVerifier(TokenSettings(jwt_jwks_url=provider.url), clock)
 
 
 def wait_until(holds: Callable[[], bool], seconds: float = 20) -> None:
@@ -265,7 +265,7 @@ def test_a_reading_that_never_ends_is_given_up_for_another(provider: KeyServer, 
 
 def test_a_file_is_read_anew_for_a_key_that_is_not_known(tmp_path: Path, clock: Clock) -> None:
     path = tmp_path / "jwks.json"
-    verifier = TokenVerifier(Settings(jwt_jwks_file=path), clock)
+    verifier = TokenVerifier(TokenSettings(jwt_jwks_file=path), clock)
     assert status(verifier, token(OLD)) == 503
     path.write_text(json.dumps({"keys": [OLD.jwk()]}))
     assert status(verifier, token(OLD)) == 200
@@ -284,8 +284,8 @@ def test_a_file_is_read_anew_for_a_key_that_is_not_known(tmp_path: Path, clock: 
 )
 def test_settings_that_are_not_for_production(more: dict[str, Any], named: str) -> None:
     with pytest.raises(SettingsError, match=named):
-        TokenVerifier(Settings(env=Environment.PRODUCTION, **more))
+        TokenVerifier(TokenSettings(env=Environment.PRODUCTION, **more))
 
 
 def test_the_signing_key_of_development_may_be_named_in_development(tmp_path: Path) -> None:
-    TokenVerifier(Settings(env="development", jwt_jwks_file=tmp_path, jwt_signing_key_file=tmp_path))
+    TokenVerifier(TokenSettings(env="development", jwt_jwks_file=tmp_path, jwt_signing_key_file=tmp_path))

@@ -21,7 +21,7 @@ from starlette.types import Message, Receive
 
 from services.runtime.connections import ConnectionBounds
 from services.runtime.request_bodies import BodyBounds
-from services.runtime.settings import Settings
+from services.runtime.settings import TokenSettings
 from services.runtime.tokens import Authenticated, TokenVerifier
 from services.runtime.web import create_app, server
 from tests.unit.runtime.key_server import ed25519
@@ -64,7 +64,7 @@ class Served:
 def verifier(tmp_path_factory: pytest.TempPathFactory) -> TokenVerifier:
     keys: Path = tmp_path_factory.mktemp("keys") / "jwks.json"
     keys.write_text(json.dumps({"keys": [SIGNER.jwk()]}))
-    return TokenVerifier(Settings(jwt_jwks_file=keys))
+    return TokenVerifier(TokenSettings(jwt_jwks_file=keys))
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from fastapi.testclient import TestClient
 
 from services.domain.permissions import Caller
 from services.runtime.problems import Problem, install_problem_handlers
-from services.runtime.settings import Settings
+from services.runtime.settings import TokenSettings
 from services.runtime.tokens import Authenticated, TokenVerifier
 from tests.unit.runtime.key_server import KeyServer, assemble, ed25519, key_server, rsa
 
@@ -35,7 +35,7 @@ def provider() -> Iterator[KeyServer]:
 
 @pytest.fixture(scope="module")
 def verifier(provider: KeyServer) -> TokenVerifier:
-    return TokenVerifier(Settings(jwt_jwks_url=provider.url, jwt_leeway_seconds=LEEWAY_SECONDS))
+    return TokenVerifier(TokenSettings(jwt_jwks_url=provider.url, jwt_leeway_seconds=LEEWAY_SECONDS))
 
 
 class Ahead(NamedTuple):

@@ -12,6 +12,7 @@ import psycopg
 import uvloop
 
 from schemas.topics import USAGE_EVENTS
+from services.books.settings import LedgerDatabase
 from services.local.embedded.journal.group_commit import GroupCommit
 from services.local.embedded.journal.journal import Journal
 from services.local.embedded.journal.proxy import BUFFER_BYTES, JournalProxy
@@ -19,7 +20,6 @@ from services.local.embedded.journal.resend import Broker, resend
 from services.local.endpoints import LOOPBACK
 from services.runtime.database import connect
 from services.runtime.logs import configure_logs, log_crashes, logger
-from services.runtime.settings import load_settings
 
 _log = logger(__name__)
 
@@ -92,10 +92,10 @@ def main() -> None:
     parser.add_argument("--cluster-id", required=True)
     parser.add_argument("--folder", type=Path, required=True)
     arguments = parser.parse_args()
-    settings = load_settings()
+    settings = LedgerDatabase.load()
     configure_logs(settings.log_level, "journal")
     log_crashes()
-    ledger = _Ledger(settings.required("ledger_dsn"))
+    ledger = _Ledger(settings.ledger_dsn.get_secret_value())
     journal = Journal(arguments.folder, arguments.cluster_id)
     if not journal.is_empty:
         with Broker(arguments.broker_port) as broker:

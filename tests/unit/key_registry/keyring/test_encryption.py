@@ -15,7 +15,8 @@ from pydantic import SecretStr
 
 from services.key_registry.keyring.envelopes import Binding, Keyring, SealedSecret, keyring_of, load_keyring
 from services.key_registry.keyring.keks import HeldKeks, UnusableSecret
-from services.runtime.settings import Settings, SettingsError
+from services.key_registry.settings import KekSettings
+from services.runtime.settings import SettingsError
 
 BINDING = Binding("acme", "team", "growth", "openai", "5b0d", 1)
 RING = Keyring(HeldKeks("kek-2", {"kek-1": b"1" * 32, "kek-2": b"2" * 32}))
@@ -231,7 +232,7 @@ KEYS = json.dumps({"active": "a", "keys": {"a": base64.b64encode(b"1" * 32).deco
 
 
 def test_keys_from_the_environment(tmp_path: Path) -> None:
-    ring = keyring_of(Settings(keks=SecretStr(KEYS)))
+    ring = keyring_of(KekSettings(keks=SecretStr(KEYS)))
     assert ring.open(ring.seal(SECRET, BINDING), BINDING).get_secret_value() == SECRET.get_secret_value()
     for wrong, said in (
         ("{", "not JSON"),
@@ -239,12 +240,12 @@ def test_keys_from_the_environment(tmp_path: Path) -> None:
         ('{"active": "a", "keys": {"a": "c2hvcnQ="}}', "32 bytes"),
     ):
         with pytest.raises(SettingsError, match=f"BYOK_KEKS.*{said}") as raised:
-            keyring_of(Settings(keks=SecretStr(wrong)))
+            keyring_of(KekSettings(keks=SecretStr(wrong)))
         assert "c2hvcnQ" not in str(raised.value)
     with pytest.raises(SettingsError, match="both"):
-        keyring_of(Settings(keks=SecretStr(KEYS), kek_file=tmp_path / "kek.json"))
+        keyring_of(KekSettings(keks=SecretStr(KEYS), kek_file=tmp_path / "kek.json"))
     with pytest.raises(SettingsError, match="BYOK_KEK_FILE is not set"):
-        keyring_of(Settings())
+        keyring_of(KekSettings())
 
 
 def test_a_keyring_that_is_not_there(tmp_path: Path) -> None:
