@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+MESSAGE_BYTES_MAX = 1_000_000
+"""What a broker takes by default (``message.max.bytes`` is a little more). Every limit on what becomes a record follows
+from it."""
+
 _DAY_MS = 24 * 60 * 60 * 1000
 
 

@@ -11,11 +11,11 @@ from contextlib import contextmanager
 from kafka import KafkaProducer
 from kafka.errors import KafkaError
 
-from schemas.topics import USAGE_EVENTS
+from schemas.topics import MESSAGE_BYTES_MAX, USAGE_EVENTS
 from services.ledger.refusals import Code
 from services.ledger.usage_batch import UsageRecord
 from services.runtime.background import in_background, patiently_until
-from services.runtime.broker import MESSAGE_BYTES_MAX, kafka_producer
+from services.runtime.broker import kafka_producer
 from services.runtime.last_failure import LastFailure
 from services.runtime.logs import logger
 from services.runtime.refusals import Refusal

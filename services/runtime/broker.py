@@ -8,6 +8,7 @@ import time
 from kafka import KafkaAdminClient, KafkaProducer
 from kafka.errors import KafkaError
 
+from schemas.topics import MESSAGE_BYTES_MAX
 from services.runtime.backoff import delays
 from services.runtime.logs import logger
 
@@ -71,7 +72,3 @@ def kafka_producer(bootstrap: str, client_id: str, *, timeout_seconds: float) ->
         request_timeout_ms=min(10_000, int(timeout_seconds * 500)),
         max_request_size=2 * MESSAGE_BYTES_MAX,
     )
-
-
-MESSAGE_BYTES_MAX = 1_000_000
-"""What a broker takes by default (``message.max.bytes`` is a little more)."""

@@ -7,10 +7,10 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from schemas.topics import BATCH_EVENTS_MAX, USAGE_EVENTS
+from schemas.topics import BATCH_EVENTS_MAX, MESSAGE_BYTES_MAX, USAGE_EVENTS
 
 # A little below what a record may hold, for the key and the framing.
-_RECORD_BYTES_MAX = 950_000
+_RECORD_BYTES_MAX = MESSAGE_BYTES_MAX - 50_000
 _RECORDS_IN_FLIGHT_MAX = 256
 _EVENTS_WAITING_MAX = 20_000
 _WAITING_BYTES_MAX = 16_000_000

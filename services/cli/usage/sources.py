@@ -12,8 +12,10 @@ from services.messages.json_bytes import MalformedJsonError, decode
 from services.messages.usage_events import RejectedError, Rejection, require_object
 from services.runtime.command_failed import CommandFailed
 
-LINE_BYTES_MAX = 900_000
-"""Longer lines are refused unread: no event of that size fits into a record (a broker takes about 1,000,000 bytes)."""
+from schemas.topics import MESSAGE_BYTES_MAX
+
+LINE_BYTES_MAX = MESSAGE_BYTES_MAX - 100_000
+"""Longer lines are refused unread: no event of that size fits into a record."""
 
 _BOM = b"\xef\xbb\xbf"
 _TOO_LONG = f"is longer than {LINE_BYTES_MAX:,} bytes"

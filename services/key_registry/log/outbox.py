@@ -13,12 +13,13 @@ from typing import Protocol, TypeVarTuple
 from sqlalchemy import func
 from sqlmodel import Session, select, update
 
+from schemas.topics import MESSAGE_BYTES_MAX
 from services.key_registry.database.tables import AuditHead, LogEntry, LogHead
 from services.key_registry.rules.clock import after, reached, time_of_change
 from services.key_registry.rules.refusals import Code
 from services.runtime.refusals import Refusal
 
-CHANGE_BYTES_MAX = 900_000
+CHANGE_BYTES_MAX = MESSAGE_BYTES_MAX - 100_000
 """The longest message: below what a broker takes, so that none can stop the relay for ever."""
 
 

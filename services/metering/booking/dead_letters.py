@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from schemas.topics import MESSAGE_BYTES_MAX
 from services.domain.masking import mask_bytes, mask_text
 from services.domain.usage import UsageEvent
 from services.messages.json_bytes import MalformedJsonError, decode
@@ -11,7 +12,7 @@ from services.messages.usage_events import RECORD_BYTES_MAX, Rejection, known_fi
 from services.metering.booking.pricing import Element
 from services.metering.dead_letters.share import Origin
 
-PAYLOAD_BYTES_MAX = 1_000_000
+PAYLOAD_BYTES_MAX = MESSAGE_BYTES_MAX
 """How much of a refused event is kept: all that fits into a record of the topic that the letter is copied to."""
 
 _RECORD_KEY_BYTES_MAX = 1_024
