@@ -10,3 +10,5 @@ RERATER = 4_270_003
 """Whoever works late changes off."""
 DEAD_LETTER_RELAY = 4_270_004
 """Whoever copies dead letters to their topic."""
+APPEND = 4_270_005
+"""Whoever appends to the copy of the registry log: the order of arrival is that of the commits."""

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import cast
 from uuid import UUID
 
-from sqlalchemy import ARRAY, BigInteger, DateTime, LargeBinary, Table, Text
+from sqlalchemy import ARRAY, BigInteger, DateTime, Table, Text
 from sqlmodel import Field, SQLModel
 
 _UTC = DateTime(timezone=True)
@@ -84,17 +84,6 @@ class SourcePartition(SQLModel, table=True):
     cluster_id: str
     topic: str
     partition: int
-
-
-class RegistryChangeRow(SQLModel, table=True):
-    """One registry change in the bytes that were read (docs/contract.md, section 2)."""
-
-    __tablename__ = "registry_change"
-    __table_args__ = {"schema": "ledger"}
-
-    seq: int = Field(primary_key=True, sa_type=BigInteger)
-    key: str
-    payload: bytes = Field(sa_type=LargeBinary)
 
 
 class DeadLetterRow(SQLModel, table=True):

@@ -41,7 +41,7 @@ class CardWatch:
         self._bootstrap = bootstrap
         self._clock = clock
         self._seq = 0
-        self._changes: dict[bytes, tuple[int, Change]] = {}
+        self._changes: dict[int, Change] = {}
         self._directory: Directory | None = None
         self._known: KnownCards | None = None
 
@@ -92,13 +92,12 @@ class CardWatch:
                 continue
             seq = _seq_of(record.value)
             self._seq = max(self._seq, seq)
-            known = self._changes.get(record.key)
-            if not record.key.startswith(_NO_PRICES) and (known is None or known[0] < seq):
-                self._changes[record.key] = (seq, to_change(read_change(record.value)))
+            if not record.key.startswith(_NO_PRICES) and seq not in self._changes:
+                self._changes[seq] = to_change(read_change(record.value))
                 more = True
         if more:
-            # A new one, for others are reading the one before.
-            self._directory = directory_of(self._changes.values())
+            # A new one, for others are reading the one before. What is newest of each card, it knows by the numbers.
+            self._directory = directory_of(self._changes)
 
 
 def _failed(error: Exception) -> None:

@@ -8,6 +8,7 @@ from uuid import UUID
 
 from schemas.registry_changes import CredentialChange
 from services.books.entry_rows import attribution_columns, event_of
+from services.books.registry_log import Recorded
 from services.domain.credits import MC_PER_CREDIT
 from services.domain.directory import Directory
 from services.domain.entries import attribution
@@ -19,7 +20,7 @@ from services.domain.usage import UsageEvent
 from services.ledger import explanation
 from services.ledger.key_sight import KeySight
 from services.ledger.registry import Known, RegistryView
-from services.ledger.repository import EntryRepository, RecordedChange, Row
+from services.ledger.repository import EntryRepository, Row
 from services.messages.registry_changes import read_change
 
 
@@ -60,7 +61,7 @@ def _current(revisions: list[Row]) -> UUID:
 
 
 def _cause(
-    row: Row, causes: dict[int, RecordedChange], applied: Container[str | None], keys: KeySight
+    row: Row, causes: dict[int, Recorded], applied: Container[str | None], keys: KeySight
 ) -> dict[str, Any] | None:
     if row["caused_by_seq"] is None:
         return None

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from typing import NamedTuple
 
 from schemas.registry_changes import CredentialChange, RateCardChange, RegistryChange
+from services.books.registry_log import FoldedLog, fold
 from services.domain.directory import Credential, Directory
 from services.ledger.repository import EntryRepository
-from services.messages.registry_changes import read_change, to_change
 
 
 class Known(NamedTuple):
@@ -26,13 +26,13 @@ class Known(NamedTuple):
 
 
 class RegistryView:
-    """A directory in memory that goes on where it stopped: each look reads only what the log got since."""
+    """A directory in memory that goes on where it stopped: each look reads only what came into the log since."""
 
     def __init__(self, repository: EntryRepository) -> None:
         """Nothing is read before the first question."""
         self._repository = repository
         self._lock = threading.Lock()
-        self._directory = Directory()
+        self._log = FoldedLog()
         self._ids: dict[tuple[str, str], dict[str, str]] = {}
         self._cards: set[str] = set()
 
@@ -45,7 +45,7 @@ class RegistryView:
         with self._lock:
             self._advance()
             hints = self._ids.get((org_id, provider), {})
-            yield Known(self._directory, _credentials(self._directory, hints), hints)
+            yield Known(self._log.directory, _credentials(self._log.directory, hints), hints)
 
     def as_of(self, seq: int, org_id: str, provider: str | None, claimed: str | None) -> Known:
         """A directory of what the log said up to ``seq``, as far as it concerns one organization and provider."""
@@ -53,22 +53,18 @@ class RegistryView:
             self._advance()
             hints = dict(self._ids.get((org_id, provider or ""), {}))
             cards = sorted(self._cards)
-            named = None if claimed is None else self._directory.credential(claimed)
+            named = None if claimed is None else self._log.directory.credential(claimed)
         keys = [f"plan:{org_id}", *(f"rate_card:{card}" for card in cards), *(f"credential:{own}" for own in hints)]
         if claimed is not None and claimed not in hints:
             keys.append(f"credential:{claimed}")
-        directory = Directory()
-        for change in self._repository.changes_as_of(keys, seq):
-            directory.apply(change.seq, to_change(read_change(change.payload)))
+        directory = fold(self._repository.changes_as_of(keys, seq))
         return Known(directory, _credentials(directory, hints), hints, named)
 
     def _advance(self) -> None:
-        for change in self._repository.changes_after(self._directory.seq):
-            message = read_change(change.payload)
-            self._remember(message)
-            self._directory.apply(change.seq, to_change(message))
+        for change in self._repository.changes_after(self._log.arrival):
+            self._remember(self._log.take_in(change))
 
-    def _remember(self, message: RegistryChange) -> None:
+    def _remember(self, message: RegistryChange | None) -> None:
         if isinstance(message, CredentialChange):
             self._ids.setdefault((message.org_id, message.provider), {})[message.credential_id] = message.hint
         elif isinstance(message, RateCardChange):

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, Engine, RowMapping, Select, and_, case, false, func, literal, or_, select, tuple_
 
+from services.books import registry_log
 from services.books.columns import IDENTITY, SUMMED
-from services.books.tables import DeadLetterRow, EntryRow, EntryView, RegistryChangeRow, SourcePartition, table_of
+from services.books.registry_log import Recorded
+from services.books.tables import DeadLetterRow, EntryRow, EntryView, SourcePartition, table_of
 from services.domain.permissions import Sight
 from services.domain.scope import ScopeType
 from services.ledger.query import Cursor, DeadLettersQuery, Filters, Order, Selection
@@ -18,7 +20,6 @@ from services.ledger.query import Cursor, DeadLettersQuery, Filters, Order, Sele
 _VIEW = table_of(EntryView)
 _TABLE = table_of(EntryRow)
 _PARTITION = table_of(SourcePartition)
-_REGISTRY = table_of(RegistryChangeRow)
 _DEAD_LETTER = table_of(DeadLetterRow)
 
 _STREAMED_ROWS = 1_000
@@ -26,14 +27,6 @@ _REGISTRY_ROWS = 5_000
 
 Row = RowMapping
 """One row, by the names of its columns."""
-
-
-class RecordedChange(NamedTuple):
-    """One registry change as the ledger keeps it."""
-
-    seq: int
-    key: str
-    payload: bytes
 
 
 def _conditions(selection: Selection) -> list[ColumnElement[bool]]:
@@ -157,30 +150,25 @@ class EntryRepository:
 
     def newest_change(self) -> int:
         """The ``seq`` of the newest registry change that is recorded; 0 where none is."""
-        return int(self._rows(select(func.coalesce(func.max(_REGISTRY.c.seq), 0).label("seq")))[0]["seq"])
-
-    def changes_after(self, seq: int) -> Iterator[RecordedChange]:
-        """The registry changes after ``seq`` in their order."""
-        statement = select(_REGISTRY).where(_REGISTRY.c.seq > seq).order_by(_REGISTRY.c.seq)
         with self._engine.connect() as connection:
-            for row in connection.execution_options(yield_per=_REGISTRY_ROWS).execute(statement):
-                yield RecordedChange(row.seq, row.key, row.payload)
+            return int(connection.exec_driver_sql(f"SELECT {registry_log.NEWEST}").scalar_one())
 
-    def changes_as_of(self, keys: Sequence[str], seq: int) -> list[RecordedChange]:
-        """Of each registry key the last change up to ``seq``, in their order."""
-        statement = (
-            select(_REGISTRY)
-            .distinct(_REGISTRY.c.key)
-            .where(_REGISTRY.c.key.in_(keys), _REGISTRY.c.seq <= seq)
-            .order_by(_REGISTRY.c.key, _REGISTRY.c.seq.desc())
-        )
-        rows = (RecordedChange(row["seq"], row["key"], row["payload"]) for row in self._rows(statement))
-        return sorted(rows, key=lambda change: change.seq)
+    def changes_after(self, arrival: int) -> Iterator[Recorded]:
+        """The registry changes that came after one, in the order in which they came."""
+        return self._recorded(registry_log.AFTER, arrival=arrival)
 
-    def changes(self, seqs: Sequence[int]) -> dict[int, RecordedChange]:
+    def changes_as_of(self, keys: Sequence[str], seq: int) -> Iterator[Recorded]:
+        """Of each registry key the last change up to ``seq``."""
+        return self._recorded(registry_log.AS_OF, keys=keys, seq=seq)
+
+    def changes(self, seqs: Sequence[int]) -> dict[int, Recorded]:
         """The changes with these numbers."""
-        rows = self._rows(select(_REGISTRY).where(_REGISTRY.c.seq.in_(seqs)))
-        return {row["seq"]: RecordedChange(row["seq"], row["key"], row["payload"]) for row in rows}
+        return {change.seq: change for change in self._recorded(registry_log.NAMED, seqs=seqs)}
+
+    def _recorded(self, statement: str, **parameters: Any) -> Iterator[Recorded]:
+        with self._engine.connect() as connection:
+            rows = connection.execution_options(yield_per=_REGISTRY_ROWS).exec_driver_sql(statement, parameters)
+            yield from map(Recorded._make, rows)
 
     def dead_letter_counts(self, org_id: str, query: DeadLettersQuery) -> dict[str, int]:
         """How many of an organization's events were refused, by reason."""

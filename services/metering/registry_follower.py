@@ -11,16 +11,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any
 
-import psycopg
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from schemas.topics import REGISTRY_CHANGES
+from services.books import registry_log
 from services.books.locks import FENCE
+from services.books.registry_log import FoldedLog, Recorded
 from services.domain.directory import Directory
-from services.messages.registry_changes import UnreadableChangeError, read_change, to_change
+from services.messages.registry_changes import read_change, to_change
 from services.metering.booking.ledger_writer import IDLE_SECONDS
 from services.runtime.background import patiently
 from services.runtime.database import connect, is_outage
@@ -31,20 +33,6 @@ _log = logger(__name__)
 _PARTITION = TopicPartition(REGISTRY_CHANGES.name, 0)
 _FETCH_MS = 100
 _TOGETHER_MAX = 500
-# The first of the changes that came after later ones and say more of their subject than was known. Where the topic was
-# compacted before it was read, an older state of a subject is missing, too: nobody needs it.
-_FIRST_LATE = """
-SELECT min(n.seq) FROM ledger.registry_change n
-WHERE n.seq = ANY(%(added)s)
-  AND n.seq < (SELECT max(k.seq) FROM ledger.registry_change k WHERE k.seq <> ALL(%(added)s))
-  AND NOT EXISTS (SELECT FROM ledger.registry_change newer WHERE newer.key = n.key AND newer.seq > n.seq)
-"""
-# Always to less, so that a re-rater that is at work sees that it has to look again.
-_SET_BACK = "UPDATE ledger.fence SET rerated_seq = least(rerated_seq, %s) - 1"
-
-
-class RegistryForkedError(Exception):
-    """Two different changes carry one ``seq``: there are two registries, or one lost its history. Nobody may go on."""
 
 
 class RegistryFollower:
@@ -53,6 +41,7 @@ class RegistryFollower:
     def __init__(self, ledger_dsn: str, bootstrap: str, directory: Directory) -> None:
         """``directory`` is only ever changed here, on the event loop."""
         self.directory = directory
+        self._log = FoldedLog(directory)
         self.failure = LastFailure("taking in registry changes")
         """Whether the ledger database did not take what was read last, which is tried again."""
         self._dsn = ledger_dsn
@@ -62,8 +51,8 @@ class RegistryFollower:
 
     async def catch_up(self) -> None:
         """Read table and topic to the end, and wait for the first rate card. Waits for what is away."""
-        for seq, payload in await self._patiently(self._read_table):
-            self._apply(seq, payload)
+        for change in await self._patiently(self._read_table):
+            self._log.take_in(change)
         self._consumer = await self._start_consumer()
         # All of it before any of it is used: in a log that was sent again, compaction may have left newer changes
         # before older ones, and then the numbers say the order.
@@ -131,30 +120,26 @@ class RegistryFollower:
         return [record.value for records in fetched.values() for record in records if record.value is not None]
 
     async def take_in(self, payloads: Sequence[bytes]) -> None:
-        """Append the changes to the table, then use them. Raises UnreadableChangeError or RegistryForkedError.
+        """Append the changes to the table, then use what it has. Raises UnreadableChangeError or RegistryForkedError.
 
         A change that fills a hole is worked off by the re-rater again: with the row, should this be the last that is
         heard of this worker, and once it is used here, for what was priced without it until then.
         """
         if not payloads:
             return
-        changes = [(read_change(payload), payload) for payload in payloads]
-        for message, _payload in changes:
+        changes = []
+        for payload in payloads:
+            message = read_change(payload)
             to_change(message)  # A card that cannot be used must not even be appended.
-        rows = [(message.seq, message.key, payload) for message, payload in changes]
-        await self._patiently(lambda: self._append(rows))
+            changes.append((message.seq, message.key, payload))
+        recorded = await self._patiently(partial(self._append, changes))
         known = self.directory.seq
-        late = [
-            message.seq for message, payload in changes if self._apply(message.seq, payload) and message.seq < known
-        ]
+        late = [change.seq for change in recorded if self._log.take_in(change) is not None and change.seq < known]
         async with self._advanced:
             self._advanced.notify_all()
         if late:
             _log.warning("changes that were missing from the registry log have come", seqs=late[:10], changes=len(late))
             await self._patiently(lambda: self._set_back(min(late)))
-
-    def _apply(self, seq: int, payload: bytes) -> bool:
-        return self.directory.apply(seq, to_change(read_change(payload)))
 
     async def _patiently(self, work: Any) -> Any:
         """Run ``work`` in a thread; while the database is away, try again."""
@@ -168,48 +153,25 @@ class RegistryFollower:
         self.failure.happened(error)
         _log.warning("waiting for the ledger database", error=type(error).__name__)
 
-    def _read_table(self) -> list[tuple[int, bytes]]:
+    def _read_table(self) -> list[Recorded]:
         with connect(self._dsn, "metering-follower") as connection:
-            return connection.execute("SELECT seq, payload FROM ledger.registry_change ORDER BY seq").fetchall()
+            return list(registry_log.after(connection, self._log.arrival))
 
-    def _append(self, rows: Iterable[tuple[int, str, bytes]]) -> None:
-        added = []
+    def _append(self, changes: Iterable[tuple[int, str, bytes]]) -> list[Recorded]:
         session = connect(self._dsn, "metering-follower", idle_seconds=IDLE_SECONDS)
-        with session as connection, connection.cursor() as cursor:
-            for seq, key, payload in rows:
-                cursor.execute(
-                    "INSERT INTO ledger.registry_change (seq, key, payload) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING",
-                    (seq, key, payload),
-                )
-                if cursor.rowcount == 0:
-                    _require_same(cursor, seq, payload)
-                else:
-                    added.append(seq)
-            late = cursor.execute(_FIRST_LATE, {"added": added}).fetchone()
-            if late is not None and late[0] is not None:
-                cursor.execute(_SET_BACK, late)
+        with session as connection:
+            registry_log.append(connection, changes)
+            return list(registry_log.after(connection, self._log.arrival))
 
     def _set_back(self, late: int) -> None:
         session = connect(self._dsn, "metering-follower", idle_seconds=IDLE_SECONDS)
         with session as connection:
             # After the batches that have passed the fence: what they book is there to be seen by the re-rater.
             connection.execute("SELECT pg_advisory_xact_lock(%s)", (FENCE,))
-            connection.execute(_SET_BACK, (late,))
+            registry_log.set_back(connection, late)
 
 
 def _broker_away(error: Exception) -> None:
     if not isinstance(error, KafkaError):
         raise error
     _log.warning("waiting for the broker", error=type(error).__name__)
-
-
-def _require_same(cursor: psycopg.Cursor[Any], seq: int, payload: bytes) -> None:
-    known = cursor.execute("SELECT payload FROM ledger.registry_change WHERE seq = %s", (seq,)).fetchone()
-    if known is None or bytes(known[0]) != payload:
-        raise RegistryForkedError(
-            f"registry change {seq} differs from the one that the ledger was priced with; "
-            "is this the ledger of another registry, or was the registry restored from an old backup?"
-        )
-
-
-__all__ = ["RegistryFollower", "RegistryForkedError", "UnreadableChangeError"]

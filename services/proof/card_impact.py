@@ -9,14 +9,13 @@ from typing import Any
 from psycopg import Connection, IsolationLevel
 from psycopg.rows import dict_row
 
-from services.books import columns
+from services.books import columns, registry_log
 from services.books.entry_rows import Row, attribution_columns, event_of
 from services.domain.directory import Directory
 from services.domain.entries import attribution
 from services.domain.rate_card import RateCard, end_of_force
 from services.domain.rating import UnpricedError, rate
 from services.proof.entries import COLUMNS
-from services.proof.verify import changes_upto
 
 _FETCHED_ROWS = 5_000
 _ROWS_PER_REPORT = 5_000
@@ -55,10 +54,7 @@ def card_impact(
     connection.isolation_level = IsolationLevel.REPEATABLE_READ
     connection.read_only = True
     with connection.transaction(force_rollback=True):
-        head = connection.execute("SELECT coalesce(max(seq), 0) FROM ledger.registry_change").fetchone()
-        directory = Directory()
-        for seq, change in changes_upto(connection, 0 if head is None else head[0]):
-            directory.apply(seq, change)
+        directory = registry_log.directory_upto(connection)
         directory.apply(directory.seq + 1, card)
         with connection.cursor("card_impact", row_factory=dict_row) as cursor:
             cursor.itersize = _FETCHED_ROWS

@@ -16,10 +16,8 @@ from typing import Any
 from psycopg import Connection, IsolationLevel, sql
 from psycopg.rows import class_row, dict_row
 
-from services.books import columns
-from services.domain.directory import Change, Directory
+from services.books import columns, registry_log
 from services.domain.usage import EventType
-from services.messages.registry_changes import read_change, to_change
 from services.proof.entries import COLUMNS, Difference, Ratings, check_chain
 from services.proof.reconciliation import (
     CoveredRange,
@@ -56,9 +54,8 @@ JOIN (SELECT {_IDENTITY} FROM ledger.entry
   USING ({_IDENTITY})
 ORDER BY {BY_IDENTITY}
 """
-_CHANGES = "SELECT seq, payload FROM ledger.registry_change WHERE seq <= %(upto)s ORDER BY seq"
-_KNOWN = """
-SELECT rerated_seq, (SELECT coalesce(max(seq), 0) FROM ledger.registry_change),
+_KNOWN = f"""
+SELECT rerated_seq, {registry_log.NEWEST},
   (SELECT count(*) FROM ledger.entry WHERE %(org_id)s::text IS NULL OR org_id = %(org_id)s)
 FROM ledger.fence
 """
@@ -192,21 +189,11 @@ def _stream(connection: Connection[Any], name: str, query: str, row_factory: Any
     return cursor.execute(sql.SQL(query), parameters, binary=True)
 
 
-def changes_upto(connection: Connection[Any], seq: int, name: str = "changes") -> Iterator[tuple[int, Change]]:
-    """The registry log as the ledger recorded it, folded by whoever asks. Must be read inside a transaction."""
-    with connection.cursor(f"verify_{name}") as cursor:
-        cursor.itersize = _FETCHED_ROWS
-        for number, payload in cursor.execute(_CHANGES, {"upto": seq}):
-            yield number, to_change(read_change(payload))
-
-
 def _check_ratings(
     connection: Connection[Any], parameters: dict[str, Any], result: Verification, rows: int, report: Report
 ) -> None:
-    full = Directory()
-    for seq, change in changes_upto(connection, result.rerated_seq, "known"):
-        full.apply(seq, change)
-    ratings = Ratings(changes_upto(connection, result.registry_seq), full, result.rerated_seq)
+    full = registry_log.directory_upto(connection, result.rerated_seq)
+    ratings = Ratings(registry_log.upto(connection), full, result.rerated_seq)
     with _stream(connection, "entries", _RATED, dict_row, parameters) as cursor:
         result.note(ratings.check(_watched(cursor, "entries", rows, report)))
     result.entries, result.unpriced = ratings.checked, ratings.unpriced

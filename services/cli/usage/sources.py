@@ -8,11 +8,10 @@ from enum import StrEnum
 from typing import Any, BinaryIO, NamedTuple
 
 from schemas.dead_letters import Reason
+from schemas.topics import MESSAGE_BYTES_MAX
 from services.messages.json_bytes import MalformedJsonError, decode
 from services.messages.usage_events import RejectedError, Rejection, require_object
 from services.runtime.command_failed import CommandFailed
-
-from schemas.topics import MESSAGE_BYTES_MAX
 
 LINE_BYTES_MAX = MESSAGE_BYTES_MAX - 100_000
 """Longer lines are refused unread: no event of that size fits into a record."""

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from functools import partial
 from itertools import groupby
-from operator import attrgetter, itemgetter
+from operator import attrgetter
 from typing import Any, NamedTuple
 from uuid import UUID
 
@@ -21,12 +21,13 @@ import psycopg
 from psycopg import Connection
 from psycopg.rows import dict_row
 
-from services.books import columns
+from services.books import columns, registry_log
 from services.books import totals as count
 from services.books.entry_rows import entry_of
 from services.books.locks import FENCE, RERATER
+from services.books.registry_log import FoldedLog, Recorded
 from services.books.totals import Totals
-from services.domain.directory import Change, Directory
+from services.domain.directory import Change
 from services.domain.entries import Entry, reprice
 from services.domain.rating import UnpricedError, rate
 from services.domain.windows import Touched, touched
@@ -55,13 +56,6 @@ _SELECTED = columns.listed(columns.BOOKED, "e")
 # The chunks are read in the order of an index. On a table that grows fast the planner's statistics are old, and what it
 # takes for the better plan is one that reads the whole table for each chunk: measured, minutes instead of seconds.
 _KEEP_TO_THE_INDEX = "SET enable_seqscan = off; SET enable_bitmapscan = off"
-_STATES = """
-SELECT c.key, c.seq, c.payload FROM ledger.registry_change c
-WHERE c.key IN (SELECT key FROM ledger.registry_change WHERE seq > %(rerated)s AND seq <= %(head)s)
-  AND c.seq <= %(head)s AND c.seq >= coalesce(
-    (SELECT max(b.seq) FROM ledger.registry_change b WHERE b.key = c.key AND b.seq <= %(rerated)s), 0)
-ORDER BY c.key, c.seq
-"""
 
 
 class Cause(NamedTuple):
@@ -78,7 +72,7 @@ class Rerater:
     def __init__(self, ledger_dsn: str) -> None:
         """Keeps a directory of its own, built from the ledger's copy of the registry log."""
         self._dsn = ledger_dsn
-        self._directory = Directory()
+        self._log = FoldedLog()
         self.failure = LastFailure("re-rating")
         """Whether the last step failed, and is tried again."""
 
@@ -91,8 +85,6 @@ class Rerater:
             # While it is another's work, so is what fails in it.
             if not lead(connection, RERATER, stop, standing_by=self.failure.over):
                 return
-            # Another may have worked off what came late into the log, and nothing would say so here.
-            self._directory = Directory()
             while not stop.is_set():
                 self.step(connection, stop)
                 self.failure.over()
@@ -108,9 +100,12 @@ class Rerater:
 
     def step(self, connection: Connection[Any], stop: threading.Event) -> None:
         """Work off every change that is known by now and not yet worked off."""
-        head, rerated = _progress(connection)
-        if head <= rerated:
+        known, rerated = _progress(connection)
+        if known <= rerated:
             return
+        for change in _speaking(connection, registry_log.after(connection, self._log.arrival)):
+            self._log.take_in(change)
+        head = self._log.directory.seq
         causes = self._causes(connection, rerated, head)
         _raise_fence(connection, head)
         for cause in causes:
@@ -129,27 +124,17 @@ class Rerater:
         A state that came and went in between counts too: workers may have priced with it, and once it is taken back,
         nothing differs between then and now.
         """
-        self._catch_up(connection, rerated, head)
-        rows = connection.execute(_STATES, {"rerated": rerated, "head": head}).fetchall()
         causes = []
-        for _key, states in groupby(_speaking(connection, rows), key=itemgetter(0)):
-            *passed, (seq, message) = [(seq, read_change(payload)) for _, seq, payload in states]
-            before: list[Change | None] = [to_change(state) for _, state in passed]
-            if not passed or passed[0][0] > rerated:
+        found = _speaking(connection, registry_log.states(connection, rerated, head))
+        for _key, states in groupby(found, key=attrgetter("key")):
+            *passed, message = [read_change(state.payload) for state in states]
+            before: list[Change | None] = [to_change(state) for state in passed]
+            if not passed or passed[0].seq > rerated:
                 before.insert(0, None)
             after = to_change(message)
-            where = (each for state in before for each in touched(state, after, self._directory.cards))
-            causes.append(Cause(seq, message.kind, tuple(dict.fromkeys(where))))
+            where = (each for state in before for each in touched(state, after, self._log.directory.cards))
+            causes.append(Cause(message.seq, message.kind, tuple(dict.fromkeys(where))))
         return sorted(causes, key=attrgetter("seq"))
-
-    def _catch_up(self, connection: Connection[Any], rerated: int, head: int) -> None:
-        # From where it was set back, as well: what came late into the log stands below what is known here.
-        rows = connection.execute(
-            "SELECT seq, payload FROM ledger.registry_change WHERE seq > %s AND seq <= %s ORDER BY seq",
-            (min(self._directory.seq, rerated), head),
-        ).fetchall()
-        for seq, payload in _speaking(connection, rows):
-            self._directory.apply(seq, to_change(read_change(payload)))
 
     def _rerate(
         self, connection: Connection[Any], cause: Cause, where: Touched, head: int, stop: threading.Event
@@ -169,7 +154,7 @@ class Rerater:
         unrated: list[Unrated] = []
         for entry in chunk:
             try:
-                pair = reprice(entry, rate(entry.event, self._directory), head)
+                pair = reprice(entry, rate(entry.event, self._log.directory), head)
             except UnpricedError as error:
                 # No price is guessed: the entry stands, and we say so.
                 unrated.append(Unrated(entry.entry_id, Why.NO_PRICE, str(error)))
@@ -219,20 +204,18 @@ def _session(dsn: str) -> Connection[Any]:
     return session
 
 
-def _speaking(connection: Connection[Any], rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
-    """The rows; while they are worked off for long, the server hears that this process is not stopped."""
+def _speaking(connection: Connection[Any], changes: Iterable[Recorded]) -> Iterator[Recorded]:
+    """The changes; while they are worked off for long, the server hears that this process is not stopped."""
     said_at = time.monotonic()
-    for row in rows:
-        yield row
+    for change in changes:
+        yield change
         if time.monotonic() - said_at > _SPEAK_SECONDS:
             connection.execute("SELECT 1")
             said_at = time.monotonic()
 
 
 def _progress(connection: Connection[Any]) -> tuple[int, int]:
-    row = connection.execute(
-        "SELECT coalesce((SELECT max(seq) FROM ledger.registry_change), 0), rerated_seq FROM ledger.fence"
-    ).fetchone()
+    row = connection.execute(f"SELECT {registry_log.NEWEST}, rerated_seq FROM ledger.fence").fetchone()
     return (0, 0) if row is None else (row[0], row[1])
 
 

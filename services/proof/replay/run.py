@@ -13,14 +13,14 @@ from typing import Any
 from psycopg import Connection, sql
 from psycopg.rows import dict_row
 
-from services.books import columns
+from services.books import columns, registry_log
 from services.domain.directory import Directory
 from services.proof.replay.booking import book_topic
 from services.proof.replay.comparison import SUMS, Account, Comparison, Evidence, Place, accounts, compare
 from services.proof.replay.shadow import shadow_ledger
 from services.proof.replay.shadow_writer import ShadowWriter
 from services.proof.replay.topic import TopicReader
-from services.proof.verify import BY_IDENTITY, Report, changes_upto, snapshot
+from services.proof.verify import BY_IDENTITY, Report, snapshot
 from services.runtime.command_failed import AWAY, CommandFailed
 from services.runtime.database import connect
 
@@ -29,7 +29,7 @@ _LOOK_AGAIN_SECONDS = 0.2
 _FETCHED_ROWS = 5_000
 _SAID_EVERY = 1_000
 
-_AT_REST = "SELECT rerated_seq, (SELECT coalesce(max(seq), 0) FROM ledger.registry_change) FROM ledger.fence"
+_AT_REST = f"SELECT rerated_seq, {registry_log.NEWEST} FROM ledger.fence"
 _BOOKED = "SELECT partition, next_offset FROM ledger.source_partition WHERE cluster_id = %s AND topic = %s"
 _CLUSTERS = "SELECT DISTINCT cluster_id FROM ledger.source_partition WHERE topic = %s ORDER BY cluster_id"
 _ENTRIES = f"""
@@ -81,10 +81,7 @@ def replay(
     with ExitStack() as stack:
         shadow = stack.enter_context(shadow_ledger(shadow_dsn))
         ledger = stack.enter_context(_at_rest(ledger_dsn))
-        directory = Directory()
-        row = ledger.execute(_AT_REST).fetchone()
-        for seq, change in changes_upto(ledger, row[1] if row else 0):
-            directory.apply(seq, change)
+        directory = registry_log.directory_upto(ledger)
         ends = _booked_upto(ledger, log)
         reader = TopicReader(log.bootstrap, log.topic, ends, silent_seconds=log.silent_seconds)
         events, booking_seconds = _book(

@@ -36,8 +36,9 @@ class Books:
         self.directory = Directory()
         self.offset = 0
 
-    def change(self, **message: Any) -> int:
-        seq = self.directory.seq + 1
+    def change(self, *, seq: int | None = None, **message: Any) -> int:
+        """Without ``seq`` the next one."""
+        seq = seq or self.directory.seq + 1
         payload = json.dumps({"seq": seq, "changed_at": START, **message}).encode()
         change = read_change(payload)
         self.connection.execute(
@@ -52,8 +53,9 @@ class Books:
                 kind="rate_card", card=card.card, effective_from=card.effective_from.isoformat(), body=card.body
             )
 
-    def plan(self, org_id: str, plan: str, start: str = START) -> int:
-        return self.change(kind="plan", org_id=org_id, plans=[{"plan": plan, "from": start, "to": None}])
+    def plan(self, org_id: str, plan: str, start: str = START, seq: int | None = None) -> int:
+        plans = [{"plan": plan, "from": start, "to": None}]
+        return self.change(seq=seq, kind="plan", org_id=org_id, plans=plans)
 
     def credential(
         self,
@@ -63,6 +65,7 @@ class Books:
         owner: str,
         start: str = START,
         end: str | None = None,
+        seq: int | None = None,
         **more: str,
     ) -> int:
         message: dict[str, Any] = {
@@ -74,7 +77,7 @@ class Books:
             "hint": "…abcd",
             "active": [{"from": start, "to": end}],
         }
-        return self.change(**(message | more))
+        return self.change(seq=seq, **(message | more))
 
     def event(self, event_id: str, **fields: Any) -> UsageEvent:
         base: dict[str, Any] = {
@@ -103,11 +106,11 @@ class Books:
         self._insert(booked, caused_by=None)
         return booked
 
-    def correct(self, current: Entry) -> tuple[Entry, Entry]:
+    def correct(self, current: Entry, caused_by: int | None = None) -> tuple[Entry, Entry]:
         pair = reprice(current, rate(current.event, self.directory), self.directory.seq)
         assert pair is not None
         for entry in pair:
-            self._insert(entry, caused_by=self.directory.seq)
+            self._insert(entry, caused_by=caused_by or self.directory.seq)
         return pair
 
     def _insert(self, entry: Entry, *, caused_by: int | None) -> None:

@@ -12,10 +12,10 @@ import psycopg
 import pytest
 
 from schemas.registry_changes import RateCardChange
+from services.books.registry_log import RegistryForkedError
 from services.messages.registry_changes import UnreadableChangeError
 from services.metering.dead_letters import pause
 from services.metering.dead_letters.share import Excess
-from services.metering.registry_follower import RegistryForkedError
 from tests.integration.metering.ledgers import Ledger
 from tests.integration.metering.workers import LONG_AGO, NOW, Worker, cards, key, node_call, plan, publish, rerate
 from tests.integration.real_parts import Database

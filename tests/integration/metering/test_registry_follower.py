@@ -98,6 +98,26 @@ def test_what_was_priced_without_a_change_that_came_late_is_put_right(ledger: Le
         asyncio.run(asyncio.wait_for(test(connection), 60))
 
 
+def test_a_rerater_knows_what_came_late_and_another_has_worked_off(ledger: Ledger, broker: str, topic: str) -> None:
+    async def test(connection: psycopg.Connection[Any]) -> None:
+        own, stop = Rerater(ledger.dsn), threading.Event()
+        worker = Worker(ledger.dsn, broker, topic)
+        await worker.learn(*cards(), plan(3, "pro"), _OTHER)
+        own.step(connection, stop)
+        await worker.learn(key(4, (LONG_AGO, None)))
+        rerate(ledger.dsn)
+        await worker.book(publish(broker, topic, 0, node_call("a")))
+        assert _charged(ledger) == {"a": _OWN_KEY_MC}
+        # It touches the entry, and moves no price.
+        await worker.learn(plan(11, "enterprise"))
+        own.step(connection, stop)
+        assert _charged(ledger) == {"a": _OWN_KEY_MC}
+        await worker.stop()
+
+    with closing(connect(ledger.dsn, "test-rerater", autocommit=True)) as connection:
+        asyncio.run(asyncio.wait_for(test(connection), 60))
+
+
 def test_a_change_that_comes_late_while_another_is_worked_off_is_worked_off_next(
     ledger: Ledger, broker: str, topic: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
