@@ -76,10 +76,10 @@ class UsageEvent(NamedTuple):
     def quantity(self) -> int:
         """How much was used: calls, tokens (input and output) or one run."""
         match self.type:
-            case EventType.NODE_CALL | EventType.TOOL_CALL:
-                return self.calls
             case EventType.TOKEN_USAGE:
                 return self.input_tokens + self.output_tokens
+            case EventType.NODE_CALL | EventType.TOOL_CALL:
+                return self.calls
             case EventType.WORKFLOW_RUN:
                 return 1
             case _:

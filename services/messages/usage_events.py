@@ -129,17 +129,17 @@ def require_not_ahead(event: UsageEvent, now: datetime) -> None:
         )
 
 
-def require_object(raw: Any) -> dict[str, Any]:
-    """The JSON object that an event is. Raises RejectedError for any other value."""
-    if isinstance(raw, TooDeep):
-        raise RejectedError(Reason.INVALID_EVENT, f"is nested deeper than {LEVELS_MAX} levels")
-    if not isinstance(raw, dict):
-        raise RejectedError(Reason.INVALID_EVENT, "an event must be a JSON object")
-    return raw
+def no_object(raw: Any) -> RejectedError:
+    """What is wrong with a value that is no JSON object."""
+    deep = isinstance(raw, TooDeep)
+    detail = f"is nested deeper than {LEVELS_MAX} levels" if deep else "an event must be a JSON object"
+    return RejectedError(Reason.INVALID_EVENT, detail)
 
 
 def _message(raw: Any) -> UsageMessage:
-    event_type = require_object(raw).get("type")
+    if not isinstance(raw, dict):
+        raise no_object(raw)
+    event_type = raw.get("type")
     if not isinstance(event_type, str):
         raise RejectedError(Reason.INVALID_EVENT, Fault("type", "must be a string"))
     model = EVENT_MODELS.get(event_type)

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO, NamedTuple
 from schemas.dead_letters import Reason
 from schemas.topics import MESSAGE_BYTES_MAX
 from services.messages.json_bytes import MalformedJsonError, decode
-from services.messages.usage_events import RejectedError, Rejection, require_object
+from services.messages.usage_events import Rejection, no_object
 from services.runtime.command_failed import CommandFailed
 
 LINE_BYTES_MAX = MESSAGE_BYTES_MAX - 100_000
@@ -86,11 +86,10 @@ def jsonl_rows(lines: Lines) -> Rows:
 
 def _json_row(number: int, line: bytes) -> Row | Unreadable:
     try:
-        return Row(number, require_object(decode(line)))
+        value = decode(line)
     except MalformedJsonError as error:
         return Unreadable(number, Rejection.of(Reason.MALFORMED_JSON, str(error)))
-    except RejectedError as error:
-        return Unreadable(number, error.rejection)
+    return Row(number, value) if isinstance(value, dict) else Unreadable(number, no_object(value).rejection)
 
 
 class CsvTable:

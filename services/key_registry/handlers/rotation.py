@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hmac
-from datetime import datetime
 from typing import NamedTuple
 
 from pydantic import SecretStr
@@ -13,7 +12,7 @@ from services.domain.permissions import Action, Caller
 from services.key_registry.audit.trail import Event
 from services.key_registry.database import credentials as repository
 from services.key_registry.database import secrets as secret_rows
-from services.key_registry.database.secrets import Check, StoredSecret
+from services.key_registry.database.secrets import Check
 from services.key_registry.database.tables import CredentialRow
 from services.key_registry.handlers.editing import Editing, editing
 from services.key_registry.handlers.once import Once, once_by
@@ -80,13 +79,12 @@ def undo_rotation(registry: Registry, caller: Caller, credential_id: str, expect
         with registry.sessions.begin() as session:
             seen = visible(session, caller, credential_id)
             require(caller, seen, Action.ROTATE)
-            stored = _restorable(session, seen, expected, log_time(session))
+            stored = secret_rows.previous_secret(session, credential_id, log_time(session))
         # That it decrypts is seen before the other one is destroyed.
-        shown = _shown(registry, seen, open_version(registry, seen, stored))
+        shown = None if stored is None else _shown(registry, seen, open_version(registry, seen, stored))
         with editing(registry, caller, credential_id, Action.ROTATE) as edit:
-            if edit.row.revision == seen.revision:
-                # Its time may be over by now.
-                _restorable(edit.session, edit.row, expected, edit.log.now)
+            _require_restorable(edit, expected)
+            if shown is not None and edit.row.revision == seen.revision:
                 secret_rows.restore_previous(edit.session, credential_id, edit.log.now)
                 _show(edit, shown)
                 restored = edit.view()
@@ -122,13 +120,11 @@ def _verdict(registry: Registry, row: CredentialRow, secret: SecretStr) -> Verdi
     return verdict
 
 
-def _restorable(session: Session, row: CredentialRow, expected: Expected, now: datetime) -> StoredSecret:
-    expected.require(row.revision)
-    require_undeleted(row)
-    stored = secret_rows.previous_secret(session, row.credential_id, now)
-    if stored is None:
+def _require_restorable(edit: Editing, expected: Expected) -> None:
+    expected.require(edit.row.revision)
+    require_undeleted(edit.row)
+    if secret_rows.previous_secret(edit.session, edit.row.credential_id, edit.log.now) is None:
         raise Refusal(Code.NOTHING_TO_UNDO, "There is no key to go back to: none was rotated, or its time is over.")
-    return stored
 
 
 def _check_rotation(
