@@ -13,9 +13,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import NoReturn
 
-import psycopg
 import uvloop
-from faust.types import TP
 
 from schemas.topics import USAGE_EVENTS
 from services.domain.directory import Directory
@@ -26,6 +24,7 @@ from services.metering.dead_letters.pauser import Pauser
 from services.metering.dead_letters.relay import DeadLetterRelay
 from services.metering.dead_letters.share import Limit
 from services.metering.metrics import MeteringMetrics
+from services.metering.readiness import Readiness
 from services.metering.registry_follower import RegistryFollower
 from services.metering.rerating.rerater import Rerater
 from services.metering.settings import MeteringSettings
@@ -35,7 +34,6 @@ from services.metering.stream.gap_reader import GapReader, LogTruncatedError
 from services.runtime.background import in_background
 from services.runtime.broker import wait_for_cluster_id
 from services.runtime.connections import ConnectionBounds
-from services.runtime.database import connect
 from services.runtime.logs import configure_logs, log_crashes, logger
 from services.runtime.request_bodies import BodyBounds
 from services.runtime.topics import warn_of_differences
@@ -58,22 +56,15 @@ class _Worker:
     def __init__(self, settings: MeteringSettings) -> None:
         self._settings = settings
         self._ledger_dsn = settings.ledger_dsn.get_secret_value()
-        self._app: LedgerApp | None = None
-        self._book: BookRecords | None = None
         directory = Directory()
         self._follower = RegistryFollower(self._ledger_dsn, settings.kafka_bootstrap, directory)
         self._rerater = Rerater(self._ledger_dsn)
         self._gaps = GapReader(settings.kafka_bootstrap, USAGE_EVENTS.name)
-        limit = Limit(
-            settings.metering_pause_share,
-            settings.metering_pause_window_seconds,
-            settings.metering_pause_min_events,
-            settings.metering_pause_spares_largest,
-        )
-        self._pauser = Pauser(self._ledger_dsn, limit)
+        self._pauser = Pauser(self._ledger_dsn, _limit(settings))
+        self._readiness = Readiness(self._ledger_dsn, self._follower, self._rerater, self._pauser)
         self._metrics = MeteringMetrics(
             lambda: directory.seq,
-            self._lag,
+            self._readiness.lag,
             lambda: self._pauser.pause is not None,
             lambda: self._pauser.failing,
         )
@@ -111,11 +102,11 @@ class _Worker:
             # A restart forgets no pause: what is known before there are partitions is told before anybody calls it
             # ready.
             await self._pauser.look()
-            self._app = await self._start_faust(writer, fatal)
-            await asyncio.gather(self._follower.follow(), self._pauser.watch(), self._app.wait_until_it_ends(), fatal)
+            app = self._readiness.app = await self._start_faust(writer, fatal)
+            await asyncio.gather(self._follower.follow(), self._pauser.watch(), app.wait_until_it_ends(), fatal)
 
     async def _start_faust(self, writer: LedgerWriter, fatal: asyncio.Future[None]) -> LedgerApp:
-        book = BookRecords(
+        book = self._readiness.book = BookRecords(
             writer,
             self._follower,
             self._gaps,
@@ -124,7 +115,6 @@ class _Worker:
             events_max=self._settings.metering_batch_events,
             on_booked=self._observe,
         )
-        self._book = book
         app = create_faust_app(self._settings)
         app.beginnings = partial(self._beginnings, book, fatal)
         define_agents(
@@ -156,56 +146,18 @@ class _Worker:
         self._metrics.observe(records, time.time())
         _log.debug("booked", recorded=booked.recorded, duplicates=booked.duplicates, dead_letters=booked.dead_letters)
 
-    def _lag(self) -> dict[int, int]:
-        if self._app is None or self._book is None:
-            return {}
-        booked, lag = self._book.booked_offsets, {}
-        for partition in self._app.partitions:
-            highwater = self._app.consumer.highwater(TP(USAGE_EVENTS.name, partition))
-            # Of a partition that is not in the ledger yet, nothing is booked.
-            lag[partition] = max(0, (highwater or 0) - booked.get(partition, 0))
-        return lag
-
     def _serve_http(self) -> None:
         app = create_app(
             title="BYOK metering",
             description="Health and metrics of one metering worker.",
             metrics=self._metrics.registry,
-            checks={
-                "registry_log": self._no_registry,
-                "partitions": self._no_partitions,
-                "ledger": self._no_ledger,
-                "registry_changes": self._follower.failure.unready,
-                "booking": self._not_booking,
-                "rerating": self._rerater.failure.unready,
-                "pause": self._paused,
-            },
+            checks=self._readiness.checks,
             bodies=BodyBounds.of(self._settings, _BODY_BYTES_MAX),
         )
         settings = self._settings
         bounds = ConnectionBounds.of(settings)
         http = server(app, settings.host, settings.metering_port, settings.trusted_proxies, bounds=bounds)
         threading.Thread(target=http.run, name="http", daemon=True).start()
-
-    def _no_registry(self) -> str | None:
-        return None if self._book is not None else "the registry log is still being read, or holds no rate card"
-
-    def _no_partitions(self) -> str | None:
-        return None if self._app is not None and self._app.ready else "no partitions have been assigned yet"
-
-    def _no_ledger(self) -> str | None:
-        try:
-            connect(self._ledger_dsn, "metering-health").close()
-        except psycopg.OperationalError:
-            return "the ledger database is away"
-        return None
-
-    def _not_booking(self) -> str | None:
-        return None if self._book is None else self._book.failure.unready()
-
-    def _paused(self) -> str | None:
-        pause = self._pauser.pause
-        return None if pause is None else pause.sentence
 
     async def _shut_down(self, work: asyncio.Task[None], *, exit_status: int) -> NoReturn:
         # Never by way of the loop's own end, which waits without limit for threads that wait for what is away. Logs are
@@ -215,11 +167,20 @@ class _Worker:
         in_time.start()
         work.cancel()
         with suppress(Exception):
-            if self._app is not None:
-                await self._app.stop()
+            if self._readiness.app is not None:
+                await self._readiness.app.stop()
             await self._follower.stop()
             await self._gaps.stop()
         os._exit(exit_status)
+
+
+def _limit(settings: MeteringSettings) -> Limit:
+    return Limit(
+        settings.metering_pause_share,
+        settings.metering_pause_window_seconds,
+        settings.metering_pause_min_events,
+        settings.metering_pause_spares_largest,
+    )
 
 
 def _fail(fatal: asyncio.Future[None], error: Exception) -> None:

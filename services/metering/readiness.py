@@ -1,0 +1,70 @@
+"""Whether a worker can do its work, and how far it is behind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import psycopg
+from faust.types import TP
+
+from schemas.topics import USAGE_EVENTS
+from services.metering.booking.book_records import BookRecords
+from services.metering.dead_letters.pauser import Pauser
+from services.metering.registry_follower import RegistryFollower
+from services.metering.rerating.rerater import Rerater
+from services.metering.stream.app import LedgerApp
+from services.runtime.database import connect
+from services.runtime.web import ReadinessCheck
+
+
+class Readiness:
+    """What is told of one worker, from its start on."""
+
+    def __init__(self, ledger_dsn: str, follower: RegistryFollower, rerater: Rerater, pauser: Pauser) -> None:
+        self.book: BookRecords | None = None
+        """Once the registry log is read."""
+        self.app: LedgerApp | None = None
+        """Once it has started."""
+        self._ledger_dsn = ledger_dsn
+        self._pauser = pauser
+        self.checks: Mapping[str, ReadinessCheck] = {
+            "registry_log": self._no_registry,
+            "partitions": self._no_partitions,
+            "ledger": self._no_ledger,
+            "registry_changes": follower.failure.unready,
+            "booking": self._not_booking,
+            "rerating": rerater.failure.unready,
+            "pause": self._paused,
+        }
+        """For /readyz, by name."""
+
+    def lag(self) -> dict[int, int]:
+        """How many records of each of its partitions are not booked, as far as the broker has told."""
+        if self.app is None or self.book is None:
+            return {}
+        booked, lag = self.book.booked_offsets, {}
+        for partition in self.app.partitions:
+            highwater = self.app.consumer.highwater(TP(USAGE_EVENTS.name, partition))
+            # Of a partition that is not in the ledger yet, nothing is booked.
+            lag[partition] = max(0, (highwater or 0) - booked.get(partition, 0))
+        return lag
+
+    def _no_registry(self) -> str | None:
+        return None if self.book is not None else "the registry log is still being read, or holds no rate card"
+
+    def _no_partitions(self) -> str | None:
+        return None if self.app is not None and self.app.ready else "no partitions have been assigned yet"
+
+    def _no_ledger(self) -> str | None:
+        try:
+            connect(self._ledger_dsn, "metering-health").close()
+        except psycopg.OperationalError:
+            return "the ledger database is away"
+        return None
+
+    def _not_booking(self) -> str | None:
+        return None if self.book is None else self.book.failure.unready()
+
+    def _paused(self) -> str | None:
+        pause = self._pauser.pause
+        return None if pause is None else pause.sentence
