@@ -66,6 +66,8 @@ ON CONFLICT (metric, labels, shard) DO UPDATE SET value = metric_total.value + e
 """
 
 
+# In the order of the columns of a covered range.
+_OUTCOMES = ("recorded", "duplicate", "dead_letter")
 _kept = attrgetter(*columns.LETTER)
 
 
@@ -282,7 +284,7 @@ class _Tally:
         self.duplicates = 0
         self._outcomes: Counter[tuple[object, str]] = Counter()
         self._booked: Counter[Origin] = Counter()
-        self._by_partition = {covered.partition: [0, 0, 0] for covered in batch.covered}
+        self._by_partition = {covered.partition: dict.fromkeys(_OUTCOMES, 0) for covered in batch.covered}
         for letter in letters:
             self._dead_letter(letter)
         for priced in batch.elements:
@@ -290,19 +292,19 @@ class _Tally:
             if entry is None:
                 continue
             if entry.entry_id in new and firsts[entry.entry_id] is priced:
-                self._book(priced.element.record.partition, entry.event, 0)
+                self._book(priced.element.record.partition, entry.event, "recorded")
             elif hashes[entry.entry_id] == priced.element.payload_hash:
                 self.duplicates += 1
-                self._book(priced.element.record.partition, entry.event, 1)
+                self._book(priced.element.record.partition, entry.event, "duplicate")
             else:
                 detail = f"id: is already booked with another payload, as entry {entry.entry_id}"
                 self._dead_letter(dead_letter(priced.element, Rejection.of(Reason.IDENTITY_CONFLICT, detail)))
         count.events(self.totals, self._outcomes)
         count.charges(self.totals, (_entry(firsts[entry_id]) for entry_id in new))
 
-    def of(self, partition: int) -> list[int]:
+    def of(self, partition: int) -> tuple[int, ...]:
         """How many events of the partition were recorded, duplicates and dead letters."""
-        return self._by_partition[partition]
+        return tuple(self._by_partition[partition].values())
 
     @property
     def by_origin(self) -> dict[Origin, Count]:
@@ -311,18 +313,18 @@ class _Tally:
         events = self._booked + refused
         return {origin: Count(events[origin], refused[origin]) for origin in events}
 
-    def _book(self, partition: int, event: UsageEvent, outcome: int) -> None:
+    def _book(self, partition: int, event: UsageEvent, outcome: str) -> None:
         self._booked[Origin(event.org_id, event.source)] += 1
         self._count(partition, event.type.value, outcome)
 
-    def _count(self, partition: int, event_type: object, outcome: int) -> None:
+    def _count(self, partition: int, event_type: object, outcome: str) -> None:
         self._by_partition[partition][outcome] += 1
-        self._outcomes[event_type, ("recorded", "duplicate", "dead_letter")[outcome]] += 1
+        self._outcomes[event_type, outcome] += 1
 
     def _dead_letter(self, letter: DeadLetter) -> None:
         self.dead_letters.append(letter)
         count.dead_letter(self.totals, letter.reason)
-        self._count(letter.partition, letter.event_type, 2)
+        self._count(letter.partition, letter.event_type, "dead_letter")
 
 
 def _letter(priced: PricedElement) -> DeadLetter:

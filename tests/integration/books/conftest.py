@@ -8,13 +8,18 @@ import pytest
 
 from services.books.migrations import upgrade
 from tests.integration.metering.ledgers import Ledger
-from tests.integration.real_parts import running_postgres
+from tests.integration.real_parts import Database, running_postgres
 
 
 @pytest.fixture(scope="session")
-def ledger(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ledger]:
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Database]:
     with running_postgres(tmp_path_factory.mktemp("books-postgres")) as postgres:
-        postgres.create("books", "ledger_owner")
-        ledger = Ledger(postgres, "books")
-        upgrade(ledger.owner_dsn)
-        yield ledger
+        yield postgres
+
+
+@pytest.fixture(scope="session")
+def ledger(postgres: Database) -> Ledger:
+    postgres.create("books", "ledger_owner")
+    ledger = Ledger(postgres, "books")
+    upgrade(ledger.owner_dsn)
+    return ledger

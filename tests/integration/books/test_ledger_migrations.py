@@ -1,0 +1,40 @@
+"""Upgrading a ledger that is in use keeps what it says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import psycopg
+from alembic import command
+from alembic.config import Config
+
+from services.books import migrations, registry_log
+from services.books.registry_log import fold
+from services.domain.scope import Plan
+from tests.integration.metering.ledgers import Ledger
+from tests.integration.metering.workers import NOW, payloads, plan
+from tests.integration.real_parts import Database
+
+
+def test_a_log_that_was_there_before_is_read_whole_and_gone_on_with(postgres: Database) -> None:
+    """Also one with a hole that was filled."""
+    postgres.create("upgraded", "ledger_owner")
+    ledger = Ledger(postgres, "upgraded")
+    log = [plan(seq, name) for seq, name in ((1, "free"), (4, "pro"), (2, "enterprise"))]
+    with psycopg.connect(ledger.owner_dsn, autocommit=True) as connection:
+        connection.execute("CREATE SCHEMA ledger")
+        config = Config()
+        config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+        config.attributes.update(dsn=ledger.owner_dsn, schema="ledger")
+        command.upgrade(config, "0005")
+        for change, payload in zip(log, payloads(log), strict=True):
+            insert = "INSERT INTO ledger.registry_change (seq, key, payload) VALUES (%s, %s, %s)"
+            connection.execute(insert, (change.seq, change.key, payload))
+        migrations.upgrade(ledger.owner_dsn)
+    with psycopg.connect(ledger.dsn) as connection:
+        before = list(registry_log.after(connection, 0))
+        assert sorted(change.seq for change in before) == [1, 2, 4]
+        assert fold(before).plan_at("acme", NOW) is Plan.PRO
+        late = plan(3, "enterprise")
+        registry_log.append(connection, [(late.seq, late.key, payloads([late])[0])])
+        assert [change.seq for change in registry_log.after(connection, before[-1].arrival)] == [3]
