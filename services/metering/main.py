@@ -103,7 +103,13 @@ class _Worker:
             # ready.
             await self._pauser.look()
             app = self._readiness.app = await self._start_faust(writer, fatal)
-            await asyncio.gather(self._follower.follow(), self._pauser.watch(), app.wait_until_it_ends(), fatal)
+            await asyncio.gather(
+                self._follower.follow(),
+                self._pauser.watch(),
+                self._readiness.watch_ends(self._gaps),
+                app.wait_until_it_ends(),
+                fatal,
+            )
 
     async def _start_faust(self, writer: LedgerWriter, fatal: asyncio.Future[None]) -> LedgerApp:
         book = self._readiness.book = BookRecords(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
+from contextlib import suppress
+from typing import NoReturn
 
 import psycopg
 from faust.types import TP
@@ -13,8 +16,12 @@ from services.metering.dead_letters.pauser import Pauser
 from services.metering.registry_follower import RegistryFollower
 from services.metering.rerating.rerater import Rerater
 from services.metering.stream.app import LedgerApp
+from services.metering.stream.gap_reader import GapReader
 from services.runtime.database import connect
 from services.runtime.web import ReadinessCheck
+
+_ENDS_SECONDS = 5.0
+_SILENT_SECONDS = 30.0
 
 
 class Readiness:
@@ -26,10 +33,12 @@ class Readiness:
         self.app: LedgerApp | None = None
         """Once it has started."""
         self._ledger_dsn = ledger_dsn
+        self._ends: dict[int, int] = {}
         self._pauser = pauser
         self.checks: Mapping[str, ReadinessCheck] = {
             "registry_log": self._no_registry,
             "partitions": self._no_partitions,
+            "fetching": self._not_fetching,
             "ledger": self._no_ledger,
             "registry_changes": follower.failure.unready,
             "booking": self._not_booking,
@@ -38,15 +47,24 @@ class Readiness:
         }
         """For /readyz, by name."""
 
+    async def watch_ends(self, log: GapReader) -> NoReturn:
+        """Ask again and again where the partitions end: what is fetched says it only while there is room for more."""
+        while True:
+            if self.app is not None:
+                with suppress(ConnectionError):
+                    self._ends = await log.end_offsets(self.app.partitions)
+            await asyncio.sleep(_ENDS_SECONDS)
+
     def lag(self) -> dict[int, int]:
         """How many records of each of its partitions are not booked, as far as the broker has told."""
         if self.app is None or self.book is None:
             return {}
         booked, lag = self.book.booked_offsets, {}
         for partition in self.app.partitions:
-            highwater = self.app.consumer.highwater(TP(USAGE_EVENTS.name, partition))
+            # The embedded broker may say less than there is when it is asked, but not with what is fetched.
+            highwater = self.app.consumer.highwater(TP(USAGE_EVENTS.name, partition)) or 0
             # Of a partition that is not in the ledger yet, nothing is booked.
-            lag[partition] = max(0, (highwater or 0) - booked.get(partition, 0))
+            lag[partition] = max(0, max(highwater, self._ends.get(partition, 0)) - booked.get(partition, 0))
         return lag
 
     def _no_registry(self) -> str | None:
@@ -54,6 +72,12 @@ class Readiness:
 
     def _no_partitions(self) -> str | None:
         return None if self.app is not None and self.app.ready else "no partitions have been assigned yet"
+
+    def _not_fetching(self) -> str | None:
+        unfetched = [] if self.app is None else self.app.unfetched(_SILENT_SECONDS)
+        if not unfetched:
+            return None
+        return f"of partitions {unfetched} the broker has told nothing for {_SILENT_SECONDS:.0f} s"
 
     def _no_ledger(self) -> str | None:
         try:

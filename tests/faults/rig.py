@@ -97,6 +97,21 @@ class Service:
             if sample.name == metric
         }
 
+    @property
+    def missing(self) -> set[str] | None:
+        """What it lacks, by its own account; None where it does not answer."""
+        said = self.said
+        return None if said is None else set(said)
+
+    @property
+    def said(self) -> dict[str, str] | None:
+        """The same in its words."""
+        try:
+            missing: dict[str, str] = httpx.get(f"{self._url}/readyz", timeout=5).json().get("missing", {})
+        except httpx.TransportError:
+            return None
+        return missing
+
     def start(self) -> None:
         """Start it; it may not be ready for a while."""
         self._child = Child(self._program, self.log_file)

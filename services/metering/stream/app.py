@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, NoReturn, cast
 
@@ -31,6 +33,8 @@ class LedgerApp(faust.App):
     beginnings: Beginnings
     ready = False
     """Whether partitions have been assigned, and their beginnings found, at least once."""
+    assigned_at = math.inf
+    """When partitions were assigned last, in seconds since 1970."""
 
     def _create_directories(self) -> None:
         """None: we have no tables, and a worker that is killed must leave nothing lying around."""
@@ -47,6 +51,22 @@ class LedgerApp(faust.App):
     def partitions(self) -> list[int]:
         """The partitions of the usage events that this worker has now."""
         return [tp.partition for tp in _usage_partitions(self.consumer.assignment())]
+
+    def unfetched(self, seconds: float) -> list[int]:
+        """The partitions of which the broker has told nothing for so long, though they were asked about.
+
+        Not those whose records wait here: of them no more is asked for.
+        """
+        since = time.time() - seconds
+        if self.assigned_at > since:
+            return []
+        consumer = cast(Any, self.consumer)._thread._consumer
+        waiting, states = set(consumer._fetcher._records), consumer._subscription.subscription.assignment.state_value
+        return [
+            tp.partition
+            for tp in _usage_partitions(self.consumer.assignment())
+            if tp not in waiting and not states(tp).paused and (states(tp).timestamp or 0) / 1000 < since
+        ]
 
 
 class PromptConsumerThread(driver.AIOKafkaConsumerThread):
@@ -77,7 +97,7 @@ class LedgerConsumer(driver.Consumer):
         """
         await super().perform_seek()
         app = cast(LedgerApp, self.app)
-        app.ready = True
+        app.ready, app.assigned_at = True, time.time()
         partitions = _usage_partitions(self.assignment())
         try:
             async with asyncio.timeout(_POSITIONS_SECONDS):

@@ -8,10 +8,9 @@ from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 
-import httpx
 from kafka import KafkaProducer
 
-from services.local.endpoints import LOOPBACK, Ports
+from services.local.endpoints import Ports
 from tests.faults.rig import Service
 from tests.integration.metering.ledgers import Ledger
 
@@ -25,30 +24,13 @@ class WorkerProcess(Service):
         self, name: str, broker: str, ledger: Ledger, folder: Path, settings: Mapping[str, str] = NO_SETTINGS
     ) -> None:
         port = Ports.free_block().metering
-        self._url = f"http://{LOOPBACK}:{port}"
         own = {name: value for name, value in os.environ.items() if not name.startswith("BYOK_")}
         where = {"BYOK_KAFKA_BOOTSTRAP": broker, "BYOK_LEDGER_DSN": ledger.dsn, "BYOK_METERING_PORT": str(port)}
         super().__init__(name, "metering", {**own, **settings, **where}, port, folder)
 
-    @property
-    def missing(self) -> set[str] | None:
-        """What it lacks, by its own account; None where it does not answer."""
-        said = self.said
-        return None if said is None else set(said)
-
-    @property
-    def said(self) -> dict[str, str] | None:
-        """The same in its words."""
-        try:
-            missing: dict[str, str] = httpx.get(f"{self._url}/readyz", timeout=5).json().get("missing", {})
-        except httpx.TransportError:
-            return None
-        return missing
-
     def metric(self, name: str) -> float:
         """A metric without labels, as it is now."""
-        lines = httpx.get(f"{self._url}/metrics", timeout=5).text.splitlines()
-        return next(float(line.split()[1]) for line in lines if line.startswith(f"{name} "))
+        return self.samples(name)[()]
 
     def ask_to_end(self) -> None:
         """SIGTERM, and nothing else after it."""
