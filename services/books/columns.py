@@ -38,11 +38,16 @@ BOOKED = (*ENTRY, *EVENT, *COUNTS, *ATTRIBUTION, *PRICE)
 """All that an entry of the core says, with the hash of its payload."""
 PLACE = ("source_partition_id", "source_offset", "source_index")
 """Where a charge, or a dead letter, was read."""
-LETTER = (
-    *("source_offset", "source_index", "reason", "detail", "org_id", "event_source", "event_id", "event_type"),
-    *("record_key", "payload", "masked", "whole_bytes", "event"),
-)
-"""What is kept of a refused event, besides the partition that it was read from."""
+LETTER = {
+    "source_offset": "bigint",
+    "source_index": "integer",
+    **dict.fromkeys(("reason", "detail", "org_id", "event_source", "event_id", "event_type"), "text"),
+    **dict.fromkeys(("record_key", "payload"), "bytea"),
+    "masked": "boolean",
+    "whole_bytes": "bigint",
+    "event": "bytea",
+}
+"""What is kept of a refused event, besides the partition that it was read from; with types, for it goes as arrays."""
 
 
 def listed(names: Iterable[str], table: str = "") -> str:

@@ -50,8 +50,7 @@ ORDER BY entry_id ON CONFLICT DO NOTHING RETURNING entry_id
 """
 _INSERT_DEAD_LETTERS = f"""
 INSERT INTO ledger.dead_letter (source_partition_id, {columns.listed(columns.LETTER)})
-SELECT * FROM unnest(%s::int[], %s::bigint[], %s::int[], %s::text[], %s::text[], %s::text[], %s::text[],
-  %s::text[], %s::text[], %s::bytea[], %s::bytea[], %s::boolean[], %s::bigint[], %s::bytea[])
+SELECT * FROM unnest(%s::int[], {", ".join(f"%s::{type_}[]" for type_ in columns.LETTER.values())})
 """
 _INSERT_COVERED = """
 INSERT INTO ledger.covered_range
