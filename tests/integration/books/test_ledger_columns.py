@@ -7,7 +7,8 @@ from services.ledger.query import GROUPS, Filters
 from tests.integration.metering.ledgers import Ledger
 
 _COLUMNS = """
-SELECT attname AS name FROM pg_attribute WHERE attrelid = %s::regclass AND attnum > 0 AND NOT attisdropped
+SELECT attname AS name, format_type(atttypid, atttypmod) AS type FROM pg_attribute
+WHERE attrelid = %s::regclass AND attnum > 0 AND NOT attisdropped
 """
 
 
