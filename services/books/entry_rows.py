@@ -14,7 +14,6 @@ from services.domain.usage import Claim, EventType, UsageEvent
 Row = Mapping[Any, Any]
 """One row of ``ledger.entry``, or of its view, by the names of its columns."""
 
-_COUNT_CALLS = {EventType.NODE_CALL, EventType.TOOL_CALL}
 _CLAIM_SOURCE = {True: "platform", False: "byok"}
 # Where a field of the event is not called like its column.
 _FIELDS = {"event_source": "source", "event_id": "id", "event_type": "type.value"}
@@ -74,7 +73,7 @@ def event_of(row: Row) -> UsageEvent:
         tool=row["tool"],
         provider=row["provider"],
         model=row["model"],
-        calls=abs(row["quantity"]) if event_type in _COUNT_CALLS else 0,
+        calls=abs(row["quantity"]) if event_type.counts_calls else 0,
         succeeded=row["succeeded"],
         input_tokens=abs(row["input_tokens"]),
         cached_input_tokens=abs(row["cached_input_tokens"]),

@@ -22,6 +22,17 @@ class EventType(StrEnum):
     TOOL_CALL = "usage.tool_call.v1"
     WORKFLOW_RUN = "usage.workflow_run.v1"
 
+    @property
+    def counts_calls(self) -> bool:
+        """Whether the quantity of such an event is its calls."""
+        match self:
+            case EventType.NODE_CALL | EventType.TOOL_CALL:
+                return True
+            case EventType.TOKEN_USAGE | EventType.WORKFLOW_RUN:
+                return False
+            case _:
+                assert_never(self)
+
 
 class Claim(NamedTuple):
     """What the runner says it used: its customer's key (with the credential's id) or the platform's (without)."""

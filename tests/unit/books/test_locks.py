@@ -20,5 +20,6 @@ def test_the_numbers_are_those_of_every_release_that_may_still_run():
         "FENCE": 4_270_002,
         "RERATER": 4_270_003,
         "DEAD_LETTER_RELAY": 4_270_004,
+        "APPEND": 4_270_005,
     }
     assert RELAY_LOCK == 4_270_002
