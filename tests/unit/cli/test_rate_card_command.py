@@ -62,7 +62,8 @@ def test_a_misspelt_price_is_refused_with_the_name_that_is_meant(check):
 def test_nobody_waits_for_a_database_to_hear_what_is_wrong_with_a_card(check, command):
     with socket.create_server(("127.0.0.1", 0)) as unused:
         port = unused.getsockname()[1]
-    away = {"BYOK_REGISTRY_DSN": f"postgresql://nobody@127.0.0.1:{port}/registry"}
+    databases = ("registry", "ledger")
+    away = {f"BYOK_{name.upper()}_DSN": f"postgresql://nobody@127.0.0.1:{port}/{name}" for name in databases}
     said = check(NEWEST.body | {"tool_cal": {}}, command=command, settings=away)
     assert said.returncode == 1
     assert "body.tool_cal: is no place of a rate card; did you mean tool_call?" in said.stderr
