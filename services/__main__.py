@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from services.cli import audit, db, dead_letters, explain, kek, registry_log, token, topics, up, verify
+from services.cli import audit, db, dead_letters, explain, kek, registry, registry_log, token, topics, up, verify
 from services.cli.demo.run import demo
 from services.cli.rate_card import commands as rate_card
 from services.cli.usage import publish
@@ -93,12 +93,18 @@ database.command()(db.upgrade)
 app.add_typer(database, name="db")
 
 
-@app.command()
-def registry() -> None:
-    """Run the key registry alone."""
-    from services.key_registry.settings import RegistrySettings
+service = typer.Typer(invoke_without_command=True)
+service.command()(registry.rebuild)
+app.add_typer(service, name="registry")
 
-    _run_service("services.key_registry.main", RegistrySettings)
+
+@service.callback()
+def run_registry(context: typer.Context) -> None:
+    """Run the key registry alone; or mend its database."""
+    if context.invoked_subcommand is None:
+        from services.key_registry.settings import RegistrySettings
+
+        _run_service("services.key_registry.main", RegistrySettings)
 
 
 @app.command()

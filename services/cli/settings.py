@@ -32,7 +32,7 @@ class CardSettings(Settings):
 
 
 class PublishingSettings(LedgerDatabase, RegistryDatabase):
-    """Of `byok rate-card publish`."""
+    """Of what looks at both: `byok rate-card publish`, `byok registry rebuild`."""
 
 
 class OwnerSettings(Settings):

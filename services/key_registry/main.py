@@ -25,6 +25,7 @@ from services.key_registry.metrics import registry_metrics
 from services.key_registry.migrations import newest_revision
 from services.key_registry.providers.checks import provider_checks
 from services.key_registry.rate_cards import packaged_cards
+from services.key_registry.rules.completeness import Completeness, LogBehindError
 from services.key_registry.settings import RegistrySettings
 from services.key_registry.sweeper import sweep_on
 from services.runtime.background import in_background, patiently_until
@@ -49,16 +50,17 @@ def run(settings: RegistrySettings) -> None:
     # uvicorn raises the signal again when it is done; then it must not end us before we have cleaned up.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _setter(stop))
-    engine = open_engine(settings.registry_dsn.get_secret_value())
+    engine, completeness = open_engine(settings.registry_dsn.get_secret_value()), Completeness()
     try:
         registry = Registry(
-            sessions_on(engine),
+            sessions_on(engine, completeness),
             keyring_of(settings),
             checks=provider_checks(settings),
             rotation_undo=timedelta(seconds=settings.rotation_undo_seconds),
         )
-        tokens, relay = TokenVerifier(settings), OutboxRelay(settings)
-        publish_packaged_cards(registry.sessions, stop)
+        tokens = TokenVerifier(settings)
+        relay = OutboxRelay(settings, completeness, partial(_publish, registry.sessions))
+        patiently_until(stop, partial(_begin, relay, registry.sessions), _database_away)
         if stop.is_set():
             return
         metrics, checks = registry_metrics(registry.sessions), readiness(registry, relay, watch_writes(engine))
@@ -74,28 +76,33 @@ def run(settings: RegistrySettings) -> None:
         engine.dispose()
 
 
-def publish_packaged_cards(sessions: Sessions, stop: threading.Event) -> None:
-    """Publish the cards that ship with us, once the database is there, unless ``stop`` comes first.
-
-    Raises SettingsError where the database is not migrated, or holds a card of the same name that says something else.
-    """
-    patiently_until(stop, partial(_publish, sessions), _database_away)
+def _begin(relay: OutboxRelay, sessions: Sessions) -> None:
+    """Find out whether the log is whole, and only then publish the cards that ship with us: they take numbers, too."""
+    try:
+        relay.begin()
+    except LogBehindError as error:
+        raise SettingsError(str(error)) from None
+    except psycopg.ProgrammingError as error:
+        raise SettingsError(_refused_by_database(error)) from None
+    if relay.completeness.is_confirmed:
+        _publish(sessions)
 
 
 def _publish(sessions: Sessions) -> None:
+    """Raises SettingsError where the database is not migrated, or a card of the same name says something else."""
     try:
         for document in packaged_cards():
             publish_rate_card(sessions, document)
     except sqlalchemy.exc.ProgrammingError as error:
-        raise SettingsError(_refused_by_database(error)) from None
+        raise SettingsError(_refused_by_database(error.orig)) from None
     except RateCardConflict as error:
         raise SettingsError(f"the packaged rate cards do not fit this database: {error}") from None
 
 
 def _database_away(error: Exception) -> None:
-    if not isinstance(error, sqlalchemy.exc.OperationalError):
+    if not isinstance(error, (psycopg.OperationalError, sqlalchemy.exc.OperationalError)):
         raise error
-    _log.warning("waiting for the database", detail=str(error.orig).partition("\n")[0])
+    _log.warning("waiting for the database", detail=str(getattr(error, "orig", error)).partition("\n")[0])
 
 
 def readiness(registry: Registry, relay: OutboxRelay, writes: LastFailure) -> Mapping[str, ReadinessCheck]:
@@ -106,6 +113,7 @@ def readiness(registry: Registry, relay: OutboxRelay, writes: LastFailure) -> Ma
         "database": lambda: _database_problem(registry.sessions, needed),
         "writes": writes.unready,
         "outbox": relay.unready,
+        "log": relay.completeness.unready,
     }
 
 
@@ -120,10 +128,10 @@ def _database_problem(sessions: Sessions, needed: str) -> str | None:
     return None
 
 
-def _refused_by_database(error: sqlalchemy.exc.ProgrammingError) -> str:
-    if isinstance(error.orig, (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName)):
+def _refused_by_database(error: BaseException | None) -> str:
+    if isinstance(error, (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName)):
         return "the registry database is not migrated; run byok db upgrade"
-    return f"the registry database refuses its service: {type(error.orig).__name__}; run byok db upgrade"
+    return f"the registry database refuses its service: {type(error).__name__}; run byok db upgrade"
 
 
 def _setter(stop: threading.Event) -> Callable[[int, FrameType | None], None]:

@@ -39,6 +39,8 @@ class RegistrySettings(HttpSettings, TokenSettings, KafkaSettings, RegistryDatab
     """All that the key registry may be told."""
 
     registry_port: Port = 8001
+    ledger_dsn: SecretStr | None = None
+    """The ledger's database, where its copy of the log is asked whether the registry's is whole; only to read."""
     rate_limit_per_second: Annotated[float, Field(gt=0, le=100_000)] = 50
     """How often one caller may ask the registry, but for leases; an admin of every organization may always."""
     rate_limit_burst: Annotated[int, Field(ge=1, le=1_000_000)] = 200

@@ -14,6 +14,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 
 from services.key_registry.rules.clock import ClockBehindLogError
+from services.key_registry.rules.completeness import LogBehindError, LogUnconfirmedError
 from services.key_registry.rules.refusals import Code
 from services.runtime.database import cannot_write
 from services.runtime.logs import logger
@@ -35,6 +36,7 @@ _STATUS: Mapping[StrEnum, int] = {
     Code.ORGANIZATION_KEY_ENFORCED: 409,
     Code.HISTORY_TOO_LONG: 409,
     Code.CREDENTIAL_UNUSABLE: 503,
+    Code.CREDENTIAL_LOST: 503,
     Code.CREDENTIAL_DELETED: 409,
     Code.PRECONDITION_FAILED: 412,
     Code.KEY_INVALID: 422,
@@ -57,13 +59,16 @@ ADDED = (Code.CREDENTIAL_EXISTS, Code.ORGANIZATION_KEY_ENFORCED, Code.PLAN_NOT_E
 
 
 def install_refusals(app: FastAPI) -> None:
-    """Answer refusals with their code, an outage of the database and a clock that was set back as 503."""
+    """Answer refusals with their code; an outage of the database, a clock that was set back and a log that is not known
+    to be whole as 503."""
     answer_refusals(app, _STATUS)
     for outage in (sqlalchemy.exc.OperationalError, sqlalchemy.exc.InterfaceError, sqlalchemy.exc.TimeoutError):
         app.add_exception_handler(outage, _database_away)
     app.add_exception_handler(psycopg.InterfaceError, _database_away)
     app.add_exception_handler(sqlalchemy.exc.InternalError, _read_only)
     app.add_exception_handler(ClockBehindLogError, _clock_behind)
+    app.add_exception_handler(LogBehindError, _log_behind)
+    app.add_exception_handler(LogUnconfirmedError, _log_unconfirmed)
 
 
 def _read_only(request: Request, error: Exception) -> JSONResponse:
@@ -92,3 +97,20 @@ def _clock_behind(_request: Request, error: Exception) -> JSONResponse:
     # A clock that is set right may be right much earlier.
     retry = {"Retry-After": str(min(seconds, _RETRY_SECONDS_MAX))}
     return problem_response(Problem(503, "clock_behind_log", detail, headers=retry))
+
+
+def _log_behind(_request: Request, error: Exception) -> JSONResponse:
+    _log.error("log behind", detail=str(error))
+    detail = (
+        "The registry's database lacks changes that were made before, as after a restore from a backup. No key is"
+        " changed or leased until an operator has brought them back."
+    )
+    return problem_response(Problem(503, "registry_behind", detail))
+
+
+def _log_unconfirmed(_request: Request, _error: Exception) -> JSONResponse:
+    detail = (
+        "The registry cannot find out yet whether its database holds every change, for the broker does not answer."
+        " Nothing is changed meanwhile; try again."
+    )
+    return problem_response(Problem(503, "registry_unconfirmed", detail, headers={"Retry-After": "2"}))

@@ -49,6 +49,8 @@ class Event(StrEnum):
     SHOW_PLAN = "plan.show"
     SET_PLAN = "plan.set"
     READ_AUDIT = "audit.read"
+    LOSE = "credential.lost"
+    REBUILD = "registry.rebuild"
 
 
 class Subject(NamedTuple):

@@ -21,6 +21,7 @@ from services.key_registry.database.tables import (
     CredentialRow,
     PlanHistoryRow,
     RateCardRow,
+    SecretVersion,
     Slot,
 )
 from services.key_registry.keyring.envelopes import Binding, SealedSecret
@@ -36,6 +37,16 @@ _SWITCHED_ON = (
     )
     .correlate(CredentialRow)
 )
+_HELD = (
+    exists()
+    .where(
+        col(SecretVersion.credential_id) == col(CredentialRow.credential_id),
+        col(SecretVersion.restorable_until).is_(None),
+        col(SecretVersion.destroyed_at).is_(None),
+    )
+    .correlate(CredentialRow)
+)
+_LOST = and_(col(CredentialRow.deleted_at).is_(None), not_(_HELD))
 
 
 class CredentialFilter(NamedTuple):
@@ -135,15 +146,22 @@ def _stands(status: Status, surroundings: Surroundings) -> ColumnElement[bool]:
     """The credentials that ``surroundings.standing`` gives this status."""
     if status is Status.DELETED:
         return col(CredentialRow.deleted_at).is_not(None)
+    if status is Status.LOST:
+        return _LOST
     if status is Status.DISABLED:
-        return and_(col(CredentialRow.deleted_at).is_(None), not_(_SWITCHED_ON))
+        return and_(col(CredentialRow.deleted_at).is_(None), _HELD, not_(_SWITCHED_ON))
     level, provider = col(CredentialRow.scope_type), col(CredentialRow.provider)
     shadowed = or_(
         provider.not_in(surroundings.own_key_providers),
         level.in_([level.value for level in ScopeType if not surroundings.plan.allows(level)]),
         and_(level != ScopeType.ORGANIZATION.value, provider.in_(surroundings.enforced_providers)),
     )
-    return and_(_SWITCHED_ON, shadowed if status is Status.SHADOWED else not_(shadowed))
+    return and_(_SWITCHED_ON, _HELD, shadowed if status is Status.SHADOWED else not_(shadowed))
+
+
+def lost_credentials(session: Session) -> Sequence[str]:
+    """The ids of those of all organizations whose secret is lost, in the order in which they were added."""
+    return session.exec(select(CredentialRow.credential_id).where(_LOST).order_by(col(CredentialRow.created_seq))).all()
 
 
 def _within(visible: Sight) -> ColumnElement[bool]:

@@ -38,6 +38,8 @@ class SecretState(NamedTuple):
 
     check: Check | None = None
     undo_until: datetime | None = None
+    held: bool = False
+    """Whether there is a current one at all."""
 
 
 def insert_version(
@@ -63,10 +65,10 @@ def previous_secret(session: Session, credential_id: str, now: datetime) -> Stor
 
 
 def newest_version(session: Session, credential_id: str) -> int:
-    """The highest number that a version of the secret ever had."""
+    """The highest number that a version of the secret ever had; 0 where all of them are lost."""
     found = select(func.max(SecretVersion.version)).where(SecretVersion.credential_id == credential_id)
-    newest: int = session.exec(found).one()
-    return newest
+    newest: int | None = session.exec(found).one()
+    return newest or 0
 
 
 def retire_current(session: Session, credential_id: str, at: datetime, until: datetime) -> None:
@@ -134,9 +136,10 @@ def states_of(session: Session, rows: Sequence[CredentialRow], now: datetime) ->
         col(SecretVersion.checked_at),
     ).where(col(SecretVersion.credential_id).in_(states), col(SecretVersion.destroyed_at).is_(None))
     for credential_id, until, result, reason, checked_at in session.execute(columns):
-        if until is None and result is not None:
-            states[credential_id] = states[credential_id]._replace(check=Check(result, reason, checked_at))
-        elif until is not None and until > now:
+        if until is None:
+            check = None if result is None else Check(result, reason, checked_at)
+            states[credential_id] = states[credential_id]._replace(check=check, held=True)
+        elif until > now:
             states[credential_id] = states[credential_id]._replace(undo_until=until)
     return states
 

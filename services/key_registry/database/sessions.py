@@ -9,6 +9,7 @@ from sqlalchemy import Engine, ExceptionContext, create_engine, event
 from sqlalchemy.orm import sessionmaker
 from sqlmodel import Session
 
+from services.key_registry.rules.completeness import Completeness
 from services.runtime.database import cannot_write, connect
 from services.runtime.last_failure import LastFailure
 
@@ -18,6 +19,7 @@ Sessions = sessionmaker[Session]
 _CONNECTIONS_MAX = 10
 _WAIT_SECONDS = 5
 _FORGOTTEN_SECONDS = 15.0
+_COMPLETENESS = "completeness"
 _WRITES = ("INSERT", "UPDATE", "DELETE")
 # Whoever holds the log's head holds up every other change, so nobody may sit on it.
 _LIMITS = "SET lock_timeout = '5s'; SET statement_timeout = '10s'; SET idle_in_transaction_session_timeout = '10s'"
@@ -68,6 +70,16 @@ def watch_writes(engine: Engine) -> LastFailure:
     return failure
 
 
-def sessions_on(engine: Engine) -> Sessions:
-    """Sessions whose objects can still be read after the commit."""
-    return sessionmaker(engine, class_=Session, expire_on_commit=False)
+def sessions_on(engine: Engine, completeness: Completeness | None = None) -> Sessions:
+    """Sessions whose objects can still be read after the commit.
+
+    They change and lease only what ``completeness`` lets them; without one, everything: for a test, or a command whose
+    caller has seen to it.
+    """
+    return sessionmaker(engine, class_=Session, expire_on_commit=False, info={_COMPLETENESS: completeness})
+
+
+def completeness_of(session: Session) -> Completeness | None:
+    """What the session's maker knows of its database."""
+    known: Completeness | None = session.info.get(_COMPLETENESS)
+    return known

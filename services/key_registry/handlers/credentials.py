@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from pydantic import SecretStr
+from sqlmodel import Session
 
 from services.domain.permissions import Action, Caller, may, sight
 from services.domain.scope import Interval, Scope, ScopeType
@@ -152,13 +153,20 @@ def revoke_credential(registry: Registry, caller: Caller, credential_id: str, ex
         expected.require(edit.row.revision)
         if edit.row.deleted_at is not None:
             return
-        edit.row.deleted_at = edit.log.now
-        edit.save()
-        repository.switch_off(edit.session, edit.row, edit.log.now)
-        secret_rows.destroy_all(edit.session, credential_id, edit.log.now)
-        edit.append_history()
-        edit.note(Event.REVOKE)
+        end_credential(edit.session, edit.log, edit.row, caller)
     _log.info("credential revoked", credential_id=credential_id, org_id=edit.row.org_id)
+
+
+def end_credential(session: Session, log: LogWriter, row: CredentialRow, caller: Caller) -> None:
+    """End a credential that has not ended, in the transaction that has taken the log."""
+    row.deleted_at = log.now
+    row.revision += 1
+    session.add(row)
+    repository.switch_off(session, row, log.now)
+    secret_rows.destroy_all(session, row.credential_id, log.now)
+    ended = repository.as_credential(row, repository.intervals_of(session, [row])[row.credential_id])
+    log.append(credential_change, ended, row.hint)
+    audit.append(session, Entry(caller, Event.REVOKE, subject_of(row)))
 
 
 def _once(registry: Registry, caller: Caller, new: NewCredential, idempotency_key: str | None) -> Once:

@@ -72,9 +72,10 @@ def resolve_key(registry: Registry, caller: Caller, use: Use, *, now: bool) -> A
 def lease_key(registry: Registry, caller: Caller, use: Use) -> Lease:
     """The key that applies now, with its secret.
 
-    A key that applies but cannot be decrypted is refused (``credential_unusable``): it is never taken for no key, which
-    would silently be charged at the platform's price. While the clock is behind the log nothing is leased
-    (ClockBehindLogError): what an event of now is charged is not what the log says of now.
+    A key that applies but cannot be decrypted, or whose secret is lost, is refused (``credential_unusable``,
+    ``credential_lost``): it is never taken for no key, which would silently be charged at the platform's price. While
+    the clock is behind the log nothing is leased (ClockBehindLogError): what an event of now is charged is not what the
+    log says of now. Nor is it while the log lacks what others know (LogBehindError).
     """
     policy.require_organization(caller, use.org_id)
     policy.require_scope(caller, CREDENTIALS_LEASE)

@@ -19,15 +19,19 @@ _log = logger(__name__)
 
 
 def open_secret(registry: Registry, session: Session, row: CredentialRow) -> SecretStr:
-    """The credential's key. Raises Refusal ``credential_unusable``."""
+    """The credential's key. Raises Refusal ``credential_unusable`` or ``credential_lost``."""
     return current_secret(registry, session, row)[1]
 
 
 def current_secret(registry: Registry, session: Session, row: CredentialRow) -> tuple[int, SecretStr]:
-    """The number of the version in use, and the key. Raises Refusal ``credential_unusable``."""
+    """The number of the version in use, and the key. Raises Refusal ``credential_unusable`` or ``credential_lost``."""
     stored = secret_rows.current_secret(session, row.credential_id)
     if stored is None:
-        raise _unusable(row, "its secret is gone although it is not deleted")
+        _log.error("credential lost", credential_id=row.credential_id)
+        raise Refusal(
+            Code.CREDENTIAL_LOST,
+            "There is a key, but its secret was lost with the registry's database: rotate it, or delete it.",
+        )
     return stored.version, open_version(registry, row, stored)
 
 

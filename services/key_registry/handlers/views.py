@@ -110,7 +110,9 @@ def _view(
         provider=row.provider,
         label=row.label if shown else None,
         hint=row.hint if shown else None,
-        standing=around.standing(scope.type, row.provider, deleted=row.deleted_at is not None, enabled=enabled),
+        standing=around.standing(
+            scope.type, row.provider, deleted=row.deleted_at is not None, enabled=enabled, lost=not secret.held
+        ),
         active=active,
         created_at=row.created_at,
         last_used_at=row.last_used_at if shown else None,

@@ -14,6 +14,7 @@ from sqlalchemy import func
 from sqlmodel import Session, select, update
 
 from schemas.topics import MESSAGE_BYTES_MAX
+from services.key_registry.database.sessions import completeness_of
 from services.key_registry.database.tables import AuditHead, LogEntry, LogHead
 from services.key_registry.rules.clock import after, reached, time_of_change
 from services.key_registry.rules.refusals import Code
@@ -48,9 +49,12 @@ class LogWriter:
         """Wait for the right, then for the clock, where that is a little behind the log.
 
         A change that ``dates_itself`` says of its own from when it counts, so it needs no clock.
-        Raises OperationalError after 5 s of waiting for others, ClockBehindLogError where the clock is too far behind.
+        Raises OperationalError after 5 s of waiting for others, ClockBehindLogError where the clock is too far behind,
+        LogBehindError or LogUnconfirmedError where the log is not known to be whole.
         """
         self._session = session
+        if (completeness := completeness_of(session)) is not None:
+            completeness.require_for_change()
         last_seq, last_at = session.exec(select(LogHead.last_seq, LogHead.last_at).with_for_update()).one()
         self.next_seq: int = last_seq + 1
         # Nobody else could append meanwhile either, so it is waited with the right in hand.
@@ -95,6 +99,11 @@ def log_time(session: Session) -> datetime:
 
 
 def charged_time(session: Session) -> datetime:
-    """Now, as events say it that are sent now. Raises ClockBehindLogError where the log is ahead of it."""
+    """Now, as events say it that are sent now.
+
+    Raises ClockBehindLogError where the log is ahead of it, LogBehindError where the log lacks what others know.
+    """
+    if (completeness := completeness_of(session)) is not None:
+        completeness.require_for_lease()
     clock, last_at = session.exec(select(func.clock_timestamp(), LogHead.last_at)).one()
     return reached(clock, last_at)

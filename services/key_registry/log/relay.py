@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Callable
+from contextlib import closing, suppress
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -18,7 +19,9 @@ from kafka.errors import KafkaError
 from psycopg import Connection
 
 from schemas.topics import REGISTRY_CHANGES
+from services.key_registry.log.comparison import compare_with_ledger, compare_with_topic
 from services.key_registry.log.sender import SEND_BYTES_MAX, ChangeSender, Destination, SendInterrupted, UnsentChange
+from services.key_registry.rules.completeness import Completeness, LogBehindError
 from services.key_registry.settings import RegistrySettings
 from services.runtime.background import lead, patiently_until
 from services.runtime.database import cannot_write, connect
@@ -33,6 +36,7 @@ RELAY_LOCK = 4_270_002
 """The advisory lock of whoever relays. It only has to be ours; the fence of the same number is of another database."""
 _CHANGES_MAX = 500
 _CLUSTER_CHECK_SECONDS = 0.5
+_BEGIN_SECONDS_MAX = 3.0
 
 _Database = Connection[Any]
 
@@ -51,8 +55,20 @@ class _Cursor(NamedTuple):
 class OutboxRelay:
     """Relays until it is stopped, whatever the database and the broker do meanwhile."""
 
-    def __init__(self, settings: RegistrySettings) -> None:
+    def __init__(
+        self,
+        settings: RegistrySettings,
+        completeness: Completeness | None = None,
+        confirmed: Callable[[], object] = lambda: None,
+    ) -> None:
+        """``completeness`` is told what is found out, ``confirmed`` called where the log is whole, before it is sent.
+
+        With BYOK_LEDGER_DSN the ledger is asked, too.
+        """
+        self.completeness = completeness or Completeness()
+        self._confirmed = confirmed
         self._dsn = settings.registry_dsn.get_secret_value()
+        self._ledger_dsn = None if settings.ledger_dsn is None else settings.ledger_dsn.get_secret_value()
         self._bootstrap = settings.kafka_bootstrap
         self._timeout_seconds = settings.kafka_timeout_seconds
         self._interval_seconds = settings.outbox_interval_seconds
@@ -60,6 +76,20 @@ class OutboxRelay:
         self._leading = threading.Event()
         self._trouble: str | None = None
         self._unwritable = LastFailure("keeping how far the log is sent")
+
+    def begin(self) -> None:
+        """Compare the log with what others have of it, before anybody asks for anything.
+
+        A broker that does not answer within seconds is asked later on. Raises LogBehindError or psycopg.Error.
+        """
+        with connect(self._dsn, _SERVICE, autocommit=True) as database:
+            self._compare_without_topic(database)
+            try:
+                timeout = min(self._timeout_seconds, _BEGIN_SECONDS_MAX)
+                with closing(ChangeSender(self._bootstrap, timeout_seconds=timeout)) as sender:
+                    self._compare(database, sender)
+            except KafkaError as error:
+                _log.warning("the log cannot be compared with the topic yet", error=type(error).__name__)
 
     def run(self, stop: threading.Event) -> None:
         """Relay until ``stop`` is set; what is not acknowledged within seconds of it is sent by the next relay."""
@@ -78,8 +108,13 @@ class OutboxRelay:
 
     def _failed(self, error: Exception) -> None:
         # Everything is waited out: a relay that ends without a word would leave prices stale for ever.
-        expected = isinstance(error, (KafkaError, psycopg.Error, OSError))
-        self._trouble = str(error) if isinstance(error, TopicMissingError) else type(error).__name__
+        expected = isinstance(error, (KafkaError, psycopg.Error, OSError, LogBehindError))
+        said = isinstance(error, (TopicMissingError, LogBehindError))
+        self._trouble = str(error) if said else type(error).__name__
+        if isinstance(error, LogBehindError):
+            self.completeness.deny(error)
+        elif isinstance(error, psycopg.Error):
+            self.completeness.doubt()
         if cannot_write(error):
             self._unwritable.happened(error)
         _log.warning(
@@ -94,16 +129,35 @@ class OutboxRelay:
         with connect(self._dsn, _SERVICE, autocommit=True) as database:
             # The worst that losing the newest cursor can do is to send something twice.
             database.execute("SET synchronous_commit = off")
+            self._compare_without_topic(database)
             sender = ChangeSender(self._bootstrap, timeout_seconds=self._timeout_seconds)
             stand_by = partial(self._stand_by, database, sender)
             try:
+                self._compare(database, sender)
+                self._confirmed()
                 if lead(database, RELAY_LOCK, stop, standing_by=stand_by, seconds=_CLUSTER_CHECK_SECONDS):
                     self._leading.set()
+                    # Whoever led before may have been another registry, or this one's database another.
+                    self._compare(database, sender)
                     with suppress(SendInterrupted):
                         self._relay(database, sender, stop)
             finally:
                 self._leading.clear()
                 sender.close()
+
+    def _compare_without_topic(self, database: _Database) -> None:
+        if self._ledger_dsn is not None:
+            compare_with_ledger(database, self._ledger_dsn)
+        if _cursor(database).cluster_id is None:
+            self.completeness.presume()
+
+    def _compare(self, database: _Database, sender: ChangeSender) -> None:
+        """What the cursor has behind it was compared before it was sent, on this topic."""
+        cursor = _cursor(database)
+        known = cursor.end_offset if cursor.goes_to(sender.destination()) else None
+        with closing(sender.records_from(known or 0)) as records:
+            compare_with_topic(database, records)
+        self.completeness.confirm()
 
     def _stand_by(self, database: _Database, sender: ChangeSender) -> None:
         # What there is to write is another's business now.
@@ -121,6 +175,7 @@ class OutboxRelay:
             if unsent or time.monotonic() - checked_at > _CLUSTER_CHECK_SECONDS:
                 destination, checked_at = sender.destination(), time.monotonic()
                 if why := _why_all_again(destination, cursor, sender):
+                    self._compare(database, sender)
                     _log.warning("sending the whole log", why=why, **destination._asdict())
                     sender.start_over()
                     _reset(database, destination)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 from typing import NamedTuple
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
@@ -127,19 +127,38 @@ class ChangeSender:
         return int(self._admin.list_partition_offsets({_PARTITION: OffsetSpec.LATEST})[_PARTITION].offset)
 
     def _high_watermark(self) -> int:
-        """What comes with a fetch, and is right with any broker."""
+        fetched = self._fetched_from(0)
+        try:
+            return next(end for end, _ in fetched)
+        finally:
+            fetched.close()
+
+    def records_from(self, offset: int) -> Generator[list[bytes]]:
+        """The values of all records from ``offset`` to where the topic ends now, in batches.
+
+        From the first record on where the topic does not reach so far. Raises KafkaError.
+        """
+        for _, values in self._fetched_from(offset):
+            yield values
+
+    def _fetched_from(self, offset: int) -> Generator[tuple[int, list[bytes]]]:
+        """Where the topic ends, which a fetch says rightly with any broker; and what was fetched."""
         consumer = KafkaConsumer(bootstrap_servers=self._bootstrap.split(","), auto_offset_reset="earliest")
-        deadline = time.monotonic() + self._timeout_ms / 1000
+        end, deadline = None, time.monotonic() + self._timeout_ms / 1000
         try:
             consumer.assign([_PARTITION])
-            consumer.seek_to_beginning(_PARTITION)
-            while time.monotonic() < deadline:
-                consumer.poll(timeout_ms=int(_SLICE_SECONDS * 1000), max_records=1)
-                if (found := consumer.highwater(_PARTITION)) is not None:
-                    return int(found)
+            consumer.seek(_PARTITION, offset)
+            while end is None or consumer.position(_PARTITION) < end:
+                records = consumer.poll(timeout_ms=int(_SLICE_SECONDS * 1000)).get(_PARTITION, [])
+                end = consumer.highwater(_PARTITION) if end is None else end
+                if records:
+                    deadline = time.monotonic() + self._timeout_ms / 1000
+                elif time.monotonic() > deadline:
+                    raise KafkaTimeoutError("the broker did not say what is on the topic")
+                if end is not None:
+                    yield end, [record.value for record in records if record.value is not None]
         finally:
             consumer.close()
-        raise KafkaTimeoutError("the broker did not say where the topic ends")
 
     def start_over(self) -> None:
         """Forget what was sent, because all of it is sent again."""

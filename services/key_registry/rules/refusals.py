@@ -22,6 +22,7 @@ class Code(StrEnum):
     ORGANIZATION_KEY_ENFORCED = "organization_key_enforced"
     HISTORY_TOO_LONG = "history_too_long"
     CREDENTIAL_UNUSABLE = "credential_unusable"
+    CREDENTIAL_LOST = "credential_lost"
     CREDENTIAL_DELETED = "credential_deleted"
     PRECONDITION_FAILED = "precondition_failed"
     KEY_INVALID = "key_invalid"

@@ -16,6 +16,8 @@ class Status(StrEnum):
     DISABLED = "disabled"
     SHADOWED = "shadowed"
     """Switched on, but not used: the organization's key, the plan or the rate card stands before it."""
+    LOST = "lost"
+    """It applies, and its secret went with a database: its owner enters it again, or somebody ends it."""
     DELETED = "deleted"
 
 
@@ -49,10 +51,14 @@ class Surroundings(NamedTuple):
             return Reason.ORGANIZATION_KEY
         return None
 
-    def standing(self, level: ScopeType, provider: str, *, deleted: bool, enabled: bool) -> Standing:
-        """How a key of this level stands."""
+    def standing(
+        self, level: ScopeType, provider: str, *, deleted: bool, enabled: bool, lost: bool = False
+    ) -> Standing:
+        """How a key of this level stands; ``lost`` is one that is not deleted, and whose secret is gone."""
         if deleted:
             return Standing(Status.DELETED)
+        if lost:
+            return Standing(Status.LOST)
         if not enabled:
             return Standing(Status.DISABLED)
         shadow = self.shadow(level, provider)

@@ -23,14 +23,15 @@ from schemas.topics import REGISTRY_CHANGES
 from services.domain.permissions import Caller
 from services.domain.scope import Plan, Scope, ScopeType
 from services.key_registry.database.sessions import open_engine, sessions_on
+from services.key_registry.handlers.cards import publish_rate_card
 from services.key_registry.handlers.credentials import NewCredential, add_credential, revoke_credential
 from services.key_registry.handlers.plans import set_plan
 from services.key_registry.handlers.registry import Registry
 from services.key_registry.keyring.envelopes import load_keyring
 from services.key_registry.log.relay import OutboxRelay, republish
 from services.key_registry.log.sender import SEND_BYTES_MAX, ChangeSender, UnsentChange
-from services.key_registry.main import publish_packaged_cards
 from services.key_registry.metrics import registry_metrics
+from services.key_registry.rate_cards import packaged_cards
 from services.key_registry.settings import RegistrySettings
 from services.runtime.background import in_background
 from services.runtime.topics import create_topics
@@ -101,7 +102,8 @@ def world(
     )
     world = World(database, kek_file, settings)
     # The packaged cards are long: what fits into one send is put to the test as well.
-    publish_packaged_cards(world.registry.sessions, threading.Event())
+    for document in packaged_cards():
+        publish_rate_card(world.registry.sessions, document)
     for number in range(10):
         world.change(number)
     yield world

@@ -44,5 +44,7 @@ def test_what_is_deleted_or_switched_off_stands_behind_nothing() -> None:
     around = Surroundings(Plan.FREE, frozenset(), frozenset())
     assert around.standing(ScopeType.TEAM, "x", deleted=True, enabled=False) == Standing(Status.DELETED)
     assert around.standing(ScopeType.TEAM, "x", deleted=False, enabled=False) == Standing(Status.DISABLED)
+    assert around.standing(ScopeType.TEAM, "x", deleted=False, enabled=False, lost=True) == Standing(Status.LOST)
+    assert around.standing(ScopeType.TEAM, "x", deleted=True, enabled=False, lost=True) == Standing(Status.DELETED)
     shadowed = Standing(Status.SHADOWED, Reason.PROVIDER_NOT_SUPPORTED)
     assert around.standing(ScopeType.TEAM, "x", deleted=False, enabled=True) == shadowed

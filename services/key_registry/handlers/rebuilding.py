@@ -1,0 +1,290 @@
+"""Bringing a database that lost changes up to the history that the ledger keeps of them (docs/adr/0025).
+
+The log gets the same numbers and bytes. Plans, rate cards and credentials are made from it, as far as it says: labels
+and secrets are not in it. A credential whose key can be the one in use no more is *lost*: it goes on to apply, because
+the log says so and events are priced by it, and is not leased. What the log has ended meanwhile is deleted here, too.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+from sqlalchemy import insert, text
+from sqlmodel import Session, col, select, update
+
+from schemas.registry_changes import CredentialChange, PlanChange, RateCardChange, RegistryChange
+from services.domain.directory import Credential, PlanHistory
+from services.domain.permissions import CREDENTIALS_WRITE, EVERY_ORGANIZATION, Caller
+from services.domain.scope import Interval
+from services.key_registry.audit import trail as audit
+from services.key_registry.audit.trail import Entry, Event, Subject
+from services.key_registry.database import credentials as repository
+from services.key_registry.database import secrets as secret_rows
+from services.key_registry.database.sessions import Sessions
+from services.key_registry.database.tables import (
+    CredentialInterval,
+    CredentialRow,
+    LogEntry,
+    LogHead,
+    RateCardRow,
+)
+from services.key_registry.handlers.credentials import end_credential
+from services.key_registry.handlers.views import subject_of
+from services.key_registry.log.comparison import Recorded
+from services.key_registry.log.outbox import LogWriter
+from services.messages.registry_changes import read_change, to_change
+
+OPERATOR = Caller("byok registry rebuild", EVERY_ORGANIZATION, None, {}, frozenset({CREDENTIALS_WRITE}))
+"""Who did it, as the audit log says."""
+
+_TOGETHER = 500
+# Nobody can change anything meanwhile anyway, and half of it is worth nothing.
+_UNLIMITED = "SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0"
+_NOBODY = "unknown"
+
+Report = Callable[[int, int], None]
+
+
+class HistoryForkedError(Exception):
+    """One number has different changes in the two histories, so that one is no continuation of the other."""
+
+
+class Rebuilt(NamedTuple):
+    """What was brought back, or would be."""
+
+    changes: int = 0
+    """How many changes were missing."""
+    last_seq: int = 0
+    """With which the log ends now."""
+    holes: int = 0
+    """How many numbers neither has: states of a subject that the topic had compacted before they were read."""
+    plans: int = 0
+    rate_cards: int = 0
+    credentials: int = 0
+    added: int = 0
+    """Those of the credentials that were not there at all."""
+    ended: int = 0
+    """Those that the log has ended; what there was of their secrets is destroyed."""
+    newly_lost: int = 0
+    lost: tuple[str, ...] = ()
+    """The credentials that are lost now, also from before."""
+
+
+def rebuild(sessions: Sessions, history: Sequence[Recorded], *, dry_run: bool, report: Report) -> Rebuilt:
+    """Bring the database up to ``history``, in one transaction; with ``dry_run`` nothing is changed.
+
+    ``report`` hears how many subjects are done, and of how many. Raises HistoryForkedError, UnreadableChangeError.
+    """
+    with sessions() as session:
+        rebuilt = _rebuild(session, history, report)
+        # What is not committed is rolled back.
+        if not dry_run:
+            session.commit()
+    return rebuilt
+
+
+def end_lost(sessions: Sessions, report: Report) -> int:
+    """End every credential that is lost, one after the other, as its owner's DELETE would; how many there were."""
+    with sessions.begin() as session:
+        lost = repository.lost_credentials(session)
+    for done, credential_id in enumerate(lost, start=1):
+        with sessions.begin() as session:
+            row = session.get_one(CredentialRow, credential_id)
+            log = LogWriter(session)
+            session.refresh(row)
+            if row.deleted_at is None:
+                end_credential(session, log, row, OPERATOR)
+        report(done, len(lost))
+    return len(lost)
+
+
+def _rebuild(session: Session, history: Sequence[Recorded], report: Report) -> Rebuilt:
+    session.execute(text(_UNLIMITED))
+    # Whoever changes anything takes this first.
+    last_seq = session.exec(select(LogHead.last_seq).with_for_update()).one()
+    ours = {seq: bytes(payload) for seq, payload in session.exec(select(LogEntry.seq, LogEntry.payload))}
+    for change in history:
+        if ours.get(change.seq, change.payload) != change.payload:
+            raise HistoryForkedError(
+                f"change {change.seq} is another one in the ledger than in the registry's database"
+            )
+    missing = [change for change in history if change.seq not in ours]
+    known = {change.seq: read_change(change.payload) for change in history}
+    newest = max((change.seq for change in history), default=0)
+    if missing:
+        _append(session, missing, known)
+    if newest > last_seq:
+        head = {"last_seq": newest, "last_at": known[newest].changed_at}
+        session.execute(update(LogHead).values(head))
+    subjects = _Subjects(known, {change.seq for change in missing})
+    holes = set(range(1, max(newest, last_seq))) - ours.keys() - known.keys()
+    first = min(subjects.missing, default=0)
+    plans, cards = _plans_and_cards(session, subjects)
+    credentials = _Credentials(session, subjects, unsure=any(hole > first for hole in holes))
+    credentials.bring_back(report)
+    rebuilt = Rebuilt(
+        changes=len(missing),
+        last_seq=max(newest, last_seq),
+        holes=len(holes),
+        plans=plans,
+        rate_cards=cards,
+        credentials=len(subjects.credentials),
+        added=credentials.added,
+        ended=credentials.ended,
+        newly_lost=len(credentials.lost),
+        lost=tuple(repository.lost_credentials(session)),
+    )
+    if missing:
+        _tell(session, rebuilt, credentials.lost)
+    return rebuilt
+
+
+def _tell(session: Session, rebuilt: Rebuilt, lost: Iterable[CredentialRow]) -> None:
+    detail = {name: str(getattr(rebuilt, name)) for name in ("changes", "last_seq", "holes", "ended", "newly_lost")}
+    rows = [Entry(OPERATOR, Event.REBUILD, Subject(None), detail)]
+    rows += [Entry(OPERATOR, Event.LOSE, subject_of(row)) for row in lost]
+    for start in range(0, len(rows), _TOGETHER):
+        audit.append(session, *rows[start : start + _TOGETHER])
+
+
+def _append(session: Session, missing: Sequence[Recorded], known: dict[int, RegistryChange]) -> None:
+    rows = [change._asdict() | {"changed_at": known[change.seq].changed_at} for change in missing]
+    for start in range(0, len(rows), _TOGETHER):
+        session.execute(insert(LogEntry), rows[start : start + _TOGETHER])
+
+
+class _Subjects:
+    """Whom the missing changes are about, each with its whole history in the log."""
+
+    def __init__(self, known: dict[int, RegistryChange], missing: set[int]) -> None:
+        by_key: defaultdict[str, list[RegistryChange]] = defaultdict(list)
+        for _, change in sorted(known.items()):
+            by_key[change.key].append(change)
+        self.missing = missing
+        self.plans: list[PlanChange] = []
+        self.cards: list[RateCardChange] = []
+        self.credentials: list[list[CredentialChange]] = []
+        for changes in by_key.values():
+            # What is known already says more than an older change that was missing.
+            if changes[-1].seq in missing:
+                self._sort_in(changes)
+
+    def _sort_in(self, changes: list[RegistryChange]) -> None:
+        match changes[-1]:
+            case PlanChange() as plan:
+                self.plans.append(plan)
+            case RateCardChange() as card:
+                self.cards.append(card)
+            case CredentialChange():
+                self.credentials.append([change for change in changes if isinstance(change, CredentialChange)])
+
+
+def _plans_and_cards(session: Session, subjects: _Subjects) -> tuple[int, int]:
+    for plan in subjects.plans:
+        history = to_change(plan)
+        assert isinstance(history, PlanHistory)  # noqa: S101 - by the message's type
+        repository.save_plans(session, history, plan.seq)
+    for card in subjects.cards:
+        row = RateCardRow(card=card.card, effective_from=card.effective_from, body=card.body, seq=card.seq)
+        session.add(row)
+    session.flush()
+    return len(subjects.plans), len(subjects.cards)
+
+
+class _Credentials:
+    def __init__(self, session: Session, subjects: _Subjects, *, unsure: bool) -> None:
+        """``unsure``: a change may be missing that put another key in a credential's place."""
+        self.added = self.ended = 0
+        self.lost: list[CredentialRow] = []
+        self._session = session
+        self._subjects = subjects
+        self._unsure = unsure
+
+    def bring_back(self, report: Report) -> None:
+        """All of them. First every interval that has ended is closed, so that none of those that follow meets it."""
+        every = self._subjects.credentials
+        rows = [self._row(changes) for changes in every]
+        rests = [self._close(row, changes[-1]) for row, changes in zip(rows, every, strict=True)]
+        for done, (row, changes, rest) in enumerate(zip(rows, every, rests, strict=True), start=1):
+            for span in rest:
+                self._session.add(_interval_row(row, span))
+            self._stand(row, changes)
+            report(done, len(every))
+        self._session.flush()
+
+    def _row(self, changes: Sequence[CredentialChange]) -> CredentialRow:
+        first, newest = changes[0], changes[-1]
+        row = repository.credential_row(self._session, newest.credential_id)
+        if row is None:
+            self.added += 1
+            credential = _credential(newest)
+            row = CredentialRow(
+                credential_id=newest.credential_id,
+                created_seq=first.seq,
+                slot_id=repository.slot_id(self._session, newest.org_id, credential.scope, newest.provider),
+                org_id=newest.org_id,
+                scope_type=credential.scope.type.value,
+                scope_id=credential.scope.id,
+                provider=newest.provider,
+                hint=newest.hint,
+                # No key has an empty one.
+                fingerprint="",
+                created_by=_NOBODY,
+                created_at=first.changed_at,
+                revision=len(changes),
+            )
+        return row
+
+    def _close(self, row: CredentialRow, newest: CredentialChange) -> Sequence[Interval]:
+        """Give the intervals that are there their ends; those that are not there yet."""
+        self._session.add(row)
+        self._session.flush()
+        active = _credential(newest).active
+        found = select(CredentialInterval).where(CredentialInterval.credential_id == row.credential_id)
+        there = self._session.exec(
+            found.order_by(col(CredentialInterval.active_from), col(CredentialInterval.interval_id))
+        ).all()
+        for interval, span in zip(there, active, strict=False):
+            interval.active_to = span.end
+            self._session.add(interval)
+        self._session.flush()
+        return active[len(there) :]
+
+    def _stand(self, row: CredentialRow, changes: Sequence[CredentialChange]) -> None:
+        brought = [change for change in changes if change.seq in self._subjects.missing]
+        newest, now = changes[-1], changes[-1].changed_at
+        if brought != list(changes):
+            row.revision += len(brought)
+        replaced = self._unsure or row.hint != newest.hint or _was_replaced(changes, self._subjects.missing)
+        row.hint = newest.hint
+        if all(span.to is not None for span in newest.active):
+            # Switched off, or deleted: the log does not tell, and whoever deleted it was promised that it is destroyed.
+            self.ended += 1
+            row.deleted_at = row.deleted_at or now
+            secret_rows.destroy_all(self._session, row.credential_id, now)
+        elif replaced:
+            secret_rows.destroy_all(self._session, row.credential_id, now)
+        self._session.add(row)
+        self._session.flush()
+        if row.deleted_at is None and secret_rows.current_secret(self._session, row.credential_id) is None:
+            self.lost.append(row)
+
+
+def _was_replaced(changes: Sequence[CredentialChange], missing: set[int]) -> bool:
+    """Whether a missing change put another key in the credential's place: only that leaves its intervals alone."""
+    return any(later.seq in missing and later.active == earlier.active for earlier, later in pairwise(changes))
+
+
+def _credential(change: CredentialChange) -> Credential:
+    credential = to_change(change)
+    assert isinstance(credential, Credential)  # noqa: S101 - by the message's type
+    return credential
+
+
+def _interval_row(row: CredentialRow, span: Interval) -> CredentialInterval:
+    return CredentialInterval(
+        credential_id=row.credential_id, slot_id=row.slot_id, active_from=span.start, active_to=span.end
+    )
