@@ -22,15 +22,15 @@ from typing import Any, TypeVar
 import httpx
 import psycopg
 from prometheus_client.parser import text_string_to_metric_families
-from psycopg.rows import dict_row
+from psycopg.rows import TupleRow, dict_row
 
 from services.local.children import Readiness, foreign_environment, service_program, upgrade_program
 from services.local.data_dir import DataDir
 from services.local.dev_tokens import create_signing_key
 from services.local.embedded.databases import LOGIN_ROLES, prepare_databases
-from services.local.embedded.postgres import SUPERUSER, Postgres
+from services.local.embedded.postgres import MAINTENANCE_DATABASE, SUPERUSER, Postgres
 from services.local.endpoints import LOOPBACK, Ports
-from services.local.processes import Child, StopSwitch, Supervisor
+from services.local.processes import Account, Child, StopSwitch, Supervisor
 from services.local.wiring import Wiring
 from services.runtime.topics import create_topics
 from tests.faults.proxy import Proxy
@@ -189,6 +189,15 @@ class PostgresServer:
         with self._server.connect() as admin:
             admin.execute(f"CREATE DATABASE {database} OWNER {owner}")
 
+    def connect(self, database: str = MAINTENANCE_DATABASE) -> psycopg.Connection[TupleRow]:
+        """A connection of the superuser, past the proxy."""
+        return self._server.connect(database)
+
+    @property
+    def account(self) -> Account | None:
+        """As whom it runs; None: as we do."""
+        return self._server.account
+
     def stop(self) -> None:
         """End it as an operator would; safe to call again."""
         if self._child is not None:
@@ -214,19 +223,19 @@ class Rig:
         proxies = [self.worker_kafka.port, self.registry_kafka.port]
         self.kafka = self.cluster or ApacheKafka(folder / "kafka", advertised=proxies)
         self._folder = folder
-        self._passwords = self.data.passwords((SUPERUSER, *LOGIN_ROLES))
+        self.passwords = self.data.passwords((SUPERUSER, *LOGIN_ROLES))
         self._workers: dict[str, Service] = {}
 
     def start(self) -> None:
         """PostgreSQL and Kafka, migrated and with their topics; no service yet."""
         with ThreadPoolExecutor(1) as beside:
             formatting = beside.submit(self.kafka.prepare)
-            self.postgres = PostgresServer(self.data, self._passwords)
+            self.postgres = PostgresServer(self.data, self.passwords)
             formatting.result()
         self.kafka.launch()
         self.restore()
         ports = Ports.free_block()._replace(kafka=self.worker_kafka.port, postgres=self.database.port)
-        self._wiring = Wiring(ports, self._passwords, self.data.kek_file(), create_signing_key(self.data.secrets))
+        self._wiring = Wiring(ports, self.passwords, self.data.kek_file(), create_signing_key(self.data.secrets))
         self._upgrade(self._wiring.owner_environment())
         self.kafka.wait()
         create_topics(self.kafka.bootstrap, replication_factor=self.kafka.replication_factor)
@@ -298,7 +307,7 @@ class Rig:
         return psycopg.connect(self._dsn(owner, database), autocommit=True, row_factory=dict_row)
 
     def _dsn(self, role: str, database: str) -> str:
-        return f"postgresql://{role}:{self._passwords[role]}@{LOOPBACK}:{self.postgres.port}/{database}"
+        return f"postgresql://{role}:{self.passwords[role]}@{LOOPBACK}:{self.postgres.port}/{database}"
 
     def close(self) -> None:
         """End everything."""

@@ -143,9 +143,23 @@ def _is_published(document: CardDocument, cards: list[CardDocument]) -> bool:
 def _publish(registry: SecretStr, document: CardDocument) -> bool:
     from services.key_registry.handlers.cards import publish_rate_card
 
+    _require_whole(settings)
     # Somebody else may have been faster, with another content.
     with _registry(registry) as sessions, _edited_never():
         return publish_rate_card(sessions, document)
+
+
+def _require_whole(settings: Settings) -> None:
+    """A card takes a number of the log, which must not be taken already: no registry may have looked yet."""
+    from services.key_registry.log.comparison import compare_with_ledger
+    from services.key_registry.rules.completeness import LogBehindError
+    from services.runtime.database import connect
+
+    with connect(settings.required("registry_dsn"), "rate-card", autocommit=True) as registry:
+        try:
+            compare_with_ledger(registry, settings.required("ledger_dsn"))
+        except LogBehindError as error:
+            raise CommandFailed(str(error), 1) from None
 
 
 @contextmanager

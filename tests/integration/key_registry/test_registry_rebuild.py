@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -130,9 +131,13 @@ def story(serve: Callable[[Database], Served], new_database: Callable[[], Databa
 
 
 def byok(database: Database, ledger: Database, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return command(database, ledger, "registry", "rebuild", *arguments)
+
+
+def command(database: Database, ledger: Database, *arguments: str) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"BYOK_REGISTRY_DSN": database.dsn, "BYOK_LEDGER_DSN": ledger.dsn}
-    command = [sys.executable, "-m", "services", "registry", "rebuild", *arguments]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    called = [sys.executable, "-m", "services", *arguments]
+    return subprocess.run(called, env=environment, capture_output=True, text=True, timeout=120, check=False)
 
 
 def state(database: Database, *statements: str) -> list[Any]:
@@ -244,6 +249,19 @@ def test_a_database_that_went_its_own_way_is_left_alone(story: Story, serve: Cal
     refused = byok(story.older, story.ledger, "--yes")
     assert (refused.returncode, "is another one" in refused.stderr) == (1, True), refused.stderr
     assert state(story.older) == before
+
+
+def test_no_card_is_published_on_an_older_database(story: Story, tmp_path: Path) -> None:
+    """By a command, which knows nothing of what a registry has found out, or has not yet."""
+    file, card = tmp_path / "card.json", packaged_cards()[-1]
+    said = {"card": "2027-01-01", "effective_from": "2027-01-01T00:00:00Z", "body": card.body}
+    file.write_text(json.dumps(said))
+    before = state(story.older)
+    refused = command(story.older, story.ledger, "rate-card", "publish", str(file), "--yes")
+    assert (refused.returncode, "byok registry rebuild" in refused.stderr) == (1, True), refused.stderr
+    assert state(story.older) == before
+    rebuilt(story, story.older)
+    assert command(story.older, story.ledger, "rate-card", "publish", str(file), "--yes").returncode == 0
 
 
 def test_where_states_are_missing_no_key_is_taken_for_the_one_in_use(
