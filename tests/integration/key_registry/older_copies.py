@@ -21,6 +21,19 @@ def copied(postgres: Any, database: Database) -> Database:
     return Database(*(dsn.rpartition("/")[0] + f"/{name}" for dsn in database))
 
 
+def exchanged(postgres: Any, one: Database, other: Database) -> None:
+    """Put each of the two databases in the other's place, whoever is connected."""
+    names = [database.dsn.rpartition("/")[2] for database in (one, other)]
+    with postgres[0].connect() as admin:
+        for name in names:
+            admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+        admin.execute("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = ANY(%s)", (names,))
+        for name, becomes in ((names[0], "between"), (names[1], names[0]), ("between", names[1])):
+            admin.execute(f"ALTER DATABASE {name} RENAME TO {becomes}")
+        for name in names:
+            admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+
+
 def new_ledger(postgres: Any, database: Database) -> Database:
     """A ledger, migrated, whose history of the registry is that of ``database``."""
     server, port = postgres
