@@ -159,10 +159,16 @@ class OutboxRelay:
             compare_with_topic(database, records)
         self.completeness.confirm()
 
+    def _compare_what_is_new(self, database: _Database, sender: ChangeSender) -> None:
+        # Another relay of this registry, or another registry: then whoever stands by must change nothing, either.
+        if sender.has_more():
+            self._compare(database, sender)
+
     def _stand_by(self, database: _Database, sender: ChangeSender) -> None:
         # What there is to write is another's business now.
         self._unwritable.over()
         cursor = _cursor(database)
+        self._compare_what_is_new(database, sender)
         if cursor.goes_to(sender.destination()) and not _unsent(database, cursor.sent_seq):
             self._caught_up.set()
 
@@ -174,6 +180,7 @@ class OutboxRelay:
             unsent = _unsent(database, cursor.sent_seq)
             if unsent or time.monotonic() - checked_at > _CLUSTER_CHECK_SECONDS:
                 destination, checked_at = sender.destination(), time.monotonic()
+                self._compare_what_is_new(database, sender)
                 if why := _why_all_again(destination, cursor, sender):
                     self._compare(database, sender)
                     _log.warning("sending the whole log", why=why, **destination._asdict())

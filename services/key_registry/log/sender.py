@@ -54,6 +54,7 @@ class ChangeSender:
         self._timeout_ms = timeout_ms
         self._producer: KafkaProducer | None = None
         self._end: int | None = None
+        self._read_to = 0
         self._disturbed = False
         self._admin = KafkaAdminClient(
             bootstrap_servers=servers,
@@ -138,8 +139,16 @@ class ChangeSender:
 
         From the first record on where the topic does not reach so far. Raises KafkaError.
         """
-        for _, values in self._fetched_from(offset):
+        for end, values in self._fetched_from(offset):
+            self._read_to = end
             yield values
+
+    def has_more(self) -> bool:
+        """Whether the topic goes on behind what this sender read of it, or sent. Raises KafkaError."""
+        try:
+            return self._said_end() > max(self._read_to, self._end or 0)
+        except UnknownTopicOrPartitionError:
+            return False
 
     def _fetched_from(self, offset: int) -> Generator[tuple[int, list[bytes]]]:
         """Where the topic ends, which a fetch says rightly with any broker; and what was fetched."""

@@ -439,19 +439,22 @@ def test_a_lease_without_a_key_of_ones_own(enterprise: Api) -> None:
 
 
 @pytest.mark.parametrize(
-    "damage",
+    ("damage", "code"),
     [
-        "kek_id = 'lost'",
-        "ciphertext = set_byte(ciphertext, 0, get_byte(ciphertext, 0) # 1)",
-        "wrapped_key = set_byte(wrapped_key, 0, get_byte(wrapped_key, 0) # 1)",
-        "wrapped_key = NULL, wrap_nonce = NULL, ciphertext = NULL, nonce = NULL, destroyed_at = now()",
+        ("kek_id = 'lost'", "credential_unusable"),
+        ("ciphertext = set_byte(ciphertext, 0, get_byte(ciphertext, 0) # 1)", "credential_unusable"),
+        ("wrapped_key = set_byte(wrapped_key, 0, get_byte(wrapped_key, 0) # 1)", "credential_unusable"),
+        (
+            "wrapped_key = NULL, wrap_nonce = NULL, ciphertext = NULL, nonce = NULL, destroyed_at = now()",
+            "credential_lost",
+        ),
     ],
 )
-def test_an_unusable_key_is_never_taken_for_no_key(enterprise: Api, database: Any, damage: str) -> None:
+def test_an_unusable_key_is_never_taken_for_no_key(enterprise: Api, database: Any, damage: str, code: str) -> None:
     added = enterprise.add(enterprise.admin, "organization", enterprise.org).json()
     change = f"UPDATE registry.secret_version SET {damage} WHERE credential_id = %s RETURNING 1"
     database.rows(change, added["credential_id"])
-    refused(enterprise.ask("lease"), 503, "credential_unusable")
+    refused(enterprise.ask("lease"), 503, code)
     assert enterprise.ask("resolve").json()["credential_id"] == added["credential_id"]
 
 

@@ -278,6 +278,21 @@ def test_a_topic_that_was_made_anew_while_no_relay_was_there_gets_the_whole_log(
         assert broker.records(len(world.log())) == world.log()
 
 
+def test_another_registry_on_the_topic_is_noticed_by_whoever_leads_or_stands_by(
+    world: World, broker: ProxiedBroker
+) -> None:
+    other = ChangeSender(broker.bootstrap, timeout_seconds=5)
+    with world.relay() as one, world.relay() as two:
+        wait_for(lambda: one.unready() is None and two.unready() is None, "both know that all is sent")
+        assert one.completeness.is_confirmed
+        assert two.completeness.is_confirmed
+        other.send([UnsentChange(1, "plan:acme", b'{"seq": 1}')], threading.Event())
+        for relay in (one, two):
+            wait_for(lambda relay=relay: relay.completeness.unready() is not None, "it is noticed")
+        assert "two registries" in str(one.completeness.unready())
+    other.close()
+
+
 def test_a_relay_that_finds_all_it_sent_sends_nothing_again(world: World, broker: ProxiedBroker) -> None:
     for _ in range(2):
         with world.relay() as relay:
