@@ -30,6 +30,7 @@ from services.key_registry.database.tables import (
     LogEntry,
     LogHead,
     RateCardRow,
+    Slot,
 )
 from services.key_registry.handlers.credentials import end_credential
 from services.key_registry.handlers.views import subject_of
@@ -112,22 +113,21 @@ def _rebuild(session: Session, history: Sequence[Recorded], report: Report) -> R
                 f"change {change.seq} is another one in the ledger than in the registry's database"
             )
     missing = [change for change in history if change.seq not in ours]
-    known = {change.seq: read_change(change.payload) for change in history}
-    newest = max((change.seq for change in history), default=0)
+    known = {seq: read_change(payload) for seq, payload in (ours | {c.seq: c.payload for c in missing}).items()}
+    newest = max(known, default=0)
     if missing:
         _append(session, missing, known)
     if newest > last_seq:
-        head = {"last_seq": newest, "last_at": known[newest].changed_at}
-        session.execute(update(LogHead).values(head))
+        session.execute(update(LogHead).values(last_seq=newest, last_at=known[newest].changed_at))
     subjects = _Subjects(known, {change.seq for change in missing})
-    holes = set(range(1, max(newest, last_seq))) - ours.keys() - known.keys()
+    holes = set(range(1, newest)) - known.keys()
     first = min(subjects.missing, default=0)
     plans, cards = _plans_and_cards(session, subjects)
     credentials = _Credentials(session, subjects, unsure=any(hole > first for hole in holes))
     credentials.bring_back(report)
     rebuilt = Rebuilt(
         changes=len(missing),
-        last_seq=max(newest, last_seq),
+        last_seq=newest,
         holes=len(holes),
         plans=plans,
         rate_cards=cards,
@@ -154,6 +154,15 @@ def _append(session: Session, missing: Sequence[Recorded], known: dict[int, Regi
     rows = [change._asdict() | {"changed_at": known[change.seq].changed_at} for change in missing]
     for start in range(0, len(rows), _TOGETHER):
         session.execute(insert(LogEntry), rows[start : start + _TOGETHER])
+
+
+class _Place(NamedTuple):
+    """A slot, by what it is for."""
+
+    org_id: str
+    scope_type: str
+    scope_id: str
+    provider: str
 
 
 class _Subjects:
@@ -200,77 +209,100 @@ class _Credentials:
         self.added = self.ended = 0
         self.lost: list[CredentialRow] = []
         self._session = session
-        self._subjects = subjects
+        self._missing = subjects.missing
+        self._histories = subjects.credentials
         self._unsure = unsure
 
     def bring_back(self, report: Report) -> None:
         """All of them. First every interval that has ended is closed, so that none of those that follow meets it."""
-        every = self._subjects.credentials
-        rows = [self._row(changes) for changes in every]
-        rests = [self._close(row, changes[-1]) for row, changes in zip(rows, every, strict=True)]
-        for done, (row, changes, rest) in enumerate(zip(rows, every, rests, strict=True), start=1):
-            for span in rest:
-                self._session.add(_interval_row(row, span))
-            self._stand(row, changes)
-            report(done, len(every))
+        rows = self._rows()
+        rests = []
+        for done, (row, changes) in enumerate(zip(rows, self._histories, strict=True), start=1):
+            came = changes[0].seq in self._missing
+            active = _credential(changes[-1]).active
+            rests.append(active if came else active[self._close(row, active) :])
+            self._stand(row, changes, came=came)
+            report(done, len(rows))
         self._session.flush()
-
-    def _row(self, changes: Sequence[CredentialChange]) -> CredentialRow:
-        first, newest = changes[0], changes[-1]
-        row = repository.credential_row(self._session, newest.credential_id)
-        if row is None:
-            self.added += 1
-            credential = _credential(newest)
-            row = CredentialRow(
-                credential_id=newest.credential_id,
-                created_seq=first.seq,
-                slot_id=repository.slot_id(self._session, newest.org_id, credential.scope, newest.provider),
-                org_id=newest.org_id,
-                scope_type=credential.scope.type.value,
-                scope_id=credential.scope.id,
-                provider=newest.provider,
-                hint=newest.hint,
-                # No key has an empty one.
-                fingerprint="",
-                created_by=_NOBODY,
-                created_at=first.changed_at,
-                revision=len(changes),
+        self._session.add_all(
+            CredentialInterval(
+                credential_id=row.credential_id, slot_id=row.slot_id, active_from=span.start, active_to=span.end
             )
-        return row
-
-    def _close(self, row: CredentialRow, newest: CredentialChange) -> Sequence[Interval]:
-        """Give the intervals that are there their ends; those that are not there yet."""
-        self._session.add(row)
+            for row, rest in zip(rows, rests, strict=True)
+            for span in rest
+        )
         self._session.flush()
-        active = _credential(newest).active
-        found = select(CredentialInterval).where(CredentialInterval.credential_id == row.credential_id)
-        there = self._session.exec(
-            found.order_by(col(CredentialInterval.active_from), col(CredentialInterval.interval_id))
-        ).all()
+
+    def _rows(self) -> list[CredentialRow]:
+        """The rows of the credentials, in order; those that are not there are made."""
+        slots = self._slots()
+        rows = []
+        for changes in self._histories:
+            if changes[0].seq in self._missing:
+                self.added += 1
+                row = _new_row(changes, slots[_place(changes[-1])])
+                self._session.add(row)
+            else:
+                row = self._session.get_one(CredentialRow, changes[-1].credential_id)
+            rows.append(row)
+        self._session.flush()
+        return rows
+
+    def _slots(self) -> dict[_Place, int]:
+        """Every slot that is wanted, with its id; those that are not there are made."""
+        wanted = {_place(changes[-1]) for changes in self._histories}
+        if missing := sorted(wanted - self._there().keys()):
+            self._session.execute(insert(Slot), [place._asdict() for place in missing])
+        return self._there()
+
+    def _there(self) -> dict[_Place, int]:
+        slots = self._session.exec(select(Slot))
+        return {_Place(slot.org_id, slot.scope_type, slot.scope_id, slot.provider): slot.slot_id for slot in slots}
+
+    def _close(self, row: CredentialRow, active: Sequence[Interval]) -> int:
+        """Give the intervals that are there their ends; how many there are."""
+        mine = select(CredentialInterval).where(CredentialInterval.credential_id == row.credential_id)
+        order = col(CredentialInterval.active_from), col(CredentialInterval.interval_id)
+        there = self._session.exec(mine.order_by(*order)).all()
         for interval, span in zip(there, active, strict=False):
             interval.active_to = span.end
-            self._session.add(interval)
-        self._session.flush()
-        return active[len(there) :]
+        return len(there)
 
-    def _stand(self, row: CredentialRow, changes: Sequence[CredentialChange]) -> None:
-        brought = [change for change in changes if change.seq in self._subjects.missing]
-        newest, now = changes[-1], changes[-1].changed_at
-        if brought != list(changes):
-            row.revision += len(brought)
-        replaced = self._unsure or row.hint != newest.hint or _was_replaced(changes, self._subjects.missing)
-        row.hint = newest.hint
-        if all(span.to is not None for span in newest.active):
+    def _stand(self, row: CredentialRow, changes: Sequence[CredentialChange], *, came: bool) -> None:
+        newest = changes[-1]
+        ended = all(span.to is not None for span in newest.active)
+        replaced = self._unsure or row.hint != newest.hint or _was_replaced(changes, self._missing)
+        if ended:
             # Switched off, or deleted: the log does not tell, and whoever deleted it was promised that it is destroyed.
             self.ended += 1
-            row.deleted_at = row.deleted_at or now
-            secret_rows.destroy_all(self._session, row.credential_id, now)
-        elif replaced:
-            secret_rows.destroy_all(self._session, row.credential_id, now)
-        self._session.add(row)
-        self._session.flush()
-        if row.deleted_at is None and secret_rows.current_secret(self._session, row.credential_id) is None:
+            row.deleted_at = row.deleted_at or newest.changed_at
+        if not came:
+            row.revision += sum(change.seq in self._missing for change in changes)
+            row.hint = newest.hint
+            if ended or replaced:
+                secret_rows.destroy_all(self._session, row.credential_id, newest.changed_at)
+        if row.deleted_at is None and (came or secret_rows.current_secret(self._session, row.credential_id) is None):
             self.lost.append(row)
+
+
+def _place(change: CredentialChange) -> _Place:
+    return _Place(change.org_id, change.scope.type, change.scope.id, change.provider)
+
+
+def _new_row(changes: Sequence[CredentialChange], slot_id: int) -> CredentialRow:
+    first, newest = changes[0], changes[-1]
+    return CredentialRow(
+        credential_id=newest.credential_id,
+        created_seq=first.seq,
+        slot_id=slot_id,
+        **_place(newest)._asdict(),
+        hint=newest.hint,
+        # No key has an empty one.
+        fingerprint="",
+        created_by=_NOBODY,
+        created_at=first.changed_at,
+        revision=len(changes),
+    )
 
 
 def _was_replaced(changes: Sequence[CredentialChange], missing: set[int]) -> bool:
@@ -282,9 +314,3 @@ def _credential(change: CredentialChange) -> Credential:
     credential = to_change(change)
     assert isinstance(credential, Credential)  # noqa: S101 - by the message's type
     return credential
-
-
-def _interval_row(row: CredentialRow, span: Interval) -> CredentialInterval:
-    return CredentialInterval(
-        credential_id=row.credential_id, slot_id=row.slot_id, active_from=span.start, active_to=span.end
-    )

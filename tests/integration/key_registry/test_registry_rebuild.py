@@ -264,6 +264,15 @@ def test_no_card_is_published_on_an_older_database(story: Story, tmp_path: Path)
     assert command(story.older, story.ledger, "rate-card", "publish", str(file), "--yes").returncode == 0
 
 
+def test_what_only_the_older_database_still_has_counts_too(story: Story) -> None:
+    """As where the ledger began with a topic that was compacted."""
+    with psycopg.connect(story.ledger.admin_dsn, autocommit=True) as owner:
+        owner.execute("ALTER TABLE ledger.registry_change DISABLE TRIGGER USER")
+        owner.execute("DELETE FROM ledger.registry_change WHERE seq BETWEEN 2 AND 8")
+    assert rebuilt(story, story.older).holes == 0
+    assert state(story.older) == state(story.current.database)
+
+
 def test_where_states_are_missing_no_key_is_taken_for_the_one_in_use(
     story: Story, serve: Callable[[Database], Served]
 ) -> None:
