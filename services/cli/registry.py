@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json as json_format
+import logging
+from contextlib import closing
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from services.key_registry.handlers.rebuilding import Rebuilt
 
 _SHOWN = 20
+_TOPIC_SECONDS = 3.0
 
 
 def rebuild(
@@ -36,23 +39,25 @@ def rebuild(
     DELETE, or all of them here with --end-lost. Of credentials that the log has
     ended since the backup the secrets are destroyed.
 
-    Let the metering read the topic to its end first. All is one transaction: it
-    can be broken off and started again at any time.
+    A worker must have read the topic to its end first. All is one transaction:
+    it can be broken off and started again at any time.
 
-    Needs BYOK_REGISTRY_DSN and BYOK_LEDGER_DSN. Exit status: 0; 1 not
-    confirmed, or the database has other changes under the same numbers; 2 wrong
-    options or settings; 3 a database does not answer.
+    Needs BYOK_REGISTRY_DSN and BYOK_LEDGER_DSN, and asks the broker where it
+    answers. Exit status: 0; 1 not confirmed, the topic has more than the ledger,
+    or the database has other changes under the same numbers; 2 wrong options or
+    settings; 3 a database does not answer.
     """
     with explained("registry rebuild"):
-        from services.cli.settings import PublishingSettings
+        from services.cli.settings import RebuildSettings
         from services.key_registry.database.sessions import open_engine, sessions_on
         from services.key_registry.handlers import rebuilding
         from services.key_registry.log.comparison import history_of
 
-        settings = stack_settings(data_dir, PublishingSettings)
+        settings = stack_settings(data_dir, RebuildSettings)
         engine = open_engine(settings.registry_dsn.get_secret_value())
         try:
             sessions, history = sessions_on(engine), history_of(settings.ledger_dsn.get_secret_value())
+            _require_followed(settings.kafka_bootstrap, max((change.seq for change in history), default=0))
             with counting("Looking") as report:
                 found = rebuilding.rebuild(sessions, history, dry_run=True, report=report)
             if not json:
@@ -73,6 +78,30 @@ def rebuild(
         typer.echo(json_format.dumps(found._asdict() | {"dry_run": dry_run, "lost_ended": ended}))
     elif not dry_run and (found.changes or ended):
         typer.echo(f"Done: the log ends with change {found.last_seq:,}. Lost credentials ended: {ended:,}.")
+
+
+def _require_followed(bootstrap: str, newest: int) -> None:
+    """Raise CommandFailed where the topic has a change that the ledger, which ends with ``newest``, has not read."""
+    from kafka.errors import KafkaError
+
+    from services.key_registry.log.comparison import newest_of
+    from services.key_registry.log.sender import ChangeSender
+
+    # Its client says a hundred times what is said here once.
+    logging.getLogger("kafka").setLevel(logging.CRITICAL)
+    try:
+        with closing(ChangeSender(bootstrap, timeout_seconds=_TOPIC_SECONDS)) as sender:
+            sender.destination()
+            sent = newest_of(sender.records_from(0))
+    except KafkaError as error:
+        typer.echo(f"The topic cannot be asked whether it has more than the ledger ({type(error).__name__}).", err=True)
+        return
+    if sent > newest:
+        raise CommandFailed(
+            f"the topic has change {sent}, and the ledger ends with change {newest}: let a worker read the topic to its"
+            " end, and repeat this",
+            1,
+        )
 
 
 def _question(found: Rebuilt, *, end_lost: bool) -> str:

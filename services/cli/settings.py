@@ -32,7 +32,11 @@ class CardSettings(Settings):
 
 
 class PublishingSettings(LedgerDatabase, RegistryDatabase):
-    """Of what looks at both: `byok rate-card publish`, `byok registry rebuild`."""
+    """Of `byok rate-card publish`."""
+
+
+class RebuildSettings(LedgerDatabase, RegistryDatabase, KafkaSettings):
+    """Of `byok registry rebuild`."""
 
 
 class OwnerSettings(Settings):

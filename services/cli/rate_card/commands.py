@@ -112,7 +112,7 @@ def publish(
         published = False
         if not already and not dry_run:
             confirm(f"Publish {document.card} from {document.effective_from.isoformat()} on?", yes=yes)
-            published = _publish(settings.registry_dsn, document)
+            published = _publish(settings.registry_dsn, settings.ledger_dsn, document)
     if json:
         said = {"card": document.card, "published": published, "was_published": already, "dry_run": dry_run}
         typer.echo(json_format.dumps(said | {"impact": None if impact is None else vars(impact)}))
@@ -140,24 +140,24 @@ def _is_published(document: CardDocument, cards: list[CardDocument]) -> bool:
         return is_published(document, cards)
 
 
-def _publish(registry: SecretStr, document: CardDocument) -> bool:
+def _publish(registry: SecretStr, ledger: SecretStr, document: CardDocument) -> bool:
     from services.key_registry.handlers.cards import publish_rate_card
 
-    _require_whole(settings)
+    _require_whole(registry, ledger)
     # Somebody else may have been faster, with another content.
     with _registry(registry) as sessions, _edited_never():
         return publish_rate_card(sessions, document)
 
 
-def _require_whole(settings: Settings) -> None:
+def _require_whole(registry: SecretStr, ledger: SecretStr) -> None:
     """A card takes a number of the log, which must not be taken already: no registry may have looked yet."""
     from services.key_registry.log.comparison import compare_with_ledger
     from services.key_registry.rules.completeness import LogBehindError
     from services.runtime.database import connect
 
-    with connect(settings.required("registry_dsn"), "rate-card", autocommit=True) as registry:
+    with connect(registry.get_secret_value(), "rate-card", autocommit=True) as connection:
         try:
-            compare_with_ledger(registry, settings.required("ledger_dsn"))
+            compare_with_ledger(connection, ledger.get_secret_value())
         except LogBehindError as error:
             raise CommandFailed(str(error), 1) from None
 

@@ -57,6 +57,11 @@ def compare_with_topic(database: Connection[Any], records: Iterable[Iterable[byt
     _require_none(database, _TOPIC, newest)
 
 
+def newest_of(records: Iterable[Iterable[bytes]]) -> int:
+    """The highest number of a change in ``records``, batches of values of the topic; 0 where there is none."""
+    return max((change.seq for values in records for change in _numbered(values)), default=0)
+
+
 def compare_with_ledger(database: Connection[Any], ledger_dsn: str) -> None:
     """Raise LogBehindError where the newest change that the ledger has is not in the registry's log.
 
