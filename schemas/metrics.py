@@ -24,6 +24,7 @@ class Unit(StrEnum):
     CREDENTIALS = "credentials"
     MESSAGES = "messages"
     ORIGINS = "origins"
+    DIFFERENCES = "differences"
     SECONDS = "seconds"
     YES = "1 for yes, 0 for no"
 
@@ -51,6 +52,7 @@ class Metric(NamedTuple):
 _LEDGER = (Service.LEDGER,)
 _METERING = (Service.METERING,)
 _KEY_REGISTRY = (Service.KEY_REGISTRY,)
+_EVERY_SERVICE = (Service.KEY_REGISTRY, Service.METERING, Service.LEDGER)
 _PRICED = ("event_type", "provider", "key_source", "byok_scope")
 
 
@@ -160,8 +162,19 @@ UNREADABLE_RECORDS = Metric(
     _METERING,
     "Records that became dead letters because the bytes in the log cannot be read, since this worker started.",
 )
+COMMIT = Metric(
+    "byok_commit_seconds",
+    Kind.HISTOGRAM,
+    Unit.SECONDS,
+    (),
+    _METERING,
+    "How long the transaction took that booked a batch, from its first statement to its commit.",
+)
+BATCH = Metric(
+    "byok_batch_events", Kind.HISTOGRAM, Unit.EVENTS, (), _METERING, "Events that were booked in one transaction."
+)
 REGISTRY_SEQ = Metric(
-    "byok_registry_seq", Kind.GAUGE, Unit.CHANGES, ("service",), tuple(Service), "The last registry change known here."
+    "byok_registry_seq", Kind.GAUGE, Unit.CHANGES, ("service",), _EVERY_SERVICE, "The last registry change known here."
 )
 OUTBOX_PENDING = Metric(
     "byok_outbox_pending",
@@ -204,5 +217,36 @@ REGISTRY_CLOCK_DIFFERENCE = Metric(
     "How far the clock of the database is ahead of this service's.",
 )
 
+LEASE = Metric(
+    "byok_lease_seconds",
+    Kind.HISTOGRAM,
+    Unit.SECONDS,
+    ("outcome",),
+    _KEY_REGISTRY,
+    "How long leases of keys took, by what came of them.",
+)
+HTTP_REQUEST = Metric(
+    "byok_http_request_seconds",
+    Kind.HISTOGRAM,
+    Unit.SECONDS,
+    ("method", "route", "status"),
+    _EVERY_SERVICE,
+    "How long requests took until the last byte of the answer was handed on, by template of the route.",
+)
+BUILD_INFO = Metric(
+    "byok_build_info", Kind.GAUGE, Unit.YES, ("version",), _EVERY_SERVICE, "The release that runs here; always 1."
+)
+
 METRICS: tuple[Metric, ...] = tuple(each for each in tuple(vars().values()) if isinstance(each, Metric))
 """All of them, in the order above."""
+
+PROCESS_METRICS = (
+    "process_cpu_seconds_total",
+    "process_max_fds",
+    "process_open_fds",
+    "process_resident_memory_bytes",
+    "process_start_time_seconds",
+    "process_virtual_memory_bytes",
+    "python_info",
+)
+"""What Prometheus' own client tells of each service's process (the first six on Linux), in its own words."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry
 from sqlalchemy import text
@@ -10,7 +11,10 @@ from sqlmodel import Session
 
 from schemas import metrics
 from services.key_registry.database.sessions import Sessions
-from services.runtime.metrics import Family, FromDatabase, Shown, family
+from services.key_registry.handlers.keys import Lease
+from services.key_registry.rules.refusals import Code
+from services.runtime.metrics import Family, FromDatabase, Shown, family, histogram, process_registry
+from services.runtime.refusals import Refusal
 
 _SHOWN = (
     metrics.REGISTRY_SEQ,
@@ -20,6 +24,7 @@ _SHOWN = (
     metrics.REGISTRY_LOG_AHEAD,
     metrics.REGISTRY_CLOCK_DIFFERENCE,
 )
+_LEASE_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _OURS = (metrics.Service.KEY_REGISTRY,)
 _CHANGES = ("registry-changes",)
 
@@ -42,6 +47,27 @@ _ACTIVE = text("""
 """)
 
 
+class LeaseTimes:
+    """How long leases took, by what came of them."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        """They are shown with what else is in ``registry``."""
+        self._seconds = histogram(metrics.LEASE, _LEASE_SECONDS, registry)
+
+    def timed(self, lease: Callable[[], Lease]) -> Lease:
+        """What ``lease`` returns, or its error: a key of their own, the platform's, a refusal, or a failure here."""
+        began, outcome = time.perf_counter(), "failed"
+        try:
+            leased = lease()
+            outcome = "platform" if leased.secret is None else "own_key"
+            return leased
+        except Refusal as refusal:
+            outcome = "failed" if refusal.code is Code.CREDENTIAL_UNUSABLE else "refused"
+            raise
+        finally:
+            self._seconds.labels(outcome).observe(time.perf_counter() - began)
+
+
 def registry_metrics(sessions: Sessions) -> CollectorRegistry:
     """What ``/metrics`` shows."""
 
@@ -49,7 +75,7 @@ def registry_metrics(sessions: Sessions) -> CollectorRegistry:
         with sessions.begin() as session:
             return _read(session)
 
-    registry = CollectorRegistry()
+    registry = process_registry()
     registry.register(Shown(_SHOWN, FromDatabase(read)))
     return registry
 

@@ -16,7 +16,7 @@ from services.books.totals import SHOWN_AS
 from services.domain.credits import MC_PER_CREDIT
 from services.ledger.admission import DoorReason
 from services.ledger.conservation import ConservationWatch
-from services.runtime.metrics import Family, FromDatabase, Shown, counter, family
+from services.runtime.metrics import Family, FromDatabase, Shown, counter, family, process_registry
 
 _STATES = (
     metrics.REGISTRY_SEQ,
@@ -54,7 +54,7 @@ def ledger_metrics(engine: Engine, conservation: ConservationWatch) -> Collector
         with engine.connect() as connection:
             return [*_totals(connection), *_states(connection)]
 
-    registry = CollectorRegistry()
+    registry = process_registry()
     registry.register(Shown([*SHOWN_AS.values(), *_STATES], FromDatabase(read)))
     registry.register(Shown([metrics.CONSERVATION_RESIDUAL], lambda: _residuals(conservation)))
     return registry

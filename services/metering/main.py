@@ -149,7 +149,7 @@ class _Worker:
         return booked
 
     def _observe(self, records: Sequence[ReadRecord], booked: Booked) -> None:
-        self._metrics.observe(records, time.time())
+        self._metrics.observe(records, time.time(), booked.seconds)
         _log.debug("booked", recorded=booked.recorded, duplicates=booked.duplicates, dead_letters=booked.dead_letters)
 
     def _serve_http(self) -> None:

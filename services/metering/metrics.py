@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime
 
-from prometheus_client import CollectorRegistry
-
 from schemas import metrics
 from schemas.topics import USAGE_EVENTS
 from services.metering.booking.pricing import ReadRecord
 from services.metering.dead_letters.share import Origin
-from services.runtime.metrics import Family, Shown, counter, family, histogram
+from services.runtime.metrics import Family, Shown, counter, family, histogram, process_registry
 
 # A producer that sets no time sends 0 or -1; what is further off than clocks are is no time either.
 _EARLIEST = datetime(2000, 1, 1, tzinfo=UTC).timestamp()
 _AHEAD_MAX_SECONDS = 86_400
 _SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800, 7200)
+_COMMIT_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_BATCH_EVENTS = (1, 10, 30, 100, 300, 1_000, 3_000, 10_000)
 
 _STATES = (metrics.REGISTRY_SEQ, metrics.METERING_PAUSED, metrics.FAILING_ORIGINS, metrics.CONSUMER_LAG)
 
@@ -32,8 +32,10 @@ class MeteringMetrics:
         failing: Callable[[], Collection[Origin]],
     ) -> None:
         """``lag`` says, for each partition at work, how many records are not yet booked."""
-        self.registry = CollectorRegistry()
+        self.registry = process_registry()
         self._event_to_ledger = histogram(metrics.EVENT_TO_LEDGER, _SECONDS, self.registry)
+        self._commit = histogram(metrics.COMMIT, _COMMIT_SECONDS, self.registry)
+        self._batch = histogram(metrics.BATCH, _BATCH_EVENTS, self.registry)
         self._unreadable = counter(metrics.UNREADABLE_RECORDS, self.registry)
 
         def read() -> list[Family]:
@@ -52,11 +54,13 @@ class MeteringMetrics:
 
         self.registry.register(Shown(_STATES, read))
 
-    def observe(self, records: Sequence[ReadRecord], now: float) -> None:
-        """Note how long the events of booked records took; ``now`` in seconds since 1970.
+    def observe(self, records: Sequence[ReadRecord], now: float, commit_seconds: float) -> None:
+        """Note one transaction, and how long the events of its records took; ``now`` in seconds since 1970.
 
         Records whose timestamp cannot be, before the year 2000 or more than a day ahead, are left out.
         """
+        self._commit.observe(commit_seconds)
+        self._batch.observe(sum(len(read.elements) for read in records))
         self._unreadable.inc(sum(read.record.unreadable is not None for read in records))
         for read in records:
             if not _EARLIEST <= read.record.timestamp <= now + _AHEAD_MAX_SECONDS:

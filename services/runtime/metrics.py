@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 
 import prometheus_client
-from prometheus_client import CollectorRegistry, disable_created_metrics
+from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector, disable_created_metrics
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
 from sqlalchemy.exc import SQLAlchemyError
 
+from schemas import metrics
 from schemas.metrics import Kind, Metric
 from services.runtime.logs import logger
 
@@ -34,6 +36,16 @@ def family(metric: Metric, series: Series = ()) -> Family:
     for labels, number in series:
         made.add_metric(labels, number)
     return made
+
+
+def process_registry() -> CollectorRegistry:
+    """A registry that shows the release and what the operating system knows of this process, and takes what is ours."""
+    registry = CollectorRegistry()
+    version = importlib.metadata.version("byok-credit-metering")
+    registry.register(Shown([metrics.BUILD_INFO], lambda: [family(metrics.BUILD_INFO, [((version,), 1)])]))
+    ProcessCollector(registry=registry)
+    PlatformCollector(registry=registry)
+    return registry
 
 
 def counter(metric: Metric, registry: CollectorRegistry) -> prometheus_client.Counter:

@@ -11,14 +11,18 @@ from fastapi import FastAPI
 from fastapi.responses import JSONResponse, Response
 from prometheus_client import CollectorRegistry
 
+from schemas.metrics import HTTP_REQUEST
 from services.runtime.api_page import add_api_page
 from services.runtime.connections import ConnectionBounds, bounded_protocol
+from services.runtime.metrics import histogram
 from services.runtime.problems import install_problem_handlers
 from services.runtime.request_bodies import BodyBounds, RequestBodies
+from services.runtime.request_times import RequestTimes
 
 ReadinessCheck = Callable[[], str | None]
 """Says what is not ready, in one sentence without secrets; None when all is well."""
 
+_REQUEST_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 _METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
@@ -33,7 +37,7 @@ def create_app(
 ) -> FastAPI:
     """A FastAPI application with problem+json errors, bounds on bodies, /docs, /healthz, /readyz and /metrics.
 
-    What lies under /v1/ needs a token, which ``app.state.tokens`` checks.
+    Its requests are timed in ``metrics``. What lies under /v1/ needs a token, which ``app.state.tokens`` checks.
     """
     app = FastAPI(
         title=title,
@@ -46,6 +50,7 @@ def create_app(
         **options,
     )
     app.add_middleware(RequestBodies, bounds=bodies)
+    app.add_middleware(RequestTimes, seconds=histogram(HTTP_REQUEST, _REQUEST_SECONDS, metrics))
     install_problem_handlers(app)
     add_api_page(app)
 

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator
+from pathlib import Path
 
-# All classes there are: those of the commands stand on those of the services.
+import services
 from services.runtime.settings import Settings
+
+# All classes there are, whatever else a test has imported.
+for _its in Path(services.__path__[0]).glob("*/settings.py"):
+    importlib.import_module(f"services.{_its.parent.name}.settings")
 
 
 def variables() -> dict[str, object]:

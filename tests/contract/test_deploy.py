@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
-from schemas.metrics import METRICS, Kind, Metric
+from schemas.metrics import METRICS, PROCESS_METRICS, Kind, Metric
 from schemas.topics import TOPICS
 from services.local.embedded.databases import LOGIN_ROLES, READER, REPLAYER
 from services.runtime.settings import HttpSettings
@@ -37,10 +37,13 @@ def _as_scraped(metric: Metric) -> dict[str, set[str]]:
 
 
 # What Prometheus adds of itself, and docs/contract.md, section 9.
-SERIES: dict[str, set[str]] = {"up": set()} | {name: its for each in METRICS for name, its in _as_scraped(each).items()}
+SERIES: dict[str, set[str]] = {
+    **{name: set() for name in ("up", *PROCESS_METRICS)},
+    **{name: its for each in METRICS for name, its in _as_scraped(each).items()},
+}
 _SCRAPED = {"job", "instance"}
-_NAME = re.compile(r"\b(?:byok[:_][a-z0-9_:]+|up)\b")
-_SELECTOR = re.compile(r"(byok[:_][a-z0-9_:]+|\bup)\{([^}]*)\}")
+_NAME = re.compile(r"\b(?:(?:byok|process)[:_][a-z0-9_:]+|up)\b")
+_SELECTOR = re.compile(r"((?:byok|process)[:_][a-z0-9_:]+|\bup)\{([^}]*)\}")
 _GROUPING = re.compile(r"\b(?:by|on|without|ignoring)\s*\(([^)]*)\)")
 _LABEL = re.compile(r"([a-z_]+)\s*(?:=~|!~|!=|=)")
 

@@ -49,6 +49,7 @@ from services.key_registry.handlers.credentials import NewCredential
 from services.key_registry.handlers.plans import PlanView
 from services.key_registry.handlers.registry import Registry
 from services.key_registry.handlers.views import CredentialView
+from services.key_registry.metrics import LeaseTimes
 from services.key_registry.rules.preconditions import Expected, entity_tag, expected_by
 from services.key_registry.rules.refusals import Code
 from services.key_registry.rules.standing import Status
@@ -68,6 +69,12 @@ def _registry(request: Request) -> Registry:
     return registry
 
 
+def _lease_times(request: Request) -> LeaseTimes:
+    times: LeaseTimes = request.app.state.lease_times
+    return times
+
+
+Times = Annotated[LeaseTimes, Depends(_lease_times)]
 Here = Annotated[Registry, Depends(_registry)]
 CredentialId = Annotated[Id, Path()]
 OrgId = Annotated[Id, Path()]
@@ -223,9 +230,10 @@ def resolve(here: Here, who: Who, body: ResolveRequest) -> ResolutionDocument:
 
 
 @router.post("/lease", tags=["keys"], summary="The key that applies, with its secret")
-def lease(here: Here, who: Lessee, body: LeaseRequest, response: Response) -> LeaseDocument:
+def lease(here: Here, times: Times, who: Lessee, body: LeaseRequest, response: Response) -> LeaseDocument:
     """For runners: use the secret until ``expires_at``, keep it nowhere."""
-    leased = lease_document(keys.lease_key(here, who, _use(who, body, None)))
+    use = _use(who, body, None)
+    leased = lease_document(times.timed(lambda: keys.lease_key(here, who, use)))
     response.headers["Cache-Control"] = "no-store"
     return leased
 
@@ -303,6 +311,7 @@ def registry_app(
     app.state.registry = registry
     app.state.tokens = tokens
     app.state.limits = limits
+    app.state.lease_times = LeaseTimes(metrics)
     app.include_router(router)
     install_refusals(app)
     return app

@@ -8,6 +8,7 @@ COPY nothing at all, would free its locks.
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from operator import attrgetter
@@ -98,6 +99,8 @@ class Booked(NamedTuple):
     dead_letters: int
     by_origin: Mapping[Origin, Count]
     """All of them by whose they are."""
+    seconds: float = 0.0
+    """How long the transaction took, its commit included."""
 
 
 class LedgerWriter:
@@ -154,7 +157,8 @@ class LedgerWriter:
         Raises BehindFenceError or PartitionMovedError where it may not be booked as it is, and psycopg.Error where the
         database is away or refuses the data. Nothing is booked then.
         """
-        return self._transact(batch)
+        began = time.perf_counter()
+        return self._transact(batch)._replace(seconds=time.perf_counter() - began)
 
     def refuses(self, batch: PricedBatch) -> psycopg.Error | None:
         """Whether the database refuses the batch for its data: booked as ``book`` does it, and rolled back.

@@ -11,6 +11,7 @@ import psycopg
 import pytest
 from fastapi.testclient import TestClient
 from httpx import Response
+from prometheus_client.parser import text_string_to_metric_families
 
 from services.key_registry.api.routes import registry_app
 from services.key_registry.database.sessions import open_engine, sessions_on
@@ -454,7 +455,9 @@ def test_an_unusable_key_is_never_taken_for_no_key(enterprise: Api, database: An
     added = enterprise.add(enterprise.admin, "organization", enterprise.org).json()
     change = f"UPDATE registry.secret_version SET {damage} WHERE credential_id = %s RETURNING 1"
     database.rows(change, added["credential_id"])
+    failed = leases(enterprise, "failed")
     refused(enterprise.ask("lease"), 503, code)
+    assert leases(enterprise, "failed") == failed + 1
     assert enterprise.ask("resolve").json()["credential_id"] == added["credential_id"]
 
 
@@ -470,6 +473,24 @@ def test_a_secret_copied_to_another_row_does_not_decrypt(enterprise: Api, databa
     )
     refused(enterprise.ask("lease", team_id="t"), 503, "credential_unusable")
     assert enterprise.ask("lease", team_id="u").json()["secret"] == "sk-another-key-of-another-team"
+
+
+def leases(api: Api, outcome: str) -> float:
+    """How many leases were timed with this outcome."""
+    page = text_string_to_metric_families(api.client.get("/metrics").text)
+    found = [each for family in page for each in family.samples if each.name == "byok_lease_seconds_count"]
+    return sum(each.value for each in found if each.labels == {"outcome": outcome})
+
+
+def test_leases_are_timed_by_what_came_of_them(enterprise: Api, tokens: Any) -> None:
+    outcomes = ("platform", "own_key", "refused")
+    before = [leases(enterprise, outcome) for outcome in outcomes]
+    enterprise.ask("lease")
+    enterprise.add(enterprise.admin, "organization", enterprise.org)
+    enterprise.ask("lease")
+    ask = {"org_id": enterprise.org, "user_id": "uma", "provider": "openai"}
+    enterprise.client.post("/v1/lease", json=ask, headers=enterprise.admin)
+    assert [leases(enterprise, outcome) for outcome in outcomes] == [number + 1 for number in before]
 
 
 # Lists

@@ -20,7 +20,7 @@ def observed(timestamp: float) -> tuple[float, float]:
     metrics = MeteringMetrics(lambda: 0, dict, lambda: False, set)
     event = wire(model="small")
     record = Record(0, 0, None, json.dumps(event).encode(), timestamp)
-    metrics.observe([read_elements(record, NOW)], _NOW)
+    metrics.observe([read_elements(record, NOW)], _NOW, 0.02)
 
     def value(name: str) -> float:
         labels = {"event_type": event["type"]}
@@ -41,3 +41,16 @@ def test_an_event_took_as_long_as_its_record_is_old(timestamp: float, seconds: f
 )
 def test_a_timestamp_that_cannot_be_is_no_latency(timestamp: float) -> None:
     assert observed(timestamp) == (0, 0)
+
+
+def test_a_transaction_is_observed_once_with_its_time_and_its_events() -> None:
+    metrics = MeteringMetrics(lambda: 0, dict, lambda: False, set)
+    batch = json.dumps([wire(id=f"e{number}", model="small") for number in range(7)]).encode()
+    records = [read_elements(Record(0, offset, None, batch, _NOW), NOW) for offset in range(2)]
+    metrics.observe(records, _NOW, 0.02)
+    sums = {
+        name: metrics.registry.get_sample_value(f"{name}_sum") for name in ("byok_commit_seconds", "byok_batch_events")
+    }
+    counts = {name: metrics.registry.get_sample_value(f"{name}_count") for name in sums}
+    assert sums == {"byok_commit_seconds": 0.02, "byok_batch_events": 14}
+    assert set(counts.values()) == {1}
