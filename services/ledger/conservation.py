@@ -1,18 +1,20 @@
 """Conservation (invariant I1), watched: every offset is covered, every recorded event has its charge.
 
-Entries and covered ranges are append-only, so each range is counted once, when it is first seen; a look costs what came
-since the last one.
+Entries and covered ranges are append-only, so a look counts what came since the last one. But whoever owns the tables,
+or their disk, can change what was counted: for a part of each look ranges are counted again, one lap over all of them
+after the other, each lap in place of the count before.
 """
 
 from __future__ import annotations
 
 import threading
-from collections import defaultdict
-from dataclasses import dataclass
+import time
+from collections import defaultdict, deque
+from collections.abc import Mapping
 from datetime import timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, Engine, Row, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from services.runtime.background import repeat
@@ -21,6 +23,12 @@ from services.runtime.logs import logger
 _log = logger(__name__)
 
 REFRESH_SECONDS = 5.0
+STALE_SECONDS = 60.0
+"""After so long without a look that succeeded, such as one that hangs, nothing is known."""
+RECOUNT_SECONDS = 0.5
+"""How long a look goes on counting again."""
+RECOUNTED_RANGES = 500
+"""How many ranges one statement counts again: a look goes beyond its time by one of them at most."""
 # The first look counts all charges there are.
 _LOOK_SECONDS_MAX = 300
 
@@ -28,27 +36,37 @@ _PARTITIONS = text(
     "SELECT source_partition_id, partition, origin_offset, next_offset"
     " FROM ledger.source_partition WHERE topic = :topic"
 )
-_NEW_RANGES = text(
+_RANGES = text(
     "SELECT coalesce(sum(to_offset - from_offset), 0)::bigint AS covered,"
-    " coalesce(sum(recorded), 0)::bigint AS recorded, max(to_offset) AS upto, min(recorded_at) AS since"
-    " FROM ledger.covered_range WHERE source_partition_id = :id AND from_offset >= :seen AND to_offset <= :next"
+    " coalesce(sum(recorded), 0)::bigint AS recorded, max(from_offset) AS newest, max(to_offset) AS upto,"
+    " min(recorded_at) AS since, max(recorded_at) AS until"
+    " FROM (SELECT * FROM ledger.covered_range WHERE source_partition_id = :id AND from_offset > :newest"
+    " ORDER BY from_offset LIMIT :most) AS next"
 )
-_NEW_CHARGES = text(
+_CHARGES = text(
     "SELECT count(*) FROM ledger.entry WHERE kind = 'charge' AND source_partition_id = :id"
-    " AND source_offset >= :seen AND source_offset < :upto AND recorded_at >= :since"
+    " AND source_offset >= :seen AND source_offset < :upto AND recorded_at BETWEEN :since AND :until"
 )
-# The entries of a range are booked in its transaction, so with its time; the margin is for a clock that was set.
-_CLOCK_MARGIN = timedelta(hours=1)
+# The entries of a range are booked in its transaction, so with its very time; a minute on either side costs little, and
+# spares whoever brings both back by hand, one after the other, an alarm.
+_CLOCK_MARGIN = timedelta(minutes=1)
 
 
-@dataclass
-class _Counted:
-    """What has been counted of one partition of one cluster, up to the offset ``seen``."""
+class _Counted(NamedTuple):
+    """What has been counted of one partition of one cluster."""
 
+    newest: int
+    """Where the newest range begins that was counted."""
     seen: int
+    """The first offset after all of them."""
     covered: int = 0
-    recorded: int = 0
-    charges: int = 0
+    miscounted: int = 0
+    """By how much charges and what ranges say of them differ, stretch by stretch."""
+
+    @classmethod
+    def nothing(cls, partition: Row[Any]) -> _Counted:
+        """Before the first range."""
+        return cls(partition.origin_offset - 1, partition.origin_offset)
 
 
 class ConservationWatch:
@@ -56,11 +74,18 @@ class ConservationWatch:
 
     def __init__(self, engine: Engine, topic: str) -> None:
         """Watches the partitions of ``topic`` in every cluster there ever was."""
-        self.residuals: dict[int, int] | None = None
-        """By number of partition, 0 where all is well; None while it is not known."""
         self._engine = engine
         self._topic = topic
+        self._residuals: dict[int, int] | None = None
+        self._looked_at = float("-inf")
         self._counted: dict[int, _Counted] = {}
+        self._lap: deque[int] = deque()
+        self._again: _Counted | None = None
+
+    @property
+    def residuals(self) -> dict[int, int] | None:
+        """By number of partition, 0 where all is well; None while it is not known."""
+        return self._residuals if time.monotonic() - self._looked_at <= STALE_SECONDS else None
 
     def run(self, stop: threading.Event) -> None:
         """Look every few seconds until ``stop`` is set."""
@@ -71,27 +96,53 @@ class ConservationWatch:
         try:
             with self._engine.connect().execution_options(isolation_level="REPEATABLE READ") as connection:
                 connection.execute(text(f"SET LOCAL statement_timeout = '{_LOOK_SECONDS_MAX}s'"))
-                self.residuals = self._look(connection)
+                self._residuals = self._look(connection)
         except SQLAlchemyError as error:
             _log.warning("conservation cannot be checked", error=type(error).__name__)
-            self.residuals = None
+            self._residuals = None
+        self._looked_at = time.monotonic()
 
     def _look(self, connection: Connection) -> dict[int, int]:
+        rows = connection.execute(_PARTITIONS, {"topic": self._topic}).all()
+        partitions = {row.source_partition_id: row for row in rows}
+        for key, row in partitions.items():
+            self._counted[key] = _counted_on(connection, key, self._counted.get(key) or _Counted.nothing(row))
+        self._recount(connection, partitions)
         residuals: dict[int, int] = defaultdict(int)
-        for row in connection.execute(_PARTITIONS, {"topic": self._topic}).all():
-            counted = self._counted.get(row.source_partition_id, _Counted(row.origin_offset))
-            counted = self._counted[row.source_partition_id] = _counted_on(connection, row, counted)
+        for key, row in partitions.items():
+            counted = self._counted[key]
             uncovered = row.next_offset - row.origin_offset - counted.covered
             # Absolute, so that one fault never hides another.
-            residuals[row.partition] += abs(uncovered) + abs(counted.recorded - counted.charges)
+            residuals[row.partition] += abs(uncovered) + counted.miscounted
         return dict(residuals)
 
+    def _recount(self, connection: Connection, partitions: Mapping[int, Row[Any]]) -> None:
+        """Go on with the lap, or with a new one, until it ends or the time for it is over."""
+        until = time.monotonic() + RECOUNT_SECONDS
+        self._lap = self._lap or deque(partitions)
+        while self._lap:
+            key = self._lap[0]
+            before = self._again or _Counted.nothing(partitions[key])
+            self._again = _counted_on(connection, key, before, RECOUNTED_RANGES)
+            if self._again == before or self._again.newest >= self._counted[key].newest:
+                self._counted[key], self._again = self._again, None
+                self._lap.popleft()
+            if time.monotonic() >= until:
+                return
 
-def _counted_on(connection: Connection, row: Any, counted: _Counted) -> _Counted:
-    where = {"id": row.source_partition_id, "seen": counted.seen}
-    new = connection.execute(_NEW_RANGES, where | {"next": row.next_offset}).one()
-    if new.upto is None:
+
+def _counted_on(connection: Connection, partition: int, counted: _Counted, most: int | None = None) -> _Counted:
+    """What has been counted with the ranges that follow, ``most`` of them at most."""
+    where = {"id": partition, "newest": counted.newest, "seen": counted.seen}
+    ranges = connection.execute(_RANGES, where | {"most": most}).one()
+    if ranges.newest is None:
         return counted
-    since = new.since - _CLOCK_MARGIN
-    charges = connection.execute(_NEW_CHARGES, where | {"upto": new.upto, "since": since}).scalar_one()
-    return _Counted(new.upto, counted.covered + new.covered, counted.recorded + new.recorded, counted.charges + charges)
+    upto = max(counted.seen, ranges.upto)
+    times = {"since": ranges.since - _CLOCK_MARGIN, "until": ranges.until + _CLOCK_MARGIN}
+    charges = connection.execute(_CHARGES, where | times | {"upto": upto}).scalar_one()
+    return _Counted(
+        ranges.newest,
+        upto,
+        counted.covered + ranges.covered,
+        counted.miscounted + abs(ranges.recorded - charges),
+    )

@@ -6,6 +6,7 @@ import importlib.metadata
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
 
 import prometheus_client
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector, disable_created_metrics
@@ -20,6 +21,9 @@ from services.runtime.logs import logger
 _log = logger(__name__)
 
 _REMEMBERED_SECONDS = 1.0
+# Prometheus waits for ten seconds, and what else stands on the page is to reach it.
+_PATIENCE_SECONDS = 3.0
+_GIVEN_UP_SECONDS = 120.0
 
 Family = GaugeMetricFamily | CounterMetricFamily
 Series = Iterable[tuple[Sequence[str], float]]
@@ -75,25 +79,42 @@ class Shown(Collector):
 
 
 class FromDatabase:
-    """Reads a database once a second at most, however often it is scraped; while it is away there is nothing."""
+    """Reads a database once a second at most, however often it is scraped; while it is away there is nothing.
 
-    def __init__(self, read: Callable[[], list[Family]]) -> None:
+    Nor is there where it does not answer within seconds: the one reading that is under way is not waited for.
+    """
+
+    def __init__(self, read: Callable[[], list[Family]], *, patience_seconds: float = _PATIENCE_SECONDS) -> None:
         self._read = read
+        self._patience_seconds = patience_seconds
         self._lock = threading.Lock()
-        self._read_at = float("-inf")
-        self._families: list[Family] = []
+        self._reading: Future[list[Family]] | None = None
+        self._began = float("-inf")
 
     def __call__(self) -> list[Family]:
         """What stood there a second ago at most."""
         with self._lock:
-            if time.monotonic() - self._read_at > _REMEMBERED_SECONDS:
-                self._families = self._now()
-                self._read_at = time.monotonic()
-            return self._families
-
-    def _now(self) -> list[Family]:
+            reading = self._latest()
+            patience = max(0.0, self._began + self._patience_seconds - time.monotonic())
         try:
-            return self._read()
+            return reading.result(patience)
+        except TimeoutError:
+            _log.warning("metrics cannot be read in time")
+            return []
+
+    def _latest(self) -> Future[list[Family]]:
+        age = time.monotonic() - self._began
+        # One that hangs holds a connection and a thread, so it is given up late: a server may be gone without a word.
+        if self._reading is None or age > (_REMEMBERED_SECONDS if self._reading.done() else _GIVEN_UP_SECONDS):
+            self._reading, self._began = Future(), time.monotonic()
+            threading.Thread(target=self._settle, args=(self._reading,), name="metrics", daemon=True).start()
+        return self._reading
+
+    def _settle(self, reading: Future[list[Family]]) -> None:
+        try:
+            reading.set_result(self._read())
         except SQLAlchemyError as error:
             _log.warning("metrics cannot be read", error=type(error).__name__)
-            return []
+            reading.set_result([])
+        except Exception as error:  # noqa: BLE001 - whoever asked is told
+            reading.set_exception(error)

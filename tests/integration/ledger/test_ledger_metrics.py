@@ -7,6 +7,7 @@ from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 from pydantic import SecretStr
 
+from services.ledger import conservation
 from services.ledger.conservation import ConservationWatch
 from services.ledger.database import open_engine
 from services.ledger.main import build_app
@@ -148,6 +149,67 @@ def test_a_gap_or_a_lost_or_surplus_charge_is_a_residual(books, watch, next_offs
     books.covered(partition, 0, covered_to, recorded=recorded)
     watch.look()
     assert watch.residuals[4] == residual
+
+
+CHANGED = {
+    "an entry deleted": "DELETE FROM ledger.entry WHERE source_offset = 4",
+    "an entry moved": "UPDATE ledger.entry SET source_offset = 99 WHERE source_offset = 0",
+    "a range widened": "UPDATE ledger.covered_range SET to_offset = 6 WHERE from_offset = 4",
+    "a range that says more": "UPDATE ledger.covered_range SET events = 2, recorded = 2 WHERE from_offset = 2",
+    "a range deleted": "DELETE FROM ledger.covered_range WHERE from_offset = 3",
+    "the newest range deleted": "DELETE FROM ledger.covered_range WHERE from_offset = 6",
+}
+
+
+@pytest.fixture
+def counted(books, watch, monkeypatch):
+    """Seven ranges of one event each, all counted; each look counts two of them again."""
+    monkeypatch.setattr(conservation, "RECOUNT_SECONDS", 0.0)
+    monkeypatch.setattr(conservation, "RECOUNTED_RANGES", 2)
+    books.rate_cards()
+    partition = books.partition(0, next_offset=7)
+    for index in range(7):
+        books.book(f"e{index}")
+        books.covered(partition, index, index + 1, recorded=1)
+    watch.look()
+    assert watch.residuals == {0: 0}
+    return books.connection
+
+
+LAP = 4
+
+
+@pytest.mark.parametrize("change", CHANGED.values(), ids=CHANGED)
+def test_what_is_changed_after_it_was_counted_is_noticed_within_a_lap_and_stays_noticed(counted, watch, change):
+    for table in ("entry", "covered_range"):
+        counted.execute(f"ALTER TABLE ledger.{table} DISABLE TRIGGER USER")
+    counted.execute(change)
+    # One lap may be under way already.
+    for _ in range(2 * LAP):
+        watch.look()
+    for _ in range(2 * LAP):
+        watch.look()
+        assert watch.residuals[0] != 0
+
+
+def test_what_is_put_right_is_noticed_as_well(counted, watch):
+    counted.execute("ALTER TABLE ledger.covered_range DISABLE TRIGGER USER")
+    for recorded in (2, 1):
+        counted.execute(
+            "UPDATE ledger.covered_range SET events = %(n)s, recorded = %(n)s WHERE from_offset = 2", {"n": recorded}
+        )
+        for _ in range(2 * LAP):
+            watch.look()
+        assert watch.residuals == {0: recorded - 1}
+
+
+def test_while_ranges_are_counted_again_new_ones_come(counted, watch, books):
+    for index in range(7, 20):
+        partition = books.partition(0, next_offset=index + 1)
+        books.book(f"e{index}")
+        books.covered(partition, index, index + 1, recorded=1)
+        watch.look()
+        assert watch.residuals == {0: 0}
 
 
 def test_partitions_of_several_clusters_never_hide_each_other(books, watch):

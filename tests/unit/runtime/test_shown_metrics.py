@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 
 import pytest
@@ -11,6 +12,7 @@ from sqlalchemy.exc import OperationalError
 from schemas.metrics import Kind, Metric, Service, Unit
 from services.runtime.metrics import Family, FromDatabase, Shown, family
 
+HANGING_SECONDS = 20
 KEPT = Metric("byok_kept_total", Kind.COUNTER, Unit.EVENTS, ("kind",), (Service.LEDGER,), "Kept.")
 OPEN = Metric("byok_open", Kind.GAUGE, Unit.EVENTS, (), (Service.LEDGER,), "Open.")
 
@@ -63,3 +65,20 @@ def test_what_cannot_be_read_is_absent_never_stale(monkeypatch: pytest.MonkeyPat
     assert len(asked()) == 1
     now, away = now + 1.5, True
     assert asked() == []
+
+
+def test_what_does_not_answer_is_absent_and_read_once_until_it_does() -> None:
+    answer, reads = threading.Event(), []
+
+    def read() -> list[Family]:
+        reads.append(None)
+        assert answer.wait(HANGING_SECONDS)
+        return [family(OPEN, [((), 1)])]
+
+    asked = FromDatabase(read, patience_seconds=0.01)
+    assert [asked() for _ in range(5)] == [[]] * 5
+    answer.set()
+    deadline = time.monotonic() + HANGING_SECONDS
+    while not asked():
+        assert time.monotonic() < deadline
+    assert len(reads) == 1
