@@ -65,7 +65,8 @@ def run(settings: RegistrySettings) -> None:
             return
         metrics, checks = registry_metrics(registry.sessions), readiness(registry, relay, watch_writes(engine))
         bodies = BodyBounds.of(settings, BODY_BYTES_MAX)
-        app = registry_app(registry, tokens, metrics, checks, CallLimits.of(settings), bodies)
+        limits, impaired = CallLimits.of(settings), {"broker": relay.impaired}
+        app = registry_app(registry, tokens, metrics, checks, limits, bodies, impaired)
         with (
             in_background("outbox-relay", relay.run, stop_seconds=3),
             in_background("sweeper", partial(sweep_on, registry.sessions), stop_seconds=5),
@@ -107,7 +108,7 @@ def _database_away(error: Exception) -> None:
 
 def readiness(registry: Registry, relay: OutboxRelay, writes: LastFailure) -> Mapping[str, ReadinessCheck]:
     """What must hold before the service can do its work. An outage of the broker later on does not end that: keys are
-    resolved and leased without it, and who waits for a change is told by its age."""
+    resolved and leased without it. It is told as what impairs the service, and who waits for a change, by its age."""
     needed = newest_revision()
     return {
         "database": lambda: _database_problem(registry.sessions, needed),

@@ -36,10 +36,12 @@ def create_app(
     metrics: CollectorRegistry,
     checks: Mapping[str, ReadinessCheck],
     bodies: BodyBounds,
+    impaired: Mapping[str, ReadinessCheck] | None = None,
     **options: Any,
 ) -> FastAPI:
     """A FastAPI application with problem+json errors, bounds on bodies, /docs, /healthz, /readyz and /metrics.
 
+    What ``impaired`` finds is told by /readyz, too, but does not make the service unready: others are no better off.
     Its requests are timed in ``metrics``. What lies under /v1/ needs a token, which ``app.state.tokens`` checks.
     """
     app = FastAPI(
@@ -67,9 +69,9 @@ def create_app(
     @app.head("/readyz", include_in_schema=False)
     @app.get("/readyz", tags=["operations"], summary="The service can do its work; 503 says what is missing")
     def readyz() -> JSONResponse:
-        missing = {name: problem for name, check in checks.items() if (problem := check()) is not None}
-        body = {"status": "not_ready", "missing": missing} if missing else {"status": "ready"}
-        return JSONResponse(body, 503 if missing else 200)
+        missing, also = _found(checks), _found(impaired or {})
+        body: dict[str, Any] = {"status": "not_ready", "missing": missing} if missing else {"status": "ready"}
+        return JSONResponse(body | ({"impaired": also} if also else {}), 503 if missing else 200)
 
     @app.head("/metrics", include_in_schema=False)
     @app.get("/metrics", tags=["operations"], summary="Prometheus metrics", response_class=Response)
@@ -78,6 +80,10 @@ def create_app(
         return Response(page, media_type=_METRICS_TYPE)
 
     return app
+
+
+def _found(checks: Mapping[str, ReadinessCheck]) -> dict[str, str]:
+    return {name: problem for name, check in checks.items() if (problem := check()) is not None}
 
 
 def server(

@@ -299,6 +299,7 @@ def registry_app(
     checks: Mapping[str, ReadinessCheck],
     limits: CallLimits,
     bodies: BodyBounds,
+    impaired: Mapping[str, ReadinessCheck] | None = None,
 ) -> FastAPI:
     """The web application of the key registry."""
     app = create_app(
@@ -307,6 +308,7 @@ def registry_app(
         metrics=metrics,
         checks=checks,
         bodies=bodies,
+        impaired=impaired,
     )
     app.state.registry = registry
     app.state.tokens = tokens

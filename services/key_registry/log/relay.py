@@ -76,6 +76,7 @@ class OutboxRelay:
         self._leading = threading.Event()
         self._trouble: str | None = None
         self._unwritable = LastFailure("keeping how far the log is sent")
+        self._unreachable = LastFailure("reaching the broker, where changes of keys, plans and prices wait to go,")
 
     def begin(self) -> None:
         """Compare the log with what others have of it, before anybody asks for anything.
@@ -106,6 +107,10 @@ class OutboxRelay:
             return self._unwritable.unready()
         return f"the registry log is not on the broker yet ({self._trouble or 'still sending'})"
 
+    def impaired(self) -> str | None:
+        """Why changes wait, once the broker had all of them."""
+        return self._unreachable.unready() if self._caught_up.is_set() else None
+
     def _failed(self, error: Exception) -> None:
         # Everything is waited out: a relay that ends without a word would leave prices stale for ever.
         expected = isinstance(error, (KafkaError, psycopg.Error, OSError, LogBehindError))
@@ -117,6 +122,8 @@ class OutboxRelay:
             self.completeness.doubt()
         if cannot_write(error):
             self._unwritable.happened(error)
+        elif not isinstance(error, psycopg.Error):
+            self._unreachable.happened(error)
         _log.warning(
             "relay interrupted",
             error=self._trouble,
@@ -168,8 +175,10 @@ class OutboxRelay:
         # What there is to write is another's business now.
         self._unwritable.over()
         cursor = _cursor(database)
+        destination = sender.destination()
+        self._unreachable.over()
         self._compare_what_is_new(database, sender)
-        if cursor.goes_to(sender.destination()) and not _unsent(database, cursor.sent_seq):
+        if cursor.goes_to(destination) and not _unsent(database, cursor.sent_seq):
             self._caught_up.set()
 
     def _relay(self, database: _Database, sender: ChangeSender, stop: threading.Event) -> None:
@@ -180,6 +189,7 @@ class OutboxRelay:
             unsent = _unsent(database, cursor.sent_seq)
             if unsent or time.monotonic() - checked_at > _CLUSTER_CHECK_SECONDS:
                 destination, checked_at = sender.destination(), time.monotonic()
+                self._unreachable.over()
                 self._compare_what_is_new(database, sender)
                 if why := _why_all_again(destination, cursor, sender):
                     self._compare(database, sender)

@@ -76,14 +76,20 @@ def test_it_is_ready_once_the_broker_has_the_log_and_ends_at_sigterm(
     settings: dict[str, str], broker: ProxiedBroker, tmp_path: Path, tokens: Any
 ) -> None:
     log, url = tmp_path / "log", f"http://127.0.0.1:{settings['BYOK_REGISTRY_PORT']}"
-    with process(settings, log) as started:
+    with process(settings | {"BYOK_KAFKA_TIMEOUT_SECONDS": "5"}, log) as started:
         wait_for(lambda: status(f"{url}/healthz") == 200, log)
         answer = httpx.get(f"{url}/readyz")
         assert (answer.status_code, list(answer.json()["missing"])) == (503, ["outbox"])
         broker.start_new()
         wait_for(lambda: status(f"{url}/readyz") == 200, log)
         assert [key for key, _ in broker.records(2)] == ["rate_card:2026-04-27", "rate_card:2026-11-01"]
-        # The broker goes away with changes waiting: neither the service nor its end is held up.
+        # The broker goes away: it says so, and is ready all the same, for who leases a key needs none.
+        broker.away()
+        wait_for(lambda: "broker" in httpx.get(f"{url}/readyz").json().get("impaired", {}), log)
+        assert httpx.get(f"{url}/readyz").json()["status"] == "ready"
+        broker.back()
+        wait_for(lambda: httpx.get(f"{url}/readyz").json() == {"status": "ready"}, log)
+        # It goes away with changes waiting: neither the service nor its end is held up.
         broker.away()
         headers = tokens.service("plans:write")
         assert httpx.put(f"{url}/v1/organizations/a/plan", json={"plan": "pro"}, headers=headers).status_code == 200

@@ -287,8 +287,7 @@ def test_another_registry_on_the_topic_is_noticed_by_whoever_leads_or_stands_by(
         assert one.completeness.is_confirmed
         assert two.completeness.is_confirmed
         other.send([UnsentChange(1, "plan:acme", b'{"seq": 1}')], threading.Event())
-        for relay in (one, two):
-            wait_for(lambda relay=relay: relay.completeness.unready() is not None, "it is noticed")
+        wait_for(lambda: one.completeness.unready() and two.completeness.unready(), "it is noticed")
         assert "two registries" in str(one.completeness.unready())
     other.close()
 
