@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from prometheus_client import CollectorRegistry
 from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
 from sqlmodel import Session
 
 from schemas import metrics
@@ -76,7 +77,7 @@ def registry_metrics(sessions: Sessions) -> CollectorRegistry:
             return _read(session)
 
     registry = process_registry()
-    registry.register(Shown(_SHOWN, FromDatabase(read)))
+    registry.register(Shown(_SHOWN, FromDatabase(read, SQLAlchemyError)))
     return registry
 
 

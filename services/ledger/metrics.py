@@ -8,6 +8,7 @@ from enum import StrEnum
 
 from prometheus_client import CollectorRegistry
 from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import SQLAlchemyError
 
 from schemas import metrics
 from schemas.dead_letters import Reason
@@ -55,7 +56,7 @@ def ledger_metrics(engine: Engine, conservation: ConservationWatch) -> Collector
             return [*_totals(connection), *_states(connection)]
 
     registry = process_registry()
-    registry.register(Shown([*SHOWN_AS.values(), *_STATES], FromDatabase(read)))
+    registry.register(Shown([*SHOWN_AS.values(), *_STATES], FromDatabase(read, SQLAlchemyError)))
     registry.register(Shown([metrics.CONSERVATION_RESIDUAL], lambda: _residuals(conservation)))
     return registry
 

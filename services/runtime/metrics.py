@@ -12,7 +12,6 @@ import prometheus_client
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector, disable_created_metrics
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.registry import Collector
-from sqlalchemy.exc import SQLAlchemyError
 
 from schemas import metrics
 from schemas.metrics import Kind, Metric
@@ -84,8 +83,11 @@ class FromDatabase:
     Nor is there where it does not answer within seconds: the one reading that is under way is not waited for.
     """
 
-    def __init__(self, read: Callable[[], list[Family]], *, patience_seconds: float = _PATIENCE_SECONDS) -> None:
-        self._read = read
+    def __init__(
+        self, read: Callable[[], list[Family]], away: type[Exception], *, patience_seconds: float = _PATIENCE_SECONDS
+    ) -> None:
+        """``away`` is what ``read`` raises where the database cannot be read."""
+        self._read, self._away = read, away
         self._patience_seconds = patience_seconds
         self._lock = threading.Lock()
         self._reading: Future[list[Family]] | None = None
@@ -113,7 +115,7 @@ class FromDatabase:
     def _settle(self, reading: Future[list[Family]]) -> None:
         try:
             reading.set_result(self._read())
-        except SQLAlchemyError as error:
+        except self._away as error:
             _log.warning("metrics cannot be read", error=type(error).__name__)
             reading.set_result([])
         except Exception as error:  # noqa: BLE001 - whoever asked is told

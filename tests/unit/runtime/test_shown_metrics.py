@@ -7,7 +7,7 @@ import time
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from schemas.metrics import Kind, Metric, Service, Unit
 from services.runtime.metrics import Family, FromDatabase, Shown, family
@@ -46,7 +46,7 @@ def test_a_database_is_read_at_most_once_a_second(monkeypatch: pytest.MonkeyPatc
         return [family(OPEN, [((), reads)])]
 
     monkeypatch.setattr(time, "monotonic", lambda: now)
-    asked = FromDatabase(read)
+    asked = FromDatabase(read, SQLAlchemyError)
     assert [asked()[0].samples[0].value for _ in range(5)] == [1] * 5
     now += 1.5
     assert asked()[0].samples[0].value == 2
@@ -61,7 +61,7 @@ def test_what_cannot_be_read_is_absent_never_stale(monkeypatch: pytest.MonkeyPat
         return [family(OPEN, [((), 1)])]
 
     monkeypatch.setattr(time, "monotonic", lambda: now)
-    asked = FromDatabase(read)
+    asked = FromDatabase(read, SQLAlchemyError)
     assert len(asked()) == 1
     now, away = now + 1.5, True
     assert asked() == []
@@ -75,7 +75,7 @@ def test_what_does_not_answer_is_absent_and_read_once_until_it_does() -> None:
         assert answer.wait(HANGING_SECONDS)
         return [family(OPEN, [((), 1)])]
 
-    asked = FromDatabase(read, patience_seconds=0.01)
+    asked = FromDatabase(read, SQLAlchemyError, patience_seconds=0.01)
     assert [asked() for _ in range(5)] == [[]] * 5
     answer.set()
     deadline = time.monotonic() + HANGING_SECONDS
