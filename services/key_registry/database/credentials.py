@@ -15,6 +15,7 @@ from services.domain.directory import Credential, PlanHistory
 from services.domain.permissions import Sight
 from services.domain.rate_card import RateCard, in_order
 from services.domain.scope import Interval, PlanPeriod, Scope, ScopeType
+from services.key_registry.database.plan_periods import periods_from_json, periods_to_json
 from services.key_registry.database.secrets import insert_version
 from services.key_registry.database.tables import (
     CredentialInterval,
@@ -25,7 +26,6 @@ from services.key_registry.database.tables import (
     Slot,
 )
 from services.key_registry.keyring.envelopes import Binding, SealedSecret
-from services.key_registry.log.changes import periods_from_json, periods_to_json
 from services.key_registry.rules.standing import Status, Surroundings
 from services.messages.rate_cards import read_rate_card
 

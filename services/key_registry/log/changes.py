@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Any
 
 from schemas.registry_changes import (
     ActiveInterval,
     CredentialChange,
     PlanChange,
-    PlanInterval,
     RateCardChange,
     ScopeRef,
 )
 from services.domain.directory import Credential, PlanHistory
-from services.domain.scope import Interval, Plan, PlanPeriod
+from services.key_registry.database.plan_periods import plan_interval
 from services.key_registry.rate_cards import CardDocument
 
 _HINT_CHARACTERS = 4
@@ -47,7 +44,7 @@ def plan_change(seq: int, changed_at: datetime, history: PlanHistory) -> PlanCha
         seq=seq,
         changed_at=_utc(changed_at),
         org_id=history.org_id,
-        plans=tuple(_plan_interval(period) for period in history.plans),
+        plans=tuple(map(plan_interval, history.plans)),
     )
 
 
@@ -60,21 +57,6 @@ def rate_card_change(seq: int, changed_at: datetime, document: CardDocument) -> 
         effective_from=_utc(document.effective_from),
         body=document.body,
     )
-
-
-def periods_to_json(periods: Iterable[PlanPeriod]) -> list[dict[str, Any]]:
-    """A plan history as it is stored, which is as it is sent."""
-    return [_plan_interval(period).model_dump(mode="json") for period in periods]
-
-
-def periods_from_json(stored: Iterable[dict[str, Any]]) -> tuple[PlanPeriod, ...]:
-    """A plan history as it was stored."""
-    intervals = (PlanInterval.model_validate(item) for item in stored)
-    return tuple(PlanPeriod(Plan(item.plan), Interval(item.from_, item.to)) for item in intervals)
-
-
-def _plan_interval(period: PlanPeriod) -> PlanInterval:
-    return PlanInterval(plan=period.plan.value, from_=_utc(period.interval.start), to=_utc_or_none(period.interval.end))
 
 
 def _utc(at: datetime) -> datetime:

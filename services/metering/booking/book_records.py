@@ -6,7 +6,7 @@ Never skips and never raises for its surroundings: what is away is waited for, w
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from functools import partial
@@ -33,6 +33,7 @@ from services.metering.booking.pricing import (
     price_batch,
     read_elements,
 )
+from services.metering.dead_letters.share import Count, Origin
 from services.runtime.background import patiently
 from services.runtime.database import is_outage
 from services.runtime.last_failure import LastFailure
@@ -69,7 +70,7 @@ class Gate(Protocol):
     async def wait_free(self) -> None:
         """Return when nothing is paused."""
 
-    async def note(self, booked: Booked) -> None:
+    async def note(self, by_origin: Mapping[Origin, Count]) -> None:
         """Take note of what became of the events of a transaction."""
 
 
@@ -193,7 +194,7 @@ class BookRecords:
                 continue
             self._advance(batch.covered)
             self._on_booked(chunk, booked)
-            await self._gate.note(booked)
+            await self._gate.note(booked.by_origin)
             return
 
     def _advance(self, covered: Sequence[Covered]) -> None:

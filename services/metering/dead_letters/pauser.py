@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
 from psycopg import Connection
 
-from services.metering.booking.ledger_writer import Booked
 from services.metering.dead_letters import pause as rows
 from services.metering.dead_letters.pause import Pause
 from services.metering.dead_letters.share import Count, DeadLetterShare, Excess, Limit, Origin
@@ -58,9 +57,9 @@ class Pauser:
         """Return when nothing is paused, which may take days."""
         await self._free.wait()
 
-    async def note(self, booked: Booked) -> None:
+    async def note(self, by_origin: Mapping[Origin, Count]) -> None:
         """Count a batch that was booked; where that makes too many dead letters, pause. Waits for the database."""
-        counted = {o: count for o, count in booked.by_origin.items() if o.org_id not in self._ignored}
+        counted = {o: count for o, count in by_origin.items() if o.org_id not in self._ignored}
         excess = self._share.add(counted)
         if excess is not None:
             await self._patiently(lambda: self._begin(excess))

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 
 from services.domain.directory import Directory
 from services.metering.booking.book_records import BookRecords
 from services.metering.booking.ledger_writer import Booked, LedgerWriter
 from services.metering.booking.pricing import ReadRecord
+from services.metering.dead_letters.share import Count, Origin
 from services.proof.replay.topic import TopicReader
 
 
@@ -29,7 +30,7 @@ class _OpenGate:
     async def wait_free(self) -> None:
         """Return at once."""
 
-    async def note(self, booked: Booked) -> None:
+    async def note(self, by_origin: Mapping[Origin, Count]) -> None:
         """Take no note."""
 
 

@@ -14,7 +14,6 @@ import pytest
 from typer.testing import CliRunner
 
 from services.__main__ import app
-from services.metering.booking.ledger_writer import Booked
 from services.metering.dead_letters import pause
 from services.metering.dead_letters.pauser import Pauser
 from services.metering.dead_letters.share import Count, Excess, Limit, Origin
@@ -221,7 +220,7 @@ def test_a_pause_is_written_when_the_database_is_back(
         pauser = Pauser(ledger.dsn, LIMIT)
         await pauser.look()
         postgres.stop()
-        noting = asyncio.create_task(pauser.note(Booked(0, 0, 10, {Origin("acme", "s"): Count(10, 10)})))
+        noting = asyncio.create_task(pauser.note({Origin("acme", "s"): Count(10, 10)}))
         assert await still_waits(noting)
         postgres.start()  # From this thread: the server dies with the thread that started it.
         await noting

@@ -11,11 +11,10 @@ from hypothesis import strategies as st
 
 from services.domain.directory import Credential, PlanHistory
 from services.domain.scope import Interval, Plan, PlanPeriod, Scope, ScopeType
+from services.key_registry.database.plan_periods import periods_from_json, periods_to_json
 from services.key_registry.log.changes import (
     credential_change,
     hint,
-    periods_from_json,
-    periods_to_json,
     plan_change,
     rate_card_change,
 )
