@@ -107,5 +107,5 @@ def _numbered(values: Iterable[bytes]) -> Iterable[NumberedChange]:
             seq = json.loads(value)["seq"]
         except (ValueError, TypeError, LookupError):
             continue
-        if isinstance(seq, int):
+        if type(seq) is int:
             yield NumberedChange(seq, value)
