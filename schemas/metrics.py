@@ -35,6 +35,8 @@ class Service(StrEnum):
     KEY_REGISTRY = "key_registry"
     METERING = "metering"
     LEDGER = "ledger"
+    VERIFY = "verify"
+    """No service: ``byok verify`` writes a file, which node_exporter shows."""
 
 
 class Metric(NamedTuple):
@@ -235,6 +237,23 @@ HTTP_REQUEST = Metric(
 )
 BUILD_INFO = Metric(
     "byok_build_info", Kind.GAUGE, Unit.YES, ("version",), _EVERY_SERVICE, "The release that runs here; always 1."
+)
+
+VERIFY_DIFFERENCES = Metric(
+    "byok_verify_differences",
+    Kind.GAUGE,
+    Unit.DIFFERENCES,
+    ("run",),
+    (Service.VERIFY,),
+    "Differences that the last byok verify of this kind found.",
+)
+VERIFY_FINISHED = Metric(
+    "byok_verify_finished_timestamp_seconds",
+    Kind.GAUGE,
+    Unit.SECONDS,
+    ("run",),
+    (Service.VERIFY,),
+    "When the last byok verify of this kind came to its end, in seconds since 1970.",
 )
 
 METRICS: tuple[Metric, ...] = tuple(each for each in tuple(vars().values()) if isinstance(each, Metric))

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
@@ -33,6 +34,9 @@ def verify(
     replay: Annotated[
         bool, typer.Option("--replay", help="Book the topic again, into an empty shadow ledger, and compare.")
     ] = False,
+    textfile: Annotated[
+        Path | None, typer.Option(help="Also write the result to this .prom file, for node_exporter.")
+    ] = None,
     data_dir: DataDir = None,
     json: Json = False,
 ) -> None:
@@ -54,6 +58,10 @@ def verify(
     by metering's own code, with full knowledge, into a database that is dropped
     afterwards. Sums and final attribution of every identity must be the same.
 
+    With --textfile DIR/NAME.prom Prometheus hears when it ended and what it
+    found, through node_exporter's textfile collector; a run that broke off
+    leaves the file as it was. Give each kind of run a file of its own.
+
     Exit status: 0 no difference; 1 differences, of which the first 50 are
     listed (all that were kept, with --json); 2 wrong options or settings, or
     a replay that has nothing to compare; 3 the database or the broker does
@@ -64,12 +72,14 @@ def verify(
             raise CommandFailed(
                 "--conservation looks at partitions, which hold events of all organizations; drop --org"
             )
+        if textfile is not None:
+            _check_textfile(textfile, org)
         if replay and (org is not None or conservation):
             raise CommandFailed("--replay compares all of the ledger with the topic; drop --org and --conservation")
         if replay:
             from services.cli.settings import ReplaySettings
 
-            _replay(stack_settings(data_dir, ReplaySettings), json=json)
+            _replay(stack_settings(data_dir, ReplaySettings), textfile, json=json)
         from services.books.settings import LedgerDatabase
         from services.proof.verify import verify as verify_ledger
         from services.runtime.database import connect
@@ -83,6 +93,7 @@ def verify(
                 conservation=org is None,
                 report=report,
             )
+        _tell(textfile, "conservation" if conservation else "full", found.differences)
     if json:
         typer.echo(json_format.dumps(_as_json(found)))
     else:
@@ -90,11 +101,32 @@ def verify(
     raise typer.Exit(1 if found.differences else 0)
 
 
-def _replay(settings: ReplaySettings, *, json: bool) -> NoReturn:
+def _check_textfile(path: Path, org: str | None) -> None:
+    if org is not None:
+        raise CommandFailed("--textfile tells of all organizations together; drop --org")
+    if path.suffix != ".prom" or not path.parent.is_dir():
+        raise CommandFailed("--textfile must end in .prom, in a directory that is there")
+
+
+def _tell(textfile: Path | None, run: str, differences: int) -> None:
+    if textfile is None:
+        return
+    from schemas import metrics
+    from services.runtime.metrics import write_textfile
+
+    told = {metrics.VERIFY_DIFFERENCES: differences, metrics.VERIFY_FINISHED: time.time()}
+    try:
+        write_textfile(textfile, {metric: [((run,), number)] for metric, number in told.items()})
+    except OSError as error:
+        raise CommandFailed(f"--textfile cannot be written: {error.strerror}; {differences:,} differences") from None
+
+
+def _replay(settings: ReplaySettings, textfile: Path | None, *, json: bool) -> NoReturn:
     from services.cli import replay
 
     with _reporting() as report:
         found = replay.run(settings, report)
+    _tell(textfile, "replay", found.comparison.differences)
     if json:
         typer.echo(json_format.dumps(replay.as_json(found)))
     else:

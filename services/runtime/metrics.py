@@ -5,8 +5,9 @@ from __future__ import annotations
 import importlib.metadata
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
+from pathlib import Path
 
 import prometheus_client
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector, disable_created_metrics
@@ -25,6 +26,7 @@ _PATIENCE_SECONDS = 3.0
 _GIVEN_UP_SECONDS = 120.0
 
 Family = GaugeMetricFamily | CounterMetricFamily
+Histogram = prometheus_client.Histogram
 Series = Iterable[tuple[Sequence[str], float]]
 """The values of the labels, in the metric's order of them, and the number."""
 
@@ -51,14 +53,24 @@ def process_registry() -> CollectorRegistry:
     return registry
 
 
+def write_textfile(path: Path, families: Mapping[Metric, Series]) -> None:
+    """Put gauges and counters into a file as node_exporter's textfile collector reads it, whole or not at all.
+
+    Raises OSError.
+    """
+    registry = CollectorRegistry()
+    registry.register(Shown(list(families), lambda: [family(metric, series) for metric, series in families.items()]))
+    prometheus_client.write_to_textfile(str(path), registry)
+
+
 def counter(metric: Metric, registry: CollectorRegistry) -> prometheus_client.Counter:
     """What this process counts by itself, from 0 when it starts."""
     return prometheus_client.Counter(metric.name, metric.help, metric.labels, registry=registry)
 
 
-def histogram(metric: Metric, buckets: Sequence[float], registry: CollectorRegistry) -> prometheus_client.Histogram:
+def histogram(metric: Metric, buckets: Sequence[float], registry: CollectorRegistry) -> Histogram:
     """What this process observes by itself, from when it starts."""
-    return prometheus_client.Histogram(metric.name, metric.help, metric.labels, buckets=buckets, registry=registry)
+    return Histogram(metric.name, metric.help, metric.labels, buckets=buckets, registry=registry)
 
 
 class Shown(Collector):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 
-from prometheus_client import Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from services.runtime.metrics import Histogram
 
 _METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
 _OTHER = "other"

@@ -25,6 +25,7 @@ from tests.enabling import skip_unless
 
 ROOT = Path(__file__).parents[2]
 PROMETHEUS = ROOT / "deploy" / "prometheus"
+ALERT_TESTS = sorted(PROMETHEUS.glob("alerts*_test.yml"))
 DASHBOARDS = sorted((ROOT / "deploy" / "grafana" / "dashboards").glob("*.json"))
 
 
@@ -102,7 +103,8 @@ def test_every_alert_says_how_bad_it_is_and_what_to_do(rule: dict[str, Any]) -> 
 def test_every_alert_has_a_test_in_which_it_fires_and_one_in_which_it_is_silent() -> None:
     cases = [
         case
-        for test in yaml.safe_load((PROMETHEUS / "alerts_test.yml").read_text())["tests"]
+        for file in ALERT_TESTS
+        for test in yaml.safe_load(file.read_text())["tests"]
         for case in test["alert_rule_test"]
     ]
     names = {rule["alert"] for rule in ALERTS}
@@ -120,8 +122,9 @@ def _promtool(*arguments: str) -> str:
     return done.stdout
 
 
-def test_the_alert_rules_pass_their_own_tests() -> None:
-    assert "SUCCESS" in _promtool("test", "rules", "alerts_test.yml")
+@pytest.mark.parametrize("file", ALERT_TESTS, ids=lambda file: file.stem)
+def test_the_alert_rules_pass_their_own_tests(file: Path) -> None:
+    assert "SUCCESS" in _promtool("test", "rules", file.name)
 
 
 def test_prometheus_takes_its_configuration() -> None:

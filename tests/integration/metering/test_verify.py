@@ -8,10 +8,14 @@ import json
 import os
 import subprocess
 import sys
+import time
+from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
+from schemas.metrics import METRICS, Service
 from schemas.registry_changes import RateCardChange
 from schemas.topics import USAGE_EVENTS
 from services.books.migrations import upgrade
@@ -188,6 +192,36 @@ def test_conservation_and_one_organization_can_be_asked_for_alone(booked: Ledger
     }
     assert verified(booked, "--org", "another")["entries"] == 0
     assert byok(booked, "--org", "acme", "--conservation").returncode == 2
+
+
+def test_what_came_of_it_is_left_for_prometheus(booked: Ledger, postgres: Database, tmp_path: Path) -> None:
+    file = tmp_path / "verify.prom"
+    began = time.time()
+
+    def told() -> dict[str, float]:
+        page = text_string_to_metric_families(file.read_text())
+        return {each.name: each.value for family in page for each in family.samples if each.labels == {"run": "full"}}
+
+    assert byok(booked, "--textfile", str(file)).returncode == 0
+    first = told()
+    assert first.keys() == {metric.name for metric in METRICS if metric.shown_by == (Service.VERIFY,)}
+    assert first["byok_verify_differences"] == 0
+    assert began <= first["byok_verify_finished_timestamp_seconds"] <= time.time()
+    # One that breaks off says nothing: what is left grows old.
+    away = byok(booked, "--textfile", str(file), dsn="postgresql://nobody@127.0.0.1:1/ledger")
+    assert (away.returncode, told()) == (3, first)
+    tamper(postgres, booked, ALTERED["an amount"][0])
+    assert byok(booked, "--textfile", str(file)).returncode == 1
+    assert told()["byok_verify_differences"] > 0
+
+
+@pytest.mark.parametrize(
+    "arguments", [("--textfile", "there.txt"), ("--textfile", "no/there.prom"), ("--org", "a", "--textfile", "t.prom")]
+)
+def test_a_file_that_cannot_be_for_prometheus_is_refused_before_anything_is_read(
+    ledger: Ledger, arguments: tuple[str, ...]
+) -> None:
+    assert byok(ledger, *arguments).returncode == 2
 
 
 def test_a_database_that_is_away_is_no_difference(ledger: Ledger) -> None:
