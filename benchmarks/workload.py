@@ -10,9 +10,11 @@ from typing import Any
 import orjson
 from psycopg import Connection
 
+from schemas.topics import USAGE_EVENTS
 from services.cli.usage.sender import BatchSender
 from services.local.stack import Stack
 from services.runtime.broker import kafka_producer
+from services.runtime.kafka_access import KafkaAccess
 
 SINCE = {"effective_from": "2026-05-01T00:00:00Z"}
 """What backdates a plan or a key to before all of the usage."""
@@ -50,7 +52,7 @@ def event(org_id: str, number: int) -> dict[str, Any]:
 
 def publish(stack: Stack, events: Iterable[dict[str, Any]], batch: int) -> None:
     """Send events to the stack's broker, ``batch`` to a record, and wait until it has them all."""
-    producer = kafka_producer(stack.endpoints.kafka, "byok-bench", timeout_seconds=30)
+    producer = kafka_producer(KafkaAccess(stack.endpoints.kafka), "byok-bench", USAGE_EVENTS.name, timeout_seconds=30)
     sender = BatchSender(producer, batch, timeout_seconds=30)
     for each in events:
         sender.add(each["data"]["org_id"], orjson.dumps(each))

@@ -294,11 +294,12 @@ def _ignored_as_json(left_out: list[Ignored]) -> list[dict[str, Any]]:
 
 
 def _send(connection: Any, settings: Any, wanted: Wanted, total: int, *, force: bool) -> int:
+    from schemas.topics import USAGE_EVENTS
     from services.metering.dead_letters.resend import replay as send
     from services.runtime.broker import kafka_producer
 
     timeout = settings.kafka_timeout_seconds
-    producer = kafka_producer(settings.kafka_bootstrap, "byok-dead-letters-replay", timeout_seconds=timeout)
+    producer = kafka_producer(settings.kafka, "byok-dead-letters-replay", USAGE_EVENTS.name, timeout_seconds=timeout)
     try:
         with progress() as bar:
             task = bar.add_task("Sending", total=total)

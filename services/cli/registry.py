@@ -14,6 +14,7 @@ from services.runtime.command_failed import CommandFailed
 
 if TYPE_CHECKING:
     from services.key_registry.handlers.rebuilding import Rebuilt
+    from services.runtime.kafka_access import KafkaAccess
 
 _SHOWN = 20
 _TOPIC_SECONDS = 3.0
@@ -57,7 +58,7 @@ def rebuild(
         engine = open_engine(settings.registry_dsn.get_secret_value())
         try:
             sessions, history = sessions_on(engine), history_of(settings.ledger_dsn.get_secret_value())
-            _require_followed(settings.kafka_bootstrap, max((change.seq for change in history), default=0))
+            _require_followed(settings.kafka, max((change.seq for change in history), default=0))
             with counting("Looking") as report:
                 found = rebuilding.rebuild(sessions, history, dry_run=True, report=report)
             if not json:
@@ -80,7 +81,7 @@ def rebuild(
         typer.echo(f"Done: the log ends with change {found.last_seq:,}. Lost credentials ended: {ended:,}.")
 
 
-def _require_followed(bootstrap: str, newest: int) -> None:
+def _require_followed(kafka: KafkaAccess, newest: int) -> None:
     """Raise CommandFailed where the topic has a change that the ledger, which ends with ``newest``, has not read."""
     from kafka.errors import KafkaError
 
@@ -90,7 +91,7 @@ def _require_followed(bootstrap: str, newest: int) -> None:
     # Its client says a hundred times what is said here once.
     logging.getLogger("kafka").setLevel(logging.CRITICAL)
     try:
-        with closing(ChangeSender(bootstrap, timeout_seconds=_TOPIC_SECONDS)) as sender:
+        with closing(ChangeSender(kafka, timeout_seconds=_TOPIC_SECONDS)) as sender:
             sender.destination()
             sent = newest_of(sender.records_from(0))
     except KafkaError as error:

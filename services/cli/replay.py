@@ -25,10 +25,12 @@ def run(settings: ReplaySettings, report: Report) -> Replay:
     from schemas.topics import USAGE_EVENTS
     from services.proof.replay.run import Log, replay
     from services.runtime.broker import wait_for_cluster_id
+    from services.runtime.broker_refusals import Right
 
-    bootstrap, timeout_seconds = settings.kafka_bootstrap, settings.kafka_timeout_seconds
-    cluster_id = wait_for_cluster_id(bootstrap, timeout_seconds=timeout_seconds)
-    log = Log(bootstrap, cluster_id, USAGE_EVENTS.name, timeout_seconds)
+    access, timeout_seconds = settings.kafka, settings.kafka_timeout_seconds
+    rights = [Right("Read", "topic", USAGE_EVENTS.name)]
+    cluster_id = wait_for_cluster_id(access, rights=rights, timeout_seconds=timeout_seconds)
+    log = Log(access, cluster_id, USAGE_EVENTS.name, timeout_seconds)
     return replay(
         settings.ledger_dsn.get_secret_value(),
         settings.replay_dsn.get_secret_value(),

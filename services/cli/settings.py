@@ -7,7 +7,8 @@ from pydantic import SecretStr
 from services.books.settings import LedgerDatabase
 from services.key_registry.settings import KekSettings, RegistryDatabase
 from services.metering.settings import BatchSettings
-from services.runtime.settings import KafkaSettings, Settings, TokenSettings
+from services.runtime.kafka_access import KafkaSettings
+from services.runtime.settings import Settings, TokenSettings
 
 
 class LetterSettings(LedgerDatabase, KafkaSettings):

@@ -80,10 +80,11 @@ def _is_setting(name: str) -> bool:
 def explained(command: str) -> Iterator[None]:
     """End with a sentence and an exit status where the command cannot do its work; other errors are bugs."""
     import psycopg
-    from kafka.errors import KafkaError
+    from kafka.errors import AuthorizationError, KafkaError
     from sqlalchemy.exc import DBAPIError
 
     from services.messages.registry_changes import UnreadableChangeError
+    from services.runtime.broker_refusals import BrokerRefused
     from services.runtime.settings import SettingsError
 
     try:
@@ -94,6 +95,10 @@ def explained(command: str) -> Iterator[None]:
         fail(command, str(error), USAGE)
     except (psycopg.Error, DBAPIError) as error:
         fail(command, *_of_database((error.orig or error) if isinstance(error, DBAPIError) else error))
+    except BrokerRefused as error:
+        fail(command, str(error), AWAY)
+    except AuthorizationError as error:
+        fail(command, f"authorization: Kafka refuses this ({type(error).__name__}); an ACL is missing", AWAY)
     except KafkaError as error:
         fail(command, f"the broker does not answer ({type(error).__name__}); check BYOK_KAFKA_BOOTSTRAP", AWAY)
 

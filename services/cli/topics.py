@@ -33,12 +33,12 @@ def create(*, replication_factor: ReplicationFactor = None, data_dir: DataDir = 
     with explained("topics create"):
         from kafka.errors import InvalidReplicationFactorError
 
-        from services.runtime.settings import KafkaSettings
+        from services.runtime.kafka_access import KafkaSettings
         from services.runtime.topics import REPLICATION_FACTOR, create_topics
 
         factor = replication_factor or REPLICATION_FACTOR
         try:
-            made = create_topics(stack_settings(data_dir, KafkaSettings).kafka_bootstrap, replication_factor=factor)
+            made = create_topics(stack_settings(data_dir, KafkaSettings).kafka, replication_factor=factor)
         except InvalidReplicationFactorError:
             raise CommandFailed(
                 f"the cluster has fewer than {factor} brokers; with --replication-factor 1 it loses what its one broker"
@@ -62,12 +62,10 @@ def check(*, replication_factor: ReplicationFactor = None, data_dir: DataDir = N
     options or settings; 3 the broker does not answer.
     """
     with explained("topics check"):
-        from services.runtime.settings import KafkaSettings
+        from services.runtime.kafka_access import KafkaSettings
         from services.runtime.topics import differences
 
-        found = differences(
-            stack_settings(data_dir, KafkaSettings).kafka_bootstrap, replication_factor=replication_factor
-        )
+        found = differences(stack_settings(data_dir, KafkaSettings).kafka, replication_factor=replication_factor)
     if json:
         typer.echo(json_format.dumps([difference._asdict() for difference in found]))
     elif found:

@@ -7,7 +7,8 @@ from typing import Annotated
 
 from pydantic import Field, Json, SecretStr
 
-from services.runtime.settings import HttpSettings, KafkaSettings, Port, Settings, TokenSettings
+from services.runtime.kafka_access import KafkaSettings
+from services.runtime.settings import HttpSettings, Port, Settings, TokenSettings
 
 
 class RegistryDatabase(Settings):

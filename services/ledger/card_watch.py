@@ -21,6 +21,8 @@ from services.domain.directory import Change, Directory, directory_of
 from services.ledger.admission import KnownCards
 from services.messages.registry_changes import UnreadableChangeError, read_change, to_change
 from services.runtime.background import patiently_until
+from services.runtime.broker_refusals import cause, client_options
+from services.runtime.kafka_access import KafkaAccess
 from services.runtime.logs import logger
 
 _log = logger(__name__)
@@ -36,9 +38,9 @@ _NO_PRICES = (b"credential:", b"plan:")
 class CardWatch:
     """Follows the registry's topic, for as long as it runs."""
 
-    def __init__(self, bootstrap: str, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, access: KafkaAccess, clock: Callable[[], float] = time.monotonic) -> None:
         """``clock`` tells seconds from any beginning, and never goes back."""
-        self._bootstrap = bootstrap
+        self._kafka = access
         self._clock = clock
         self._seq = 0
         self._changes: dict[int, Change] = {}
@@ -59,7 +61,7 @@ class CardWatch:
 
     def _follow(self, stop: threading.Event) -> None:
         consumer = KafkaConsumer(
-            bootstrap_servers=self._bootstrap.split(","),
+            **client_options(self._kafka),
             client_id="byok-ledger-cards",
             enable_auto_commit=False,
             auto_offset_reset="earliest",
@@ -104,7 +106,7 @@ def _failed(error: Exception) -> None:
     # A client that breaks in its own way must not end the watch.
     if isinstance(error, UnreadableChangeError):
         raise error
-    _log.warning("whether all rate cards are known is not certain", error=type(error).__name__)
+    _log.warning("whether all rate cards are known is not certain", error=cause(error))
 
 
 def _seq_of(payload: bytes) -> int:

@@ -16,6 +16,8 @@ from services.ledger.refusals import Code
 from services.ledger.usage_batch import UsageRecord
 from services.runtime.background import in_background, patiently_until
 from services.runtime.broker import kafka_producer
+from services.runtime.broker_refusals import cause
+from services.runtime.kafka_access import KafkaAccess
 from services.runtime.last_failure import LastFailure
 from services.runtime.logs import logger
 from services.runtime.refusals import Refusal
@@ -50,11 +52,12 @@ class UsagePublisher:
     A producer of which a send failed is closed and replaced: a failed send says nothing about the ones after it.
     """
 
-    def __init__(self, bootstrap: str) -> None:
-        """``bootstrap`` is ``host:port`` of brokers, separated by commas. Connecting begins with ``start``."""
-        self._bootstrap = bootstrap
+    def __init__(self, access: KafkaAccess) -> None:
+        """Connecting begins with ``connected``."""
+        self._kafka = access
         self._changed = threading.Condition()
         self._producer: KafkaProducer | None = None
+        self._trouble = "still connecting"
         self._stopped = threading.Event()
         self._slots = threading.BoundedSemaphore(_WAITING_MAX)
         self._check_lock = threading.Lock()
@@ -105,8 +108,8 @@ class UsagePublisher:
 
     def _look(self) -> str | None:
         if self._producer is None:
-            return "not connected to the broker"
-        return None if any(map(_listens, self._bootstrap.split(","))) else "the broker does not answer"
+            return f"not connected to the broker ({self._trouble})"
+        return None if any(map(_listens, self._kafka.servers)) else "the broker does not answer"
 
     def _connected(self, deadline: float) -> KafkaProducer:
         with self._changed:
@@ -140,16 +143,17 @@ class UsagePublisher:
 
     def _connect(self) -> KafkaProducer | None:
         """A producer, however long it takes; None when we are stopped meanwhile."""
-        return patiently_until(self._stopped, self._open, _not_open, longest_seconds=2.0)
+        return patiently_until(self._stopped, self._open, self._not_open, longest_seconds=2.0)
 
     def _open(self) -> KafkaProducer:
-        return kafka_producer(self._bootstrap, "byok-ledger-ingest", timeout_seconds=_SEND_SECONDS_MAX)
+        topic, seconds = USAGE_EVENTS.name, _SEND_SECONDS_MAX
+        return kafka_producer(self._kafka, "byok-ledger-ingest", topic, timeout_seconds=seconds)
 
-
-def _not_open(error: Exception) -> None:
-    if not isinstance(error, KafkaError):
-        raise error
-    _log.warning("cannot connect to the broker", error=type(error).__name__)
+    def _not_open(self, error: Exception) -> None:
+        if not isinstance(error, KafkaError):
+            raise error
+        self._trouble = cause(error)
+        _log.warning("cannot connect to the broker", error=self._trouble)
 
 
 def _close(producer: KafkaProducer) -> None:

@@ -45,10 +45,10 @@ microcredits (mc, 10^-6 credit); times are RFC 3339 in UTC; intervals are half-o
 def build_app(settings: LedgerSettings) -> FastAPI:
     """The application; what it needs starts and stops with it. Raises SettingsError for a setting that is missing."""
     engine = open_engine(settings.ledger_dsn.get_secret_value())
-    publisher = UsagePublisher(settings.kafka_bootstrap)
+    publisher = UsagePublisher(settings.kafka)
     conservation = ConservationWatch(engine, USAGE_EVENTS.name)
     entries = EntryRepository(engine)
-    cards = CardWatch(settings.kafka_bootstrap)
+    cards = CardWatch(settings.kafka)
     quota = DeadLetterQuota(engine, settings.ingest_dead_letters_per_hour)
 
     metrics = ledger_metrics(engine, conservation)

@@ -7,7 +7,8 @@ from typing import Annotated
 from pydantic import Field
 
 from services.books.settings import LedgerDatabase
-from services.runtime.settings import HttpSettings, KafkaSettings, Port, TokenSettings
+from services.runtime.kafka_access import KafkaSettings
+from services.runtime.settings import HttpSettings, Port, TokenSettings
 
 
 class LedgerSettings(HttpSettings, TokenSettings, KafkaSettings, LedgerDatabase):

@@ -25,6 +25,8 @@ _WITHHELD = {
 }
 # A variable of the caller that would win over the one we set.
 _CONFLICTING = {"BYOK_JWT_JWKS_URL", "BYOK_KEKS", "BYOK_LEDGER_ADMIN_DSN", "BYOK_REGISTRY_ADMIN_DSN"}
+# How the caller reaches a Kafka of its own.
+_CONFLICTING_BEGINNINGS = ("BYOK_KAFKA_SECURITY_", "BYOK_KAFKA_SASL_", "BYOK_KAFKA_SSL_")
 
 
 def foreign_environment() -> dict[str, str]:
@@ -91,7 +93,11 @@ def _only_paused(body: bytes) -> str | None:
 
 def our_environment() -> dict[str, str]:
     """The environment for programs of ours, without what would win over the settings that they are given."""
-    environment = {name: value for name, value in os.environ.items() if name not in _CONFLICTING}
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in _CONFLICTING and not name.startswith(_CONFLICTING_BEGINNINGS)
+    }
     # So that a crash leaves its last words in the log.
     environment["PYTHONUNBUFFERED"] = "1"
     # The children run elsewhere, because a folder `services` where the operator stands would be taken for ours. So

@@ -32,9 +32,10 @@ _BYOK = (sys.executable, "-m", "services")
 
 
 def _create_topics(bootstrap: str) -> None:
+    from services.runtime.kafka_access import KafkaAccess
     from services.runtime.topics import create_topics  # the Kafka client takes a while to import
 
-    create_topics(bootstrap, replication_factor=1)
+    create_topics(KafkaAccess(bootstrap), replication_factor=1)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from typing import NoReturn
 
 import uvloop
 
-from schemas.topics import USAGE_EVENTS
+from schemas.topics import REGISTRY_CHANGES, USAGE_DEAD_LETTERS, USAGE_EVENTS
 from services.domain.directory import Directory
 from services.metering.booking.book_records import BookRecords
 from services.metering.booking.ledger_writer import Booked, LedgerWriter
@@ -33,6 +33,7 @@ from services.metering.stream.app import LedgerApp, create_faust_app
 from services.metering.stream.gap_reader import GapReader, LogTruncatedError
 from services.runtime.background import in_background
 from services.runtime.broker import wait_for_cluster_id
+from services.runtime.broker_refusals import Right
 from services.runtime.connections import ConnectionBounds
 from services.runtime.logs import configure_logs, log_crashes, logger
 from services.runtime.request_bodies import BodyBounds
@@ -57,9 +58,9 @@ class _Worker:
         self._settings = settings
         self._ledger_dsn = settings.ledger_dsn.get_secret_value()
         directory = Directory()
-        self._follower = RegistryFollower(self._ledger_dsn, settings.kafka_bootstrap, directory)
+        self._follower = RegistryFollower(self._ledger_dsn, settings.kafka, directory)
         self._rerater = Rerater(self._ledger_dsn)
-        self._gaps = GapReader(settings.kafka_bootstrap, USAGE_EVENTS.name)
+        self._gaps = GapReader(settings.kafka, USAGE_EVENTS.name)
         self._pauser = Pauser(self._ledger_dsn, _limit(settings))
         self._readiness = Readiness(self._ledger_dsn, self._follower, self._rerater, self._pauser)
         self._metrics = MeteringMetrics(
@@ -85,10 +86,10 @@ class _Worker:
         await self._shut_down(work, exit_status=1 if failed else 0)
 
     async def _work(self, fatal: asyncio.Future[None]) -> None:
-        cluster_id = await asyncio.to_thread(wait_for_cluster_id, self._settings.kafka_bootstrap)
-        await asyncio.to_thread(warn_of_differences, self._settings.kafka_bootstrap)
+        cluster_id = await asyncio.to_thread(self._wait_for_cluster_id)
+        await asyncio.to_thread(warn_of_differences, self._settings.kafka)
         await self._follower.catch_up()
-        relay = DeadLetterRelay(self._ledger_dsn, self._settings.kafka_bootstrap, self._settings.kafka_timeout_seconds)
+        relay = DeadLetterRelay(self._ledger_dsn, self._settings.kafka, self._settings.kafka_timeout_seconds)
         loop = asyncio.get_running_loop()
 
         def died(error: Exception) -> None:
@@ -110,6 +111,21 @@ class _Worker:
                 app.wait_until_it_ends(),
                 fatal,
             )
+
+    def _wait_for_cluster_id(self) -> str:
+        def waiting(why: str) -> None:
+            self._readiness.broker = f"the broker cannot be used yet ({why})"
+
+        # What is refused later on ends Faust, and with it the worker; so nothing begins before all is allowed.
+        rights = [
+            Right("Read", "topic", USAGE_EVENTS.name),
+            Right("Read", "topic", REGISTRY_CHANGES.name),
+            Right("Write", "topic", USAGE_DEAD_LETTERS.name),
+            Right("Read", "group", self._settings.consumer_group),
+        ]
+        cluster_id = wait_for_cluster_id(self._settings.kafka, rights=rights, waiting=waiting)
+        self._readiness.broker = None
+        return cluster_id
 
     async def _start_faust(self, writer: LedgerWriter, fatal: asyncio.Future[None]) -> LedgerApp:
         book = self._readiness.book = BookRecords(

@@ -32,10 +32,13 @@ class Readiness:
         """Once the registry log is read."""
         self.app: LedgerApp | None = None
         """Once it has started."""
+        self.broker: str | None = None
+        """Why the worker cannot begin with the broker; None once it has."""
         self._ledger_dsn = ledger_dsn
         self._ends: dict[int, int] = {}
         self._pauser = pauser
         self.checks: Mapping[str, ReadinessCheck] = {
+            "broker": lambda: self.broker,
             "registry_log": self._no_registry,
             "partitions": self._no_partitions,
             "fetching": self._not_fetching,

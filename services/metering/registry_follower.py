@@ -25,7 +25,9 @@ from services.domain.directory import Directory
 from services.messages.registry_changes import read_change, to_change
 from services.metering.booking.ledger_writer import IDLE_SECONDS
 from services.runtime.background import patiently
+from services.runtime.broker_refusals import awaited_client_options, cause
 from services.runtime.database import connect, is_outage
+from services.runtime.kafka_access import KafkaAccess
 from services.runtime.last_failure import LastFailure
 from services.runtime.logs import logger
 
@@ -38,14 +40,14 @@ _TOGETHER_MAX = 500
 class RegistryFollower:
     """Keeps a directory up to date with the registry log."""
 
-    def __init__(self, ledger_dsn: str, bootstrap: str, directory: Directory) -> None:
+    def __init__(self, ledger_dsn: str, access: KafkaAccess, directory: Directory) -> None:
         """``directory`` is only ever changed here, on the event loop."""
         self.directory = directory
         self._log = FoldedLog(directory)
         self.failure = LastFailure("taking in registry changes")
         """Whether the ledger database did not take what was read last, which is tried again."""
         self._dsn = ledger_dsn
-        self._bootstrap = bootstrap
+        self._kafka = access
         self._advanced = asyncio.Condition()
         self._consumer: AIOKafkaConsumer | None = None
 
@@ -86,7 +88,7 @@ class RegistryFollower:
 
     async def _open_consumer(self) -> AIOKafkaConsumer:
         consumer = AIOKafkaConsumer(
-            bootstrap_servers=self._bootstrap,
+            **await awaited_client_options(self._kafka),
             enable_auto_commit=False,
             auto_offset_reset="earliest",
             # The embedded broker answers a waiting fetch only when half of this is over.
@@ -174,4 +176,4 @@ class RegistryFollower:
 def _broker_away(error: Exception) -> None:
     if not isinstance(error, KafkaError):
         raise error
-    _log.warning("waiting for the broker", error=type(error).__name__)
+    _log.warning("waiting for the broker", error=cause(error))

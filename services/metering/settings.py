@@ -7,7 +7,8 @@ from typing import Annotated
 from pydantic import Field
 
 from services.books.settings import LedgerDatabase
-from services.runtime.settings import HttpSettings, KafkaSettings, Port, Settings
+from services.runtime.kafka_access import KafkaSettings
+from services.runtime.settings import HttpSettings, Port, Settings
 
 
 class BatchSettings(Settings):

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import os
 import secrets
+import stat
 from pathlib import Path
+
+from services.runtime.logs import logger
+
+_log = logger(__name__)
 
 
 def write_private(path: Path, text: str, owner: tuple[int, int] | None = None) -> None:
@@ -28,3 +33,13 @@ def write_private(path: Path, text: str, owner: tuple[int, int] | None = None) -
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def warn_of_readers(path: Path, what: str) -> None:
+    """Log that others may read ``what`` a file holds. Says nothing of a file that is not there."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return
+    if mode & (stat.S_IRWXG | stat.S_IRWXO):
+        _log.warning(f"others may read {what}; run chmod 600", file=str(path))

@@ -55,15 +55,6 @@ class Settings(BaseSettings):
             raise SettingsError(f"BYOK_{name.upper()}: {first['msg']}") from None
 
 
-class KafkaSettings(Settings):
-    """Where the broker is."""
-
-    kafka_bootstrap: str = "127.0.0.1:9092"
-    """``host:port`` of one or more brokers, separated by commas."""
-    kafka_timeout_seconds: Annotated[float, Field(gt=0, le=600)] = 30
-    """How long one send may take before it counts as failed and is tried again."""
-
-
 class HttpSettings(Settings):
     """How a service is reached over HTTP, and what it grants to whoever asks."""
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from kafka import KafkaAdminClient
 from kafka.admin import ConfigResource, ConfigResourceType, NewTopic
-from kafka.errors import KafkaError, TopicAlreadyExistsError, UnknownTopicOrPartitionError
+from kafka.errors import AuthorizationError, KafkaError, TopicAlreadyExistsError, UnknownTopicOrPartitionError
 
 from schemas.topics import TOPICS, Topic
 from services.runtime.backoff import delays
+from services.runtime.broker import admin_client
+from services.runtime.broker_refusals import BrokerRefused, Right, cause, require
+from services.runtime.kafka_access import KafkaAccess
 from services.runtime.logs import logger
 
 _log = logger(__name__)
@@ -20,6 +22,8 @@ _log = logger(__name__)
 REPLICATION_FACTOR = 3
 _CREATE_SECONDS = 60.0
 _ASK_SECONDS = 10.0
+_CLIENT = "byok-topics"
+_LOOK = ("Describe", "DescribeConfigs")
 _FOR_EVER = -1
 
 
@@ -46,7 +50,7 @@ class Difference(NamedTuple):
 
 
 def create_topics(
-    bootstrap: str,
+    access: KafkaAccess,
     topics: Iterable[Topic] = TOPICS,
     *,
     replication_factor: int,
@@ -60,7 +64,7 @@ def create_topics(
     deadline, wanted = time.monotonic() + timeout_seconds, list(topics)
     for delay in delays():
         try:
-            with _admin(bootstrap) as admin:
+            with admin_client(access, _CLIENT, _ASK_SECONDS) as admin:
                 return [topic.name for topic in wanted if _create(admin, topic, replication_factor)]
         except KafkaError as error:
             if not error.retriable or time.monotonic() + delay > deadline:
@@ -85,10 +89,13 @@ def _insync(replication_factor: int) -> int:
     return max(1, replication_factor - 1)
 
 
-def warn_of_differences(bootstrap: str, topics: Iterable[Topic] = TOPICS) -> None:
+def warn_of_differences(access: KafkaAccess, topics: Iterable[Topic] = TOPICS) -> None:
     """Log what is not as the contract has it. Says nothing where the broker is away."""
     try:
-        found = differences(bootstrap, topics)
+        found = differences(access, topics)
+    except (BrokerRefused, AuthorizationError) as error:
+        _log.warning("whether the topics are as they should be is not told", error=cause(error))
+        return
     except KafkaError:
         return
     for difference in found:
@@ -96,7 +103,7 @@ def warn_of_differences(bootstrap: str, topics: Iterable[Topic] = TOPICS) -> Non
 
 
 def differences(
-    bootstrap: str, topics: Iterable[Topic] = TOPICS, *, replication_factor: int | None = None
+    access: KafkaAccess, topics: Iterable[Topic] = TOPICS, *, replication_factor: int | None = None
 ) -> list[Difference]:
     """What is not as the contract has it: less than it asks for, or something else. Raises KafkaError.
 
@@ -104,7 +111,9 @@ def differences(
     does not tell is passed over.
     """
     wanted = list(topics)
-    with _admin(bootstrap) as admin:
+    with admin_client(access, _CLIENT, _ASK_SECONDS) as admin:
+        rights = [Right(operation, "topic", topic.name) for topic in wanted for operation in _LOOK]
+        require(access, admin, rights)
         if replication_factor is None:
             replication_factor = min(REPLICATION_FACTOR, len(admin.describe_cluster()["brokers"]))
         there = {each["name"]: each["partitions"] for each in admin.describe_topics([topic.name for topic in wanted])}
@@ -148,18 +157,3 @@ def _compared(
                 yield Difference(topic.name, setting, found, f"{wanted} at least")
         elif found != wanted:
             yield Difference(topic.name, setting, found, wanted)
-
-
-@contextmanager
-def _admin(bootstrap: str) -> Iterator[KafkaAdminClient]:
-    timeout_ms = int(_ASK_SECONDS * 1000)
-    admin = KafkaAdminClient(
-        bootstrap_servers=bootstrap.split(","),
-        client_id="byok-topics",
-        bootstrap_timeout_ms=timeout_ms,
-        request_timeout_ms=timeout_ms,
-    )
-    try:
-        yield admin
-    finally:
-        admin.close()

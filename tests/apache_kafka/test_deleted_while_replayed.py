@@ -12,6 +12,7 @@ from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
 from schemas.topics import USAGE_EVENTS
 from services.proof.replay.topic import TopicReader
 from services.runtime.command_failed import CommandFailed
+from services.runtime.kafka_access import KafkaAccess
 from services.runtime.topics import create_topics
 from tests.kafka.apache_kafka import ApacheKafka
 
@@ -27,7 +28,7 @@ def bootstrap(apache_kafka: None, tmp_path: Path) -> Iterator[str]:
     kafka = ApacheKafka(tmp_path / "kafka")
     try:
         kafka.start()
-        create_topics(kafka.bootstrap, [USAGE_EVENTS], replication_factor=1)
+        create_topics(KafkaAccess(kafka.bootstrap), [USAGE_EVENTS], replication_factor=1)
         producer = KafkaProducer(bootstrap_servers=kafka.bootstrap)
         for _ in range(RECORDS):
             producer.send(TOPIC, b"{}", partition=0).get(timeout=30)
@@ -47,7 +48,7 @@ def _delete(bootstrap: str) -> None:
 
 async def _read(bootstrap: str, *, delete: bool) -> int:
     read = 0
-    async with TopicReader(bootstrap, TOPIC, {0: RECORDS}, silent_seconds=20) as reader:
+    async with TopicReader(KafkaAccess(bootstrap), TOPIC, {0: RECORDS}, silent_seconds=20) as reader:
         if delete:
             await asyncio.to_thread(_delete, bootstrap)
         async for records in reader.records():

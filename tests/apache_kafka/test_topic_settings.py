@@ -14,6 +14,7 @@ from kafka import KafkaAdminClient
 from kafka.admin import ConfigResource, ConfigResourceType
 
 from schemas.topics import REGISTRY_CHANGES, TOPICS, USAGE_DEAD_LETTERS, USAGE_EVENTS
+from services.runtime.kafka_access import KafkaAccess
 from services.runtime.topics import Difference, create_topics, differences
 from tests.faults.rig import wait_for
 from tests.kafka.apache_kafka import ApacheKafka
@@ -64,7 +65,7 @@ def _set(admin: KafkaAdminClient, topic: str, settings: dict[str, str]) -> None:
 
 def test_by_default_they_are_on_three_brokers_of_which_one_may_be_away(bootstrap: str, admin: KafkaAdminClient) -> None:
     assert _byok(bootstrap, "create").returncode == 0
-    assert differences(bootstrap) == []
+    assert differences(KafkaAccess(bootstrap)) == []
     for topic in admin.describe_topics([topic.name for topic in TOPICS]):
         assert {len(partition["replica_nodes"]) for partition in topic["partitions"]} == {3}
     checked = _byok(bootstrap, "check")
@@ -72,14 +73,14 @@ def test_by_default_they_are_on_three_brokers_of_which_one_may_be_away(bootstrap
 
 
 def test_what_is_less_than_the_contract_is_seen(bootstrap: str, admin: KafkaAdminClient) -> None:
-    create_topics(bootstrap, replication_factor=3)
+    create_topics(KafkaAccess(bootstrap), replication_factor=3)
     _set(admin, REGISTRY_CHANGES.name, {"cleanup.policy": "compact,delete", "min.insync.replicas": "1"})
     _set(admin, USAGE_EVENTS.name, USAGE_EVENTS.config | {"retention.ms": "1000", "min.insync.replicas": "3"})
     _set(admin, USAGE_DEAD_LETTERS.name, USAGE_DEAD_LETTERS.config | {"unclean.leader.election.enable": "true"})
     admin.create_partitions({REGISTRY_CHANGES.name: 2})
 
     registry, usage = REGISTRY_CHANGES.name, USAGE_EVENTS.name
-    assert set(differences(bootstrap)) == {
+    assert set(differences(KafkaAccess(bootstrap))) == {
         Difference(registry, "partitions", "2", "1"),
         Difference(registry, "cleanup.policy", "compact,delete", "compact"),
         Difference(registry, "min.insync.replicas", "1", "2"),
@@ -91,17 +92,17 @@ def test_what_is_less_than_the_contract_is_seen(bootstrap: str, admin: KafkaAdmi
 
 
 def test_topics_on_one_broker_of_three_are_seen(bootstrap: str, admin: KafkaAdminClient) -> None:
-    create_topics(bootstrap, replication_factor=1)
-    assert {(each.topic, each.setting) for each in differences(bootstrap)} == {
+    create_topics(KafkaAccess(bootstrap), replication_factor=1)
+    assert {(each.topic, each.setting) for each in differences(KafkaAccess(bootstrap))} == {
         (topic.name, setting) for topic in TOPICS for setting in ("replication factor", "min.insync.replicas")
     }
 
 
 def test_more_than_the_contract_is_no_difference(bootstrap: str, admin: KafkaAdminClient) -> None:
-    create_topics(bootstrap, replication_factor=3)
+    create_topics(KafkaAccess(bootstrap), replication_factor=3)
     _set(admin, USAGE_EVENTS.name, {"cleanup.policy": "delete", "retention.ms": "-1"})
     admin.create_partitions({USAGE_EVENTS.name: 24})
-    assert differences(bootstrap) == []
+    assert differences(KafkaAccess(bootstrap)) == []
 
 
 def test_fewer_brokers_than_replicas_are_told_and_nothing_is_made(apache_kafka: None, tmp_path: Path) -> None:
@@ -111,6 +112,6 @@ def test_fewer_brokers_than_replicas_are_told_and_nothing_is_made(apache_kafka: 
         refused = _byok(kafka.bootstrap, "create")
         assert refused.returncode == 2
         assert "fewer than 3 brokers" in refused.stderr
-        assert {each.setting for each in differences(kafka.bootstrap)} == {"the topic"}
+        assert {each.setting for each in differences(KafkaAccess(kafka.bootstrap))} == {"the topic"}
     finally:
         kafka.stop()

@@ -32,6 +32,7 @@ from services.local.embedded.postgres import MAINTENANCE_DATABASE, SUPERUSER, Po
 from services.local.endpoints import LOOPBACK, Ports
 from services.local.processes import Account, Child, StopSwitch, Supervisor
 from services.local.wiring import Wiring
+from services.runtime.kafka_access import KafkaAccess
 from services.runtime.topics import create_topics
 from tests.faults.proxy import Proxy
 from tests.kafka.apache_kafka import ApacheKafka
@@ -235,14 +236,11 @@ class Rig:
         self.kafka.launch()
         self.restore()
         ports = Ports.free_block()._replace(kafka=self.worker_kafka.port, postgres=self.database.port)
-        self._wiring = Wiring(ports, self.passwords, self.data.kek_file(), create_signing_key(self.data.secrets))
-        self._upgrade(self._wiring.owner_environment())
+        self.wiring = Wiring(ports, self.passwords, self.data.kek_file(), create_signing_key(self.data.secrets))
+        self._upgrade(self.wiring.owner_environment())
         self.kafka.wait()
-        create_topics(self.kafka.bootstrap, replication_factor=self.kafka.replication_factor)
-        environment = self.environment()
-        if self.cluster is None:
-            environment["BYOK_KAFKA_BOOTSTRAP"] = f"{LOOPBACK}:{self.registry_kafka.port}"
-        self.registry = Service("registry", "registry", environment, ports.registry, self.data.logs)
+        create_topics(KafkaAccess(self.kafka.bootstrap), replication_factor=self.kafka.replication_factor)
+        self.registry = Service("registry", "registry", self.registry_environment(), ports.registry, self.data.logs)
 
     def _upgrade(self, environment: dict[str, str]) -> None:
         program = upgrade_program((*_BYOK, "db", "upgrade"), environment, self._folder)
@@ -251,13 +249,18 @@ class Rig:
     def environment(self, **changes: str) -> dict[str, str]:
         """The settings of a service of ours, with ``changes``."""
         cluster = {} if self.cluster is None else {"BYOK_KAFKA_BOOTSTRAP": self.cluster.bootstrap}
-        return self._wiring.environment() | cluster | changes
+        return self.wiring.environment() | cluster | changes
+
+    def registry_environment(self) -> dict[str, str]:
+        """The settings of the registry."""
+        own_way = f"{LOOPBACK}:{self.registry_kafka.port}"
+        return self.environment() if self.cluster else self.environment(BYOK_KAFKA_BOOTSTRAP=own_way)
 
     def worker(self, name: str = "worker-1") -> Service:
         """A metering worker, not started by this."""
         if name not in self._workers:
             port = Ports.free_block().metering
-            environment = self.environment(BYOK_METERING_PORT=str(port))
+            environment = self.environment() | {"BYOK_METERING_PORT": str(port)}
             self._workers[name] = Service(name, "metering", environment, port, self.data.logs)
         return self._workers[name]
 
@@ -265,11 +268,16 @@ class Rig:
         """A worker in a group of its own, on a ledger of its own in which nothing is."""
         self.postgres.create(database, "ledger_owner")
         own = {name: self._dsn(role, database) for name, role in _LEDGER_ROLES.items()}
-        self._upgrade(self._wiring.owner_environment() | own)
+        self._upgrade(self.wiring.owner_environment() | own)
         port = Ports.free_block().metering
         more = {"BYOK_METERING_PORT": str(port), "BYOK_CONSUMER_GROUP": database}
         self._workers[database] = Service(database, "metering", self.environment(**own, **more), port, self.data.logs)
         return self._workers[database]
+
+    @property
+    def logs(self) -> Path:
+        """Where each process has its log."""
+        return self.data.logs
 
     @property
     def workers(self) -> list[Service]:
@@ -283,18 +291,19 @@ class Rig:
             for proxy, port in zip((self.worker_kafka, self.registry_kafka), self.kafka.proxied_ports, strict=True):
                 proxy.forward(port)
 
-    def byok(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        """What an operator's command says, and how it ends."""
-        environment = os.environ | self._wiring.operator_environment()
+    def byok(self, *arguments: str, **changes: str) -> subprocess.CompletedProcess[str]:
+        """What an operator's command says, and how it ends, with ``changes`` to its settings."""
+        environment = os.environ | self.wiring.operator_environment() | changes
         return subprocess.run(
             (*_BYOK, *arguments), env=environment, capture_output=True, text=True, timeout=_COMMAND_SECONDS, check=False
         )
 
-    def http(self) -> httpx.Client:
-        """The registry's API, for one who may do everything."""
-        endpoints = self._wiring.endpoints(datetime.now(UTC))
+    def http(self, service: str = "registry") -> httpx.Client:
+        """The API of the registry or the ledger, for one who may do everything."""
+        endpoints = self.wiring.endpoints(datetime.now(UTC))
         headers = {"Authorization": f"Bearer {endpoints.tokens.platform}"}
-        return httpx.Client(base_url=endpoints.registry_url, headers=headers, timeout=5)
+        address = endpoints.ledger_url if service == "ledger" else endpoints.registry_url
+        return httpx.Client(base_url=address, headers=headers, timeout=5)
 
     def rows(self, statement: str, *parameters: Any, database: str = "ledger") -> list[dict[str, Any]]:
         """What a statement finds; asked directly, past the proxy."""

@@ -14,6 +14,7 @@ from services.local.embedded.databases import LOGIN_ROLES, prepare_databases
 from services.local.embedded.postgres import Postgres
 from services.local.endpoints import LOOPBACK, Ports
 from services.local.processes import Child, StopSwitch, Supervisor
+from services.runtime.kafka_access import KafkaAccess
 from services.runtime.topics import create_topics
 
 START_SECONDS = 60
@@ -81,7 +82,7 @@ def running_broker(folder: Path) -> Iterator[str]:
         broker = supervisor.start(broker_program(ports.kafka, folder, dict(os.environ)))
         deadline = time.monotonic() + START_SECONDS
         supervisor.wait_until(lambda: listens(ports.kafka), deadline, lambda: broker.report("does not answer"))
-        create_topics(ports.address("kafka"), replication_factor=1)
+        create_topics(KafkaAccess(ports.address("kafka")), replication_factor=1)
         yield ports.address("kafka")
     finally:
         supervisor.stop()

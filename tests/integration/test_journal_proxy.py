@@ -19,6 +19,7 @@ from services.local.embedded.broker import JOURNAL, broker_program, journal_argu
 from services.local.embedded.journal.journal import Journal
 from services.local.endpoints import Ports
 from services.local.processes import Program, StopSwitch, Supervisor
+from services.runtime.kafka_access import KafkaAccess
 from services.runtime.topics import create_topics
 from tests.integration.real_parts import START_SECONDS, running_postgres
 from tests.integration.supervised import wait_for
@@ -49,7 +50,7 @@ class Kept:
         environment = dict(os.environ) | {"BYOK_LEDGER_DSN": self.dsn}
         self._run(broker, self.ports.broker)
         self.journal = self._run(Program("journal", (*JOURNAL, *arguments), environment, self.folder), self.ports.kafka)
-        create_topics(self.address, replication_factor=1)
+        create_topics(KafkaAccess(self.address), replication_factor=1)
 
     def _run(self, program, port):
         child = self.supervisor.start(program)

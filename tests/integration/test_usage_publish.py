@@ -20,6 +20,7 @@ from services.local.children import foreign_environment, listens
 from services.local.embedded.broker import broker_program
 from services.local.endpoints import Ports
 from services.local.processes import StopSwitch, Supervisor
+from services.runtime.kafka_access import KafkaAccess
 from services.runtime.topics import create_topics
 
 # The first rows of the two Azure traces (Microsoft's Azure Public Dataset, AzureLLMInferenceTrace, CC-BY 4.0).
@@ -45,7 +46,7 @@ class Broker:
 
     def __init__(self, address: str) -> None:
         self.address = address
-        create_topics(address, replication_factor=1)
+        create_topics(KafkaAccess(address), replication_factor=1)
 
     def records(self) -> list[tuple[str, Any]]:
         """Key and decoded value of every record, in the order of each partition."""

@@ -192,7 +192,10 @@ class ApacheKafka:
             return
         command = (self._java, *_JVM, "-cp", self._classpath, "kafka.tools.StorageTool", "format")
         done = subprocess.run(
-            (*command, "--ignore-formatted", "--cluster-id", self._quorum.cluster_id, "--config", str(settings)),
+            (
+                *(*command, "--ignore-formatted", "--cluster-id", self._quorum.cluster_id, "--config", str(settings)),
+                *self._more_format_arguments(),
+            ),
             capture_output=True,
             text=True,
             env=_environment(),
@@ -201,6 +204,9 @@ class ApacheKafka:
         )
         if done.returncode != 0:
             raise KafkaUnavailableError(f"the storage of Kafka cannot be formatted: {done.stdout}{done.stderr}")
+
+    def _more_format_arguments(self) -> Sequence[str]:
+        return ()
 
     def _settings(self) -> Mapping[str, str]:
         names = ["DIRECT", *(f"PROXIED{number}" for number in range(len(self._advertised)))]

@@ -10,6 +10,7 @@ import threading
 import time
 from pathlib import Path
 
+from services.runtime.kafka_access import KafkaAccess
 from services.runtime.topics import create_topics
 from tests.kafka.apache_kafka import ApacheKafka
 from tests.kafka.jars import KafkaUnavailableError, cache_folder, fetch, version
@@ -43,7 +44,7 @@ def _serve(kafka: ApacheKafka) -> int:
     began = time.monotonic()
     try:
         kafka.start()
-        create_topics(kafka.bootstrap, replication_factor=1)
+        create_topics(KafkaAccess(kafka.bootstrap), replication_factor=1)
         _say(f"Apache Kafka {version()}, ready after {time.monotonic() - began:.1f} s; end it with Ctrl-C:")
         _say(f"  export BYOK_KAFKA_BOOTSTRAP={kafka.bootstrap}")
         stop.wait()

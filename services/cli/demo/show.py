@@ -34,6 +34,7 @@ from services.local.stack import Stack
 from services.runtime.broker import kafka_producer
 from services.runtime.command_failed import CommandFailed
 from services.runtime.database import connect
+from services.runtime.kafka_access import KafkaAccess
 
 _WEEKS = timedelta(days=28)
 _BATCH_EVENTS = 100
@@ -157,7 +158,9 @@ class _Demo:
         self._say("Sending events", setting.events)
         known = directory(setting.start, setting.cards, arrived)
         events = simulate(known, seed=setting.seed, count=setting.events, start=setting.start, end=setting.end)
-        producer = kafka_producer(self._endpoints.kafka, "byok-demo", timeout_seconds=_TIMEOUT_SECONDS)
+        producer = kafka_producer(
+            KafkaAccess(self._endpoints.kafka), "byok-demo", USAGE_EVENTS.name, timeout_seconds=_TIMEOUT_SECONDS
+        )
         try:
             sender = BatchSender(producer, _BATCH_EVENTS, timeout_seconds=_TIMEOUT_SECONDS)
             for message in deliveries(events, self._expectation, seed=setting.seed):

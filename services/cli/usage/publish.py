@@ -86,7 +86,10 @@ def publish(
     # Only now, so that `byok --help` answers at once.
     from services.cli.usage.job import Job
     from services.cli.usage.reporting import run_and_report
+    from services.runtime.logs import configure_logs
 
+    # As of other commands: output is for results.
+    configure_logs("WARNING", "cli")
     try:
         job = Job.from_options(
             file=file,

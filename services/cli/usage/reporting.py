@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import typer
@@ -22,8 +22,9 @@ from services.cli.usage.publication import DryRun, Publication
 from services.cli.usage.rejected_rows import RejectedRows
 from services.cli.usage.sender import BatchSender, SendFailed
 from services.cli.usage.sources import Lines, Rows
-from services.runtime.command_failed import CommandFailed
-from services.runtime.settings import KafkaSettings, SettingsError
+from services.runtime.command_failed import AWAY, CommandFailed
+from services.runtime.kafka_access import KafkaAccess, KafkaSettings
+from services.runtime.settings import SettingsError
 
 _INTERRUPTED = 130
 _ROWS_PER_UPDATE = 500
@@ -104,13 +105,13 @@ def _run(job: Job, rejected: RejectedRows, console: Console) -> tuple[Summary, s
 class _LateProducer:
     """Connects when there is something to send: nobody waits for a broker to hear what is wrong with a file."""
 
-    def __init__(self, broker: str, timeout_seconds: float) -> None:
-        self._broker = broker
+    def __init__(self, access: KafkaAccess, timeout_seconds: float) -> None:
+        self._kafka = access
         self._timeout_seconds = timeout_seconds
         self._producer: Any = None
 
     def send(self, topic: str, *, key: bytes, value: bytes) -> Any:
-        """Queue one record. Raises SendFailed when the broker cannot be reached."""
+        """Queue one record. Raises SendFailed when the broker cannot be reached, CommandFailed when it refuses us."""
         if self._producer is None:
             self._producer = self._connect()
         return self._producer.send(topic, key=key, value=value)
@@ -124,10 +125,15 @@ class _LateProducer:
         # Only now: a dry run needs no Kafka client.
         from kafka.errors import KafkaError
 
+        from schemas.topics import USAGE_EVENTS
         from services.runtime.broker import kafka_producer
+        from services.runtime.broker_refusals import BrokerRefused
 
+        seconds = self._timeout_seconds
         try:
-            return kafka_producer(self._broker, "byok-usage-publish", timeout_seconds=self._timeout_seconds)
+            return kafka_producer(self._kafka, "byok-usage-publish", USAGE_EVENTS.name, timeout_seconds=seconds)
+        except BrokerRefused as refused:
+            raise CommandFailed(str(refused), AWAY) from None
         except KafkaError as error:
             raise SendFailed(f"it cannot be reached ({type(error).__name__})") from error
 
@@ -137,17 +143,18 @@ def _sender(job: Job) -> Iterator[BatchSender | DryRun]:
     if job.dry_run:
         yield DryRun()
         return
-    timeout = _timeout_seconds()
-    producer = _LateProducer(job.broker, timeout)
+    settings = _settings()
+    timeout = settings.kafka_timeout_seconds
+    producer = _LateProducer(replace(settings.kafka, bootstrap=job.broker), timeout)
     try:
         yield BatchSender(producer, job.batch_events, timeout_seconds=timeout)
     finally:
         producer.close()
 
 
-def _timeout_seconds() -> float:
+def _settings() -> KafkaSettings:
     try:
-        return KafkaSettings.load().kafka_timeout_seconds
+        return KafkaSettings.load()
     except SettingsError as error:
         raise CommandFailed(str(error)) from None
 

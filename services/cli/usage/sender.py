@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from schemas.topics import BATCH_EVENTS_MAX, MESSAGE_BYTES_MAX, USAGE_EVENTS
+from services.runtime.command_failed import CommandFailed
 
 # A little below what a record may hold, for the key and the framing.
 _RECORD_BYTES_MAX = MESSAGE_BYTES_MAX - 50_000
@@ -110,7 +111,7 @@ class BatchSender:
         value = batch.events[0] if self._batch_events == 1 else b"[" + b",".join(batch.events) + b"]"
         try:
             future = self._producer.send(USAGE_EVENTS.name, key=org_id.encode(), value=value)
-        except SendFailed:
+        except (SendFailed, CommandFailed):
             raise
         except Exception as error:
             raise SendFailed(_reason(error)) from error

@@ -11,7 +11,6 @@ import fcntl
 import json
 import os
 import secrets
-import stat
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,7 +19,7 @@ from typing import Any
 
 from services.key_registry.keyring.keks import KEY_BYTES, HeldKeks, WrappedKey, parse_keks
 from services.runtime.logs import logger
-from services.runtime.private_file import write_private
+from services.runtime.private_file import warn_of_readers, write_private
 from services.runtime.settings import SettingsError
 
 _log = logger(__name__)
@@ -134,14 +133,12 @@ def _changed(path: Path) -> Iterator[dict[str, Any]]:
 
 def _read(path: Path) -> HeldKeks:
     try:
-        mode = path.stat().st_mode
         document = json.loads(path.read_bytes())
     except OSError as error:
         raise SettingsError(f"BYOK_KEK_FILE: {path} cannot be read: {error.strerror}") from None
     except ValueError:
         raise SettingsError(f"BYOK_KEK_FILE: {path} is not JSON") from None
-    if mode & (stat.S_IRWXG | stat.S_IRWXO):
-        _log.warning("others may read the key-encryption keys; run chmod 600", file=str(path))
+    warn_of_readers(path, "the key-encryption keys")
     try:
         return parse_keks(document)
     except ValueError as error:

@@ -24,6 +24,7 @@ from services.key_registry.log.sender import SEND_BYTES_MAX, ChangeSender, Desti
 from services.key_registry.rules.completeness import Completeness, LogBehindError
 from services.key_registry.settings import RegistrySettings
 from services.runtime.background import lead, patiently_until
+from services.runtime.broker_refusals import cause
 from services.runtime.database import cannot_write, connect
 from services.runtime.last_failure import LastFailure
 from services.runtime.logs import logger
@@ -69,7 +70,7 @@ class OutboxRelay:
         self._confirmed = confirmed
         self._dsn = settings.registry_dsn.get_secret_value()
         self._ledger_dsn = None if settings.ledger_dsn is None else settings.ledger_dsn.get_secret_value()
-        self._bootstrap = settings.kafka_bootstrap
+        self._kafka = settings.kafka
         self._timeout_seconds = settings.kafka_timeout_seconds
         self._interval_seconds = settings.outbox_interval_seconds
         self._caught_up = threading.Event()
@@ -87,7 +88,7 @@ class OutboxRelay:
             self._compare_without_topic(database)
             try:
                 timeout = min(self._timeout_seconds, _BEGIN_SECONDS_MAX)
-                with closing(ChangeSender(self._bootstrap, timeout_seconds=timeout)) as sender:
+                with closing(ChangeSender(self._kafka, timeout_seconds=timeout)) as sender:
                     self._compare(database, sender)
             except KafkaError as error:
                 _log.warning("the log cannot be compared with the topic yet", error=type(error).__name__)
@@ -115,7 +116,7 @@ class OutboxRelay:
         # Everything is waited out: a relay that ends without a word would leave prices stale for ever.
         expected = isinstance(error, (KafkaError, psycopg.Error, OSError, LogBehindError))
         said = isinstance(error, (TopicMissingError, LogBehindError))
-        self._trouble = str(error) if said else type(error).__name__
+        self._trouble = str(error) if said else cause(error)
         if isinstance(error, LogBehindError):
             self.completeness.deny(error)
         elif isinstance(error, psycopg.Error):
@@ -137,7 +138,7 @@ class OutboxRelay:
             # The worst that losing the newest cursor can do is to send something twice.
             database.execute("SET synchronous_commit = off")
             self._compare_without_topic(database)
-            sender = ChangeSender(self._bootstrap, timeout_seconds=self._timeout_seconds)
+            sender = ChangeSender(self._kafka, timeout_seconds=self._timeout_seconds)
             stand_by = partial(self._stand_by, database, sender)
             try:
                 self._compare(database, sender)
@@ -183,7 +184,7 @@ class OutboxRelay:
 
     def _relay(self, database: _Database, sender: ChangeSender, stop: threading.Event) -> None:
         checked_at = float("-inf")
-        warn_of_differences(self._bootstrap, [REGISTRY_CHANGES])
+        warn_of_differences(self._kafka, [REGISTRY_CHANGES])
         while not stop.is_set():
             cursor = _cursor(database)
             unsent = _unsent(database, cursor.sent_seq)

@@ -12,6 +12,8 @@ from kafka.admin import OffsetSpec
 from kafka.errors import KafkaError, KafkaTimeoutError, UnknownTopicOrPartitionError
 
 from schemas.topics import REGISTRY_CHANGES
+from services.runtime.broker_refusals import Right, client_options, require
+from services.runtime.kafka_access import KafkaAccess
 from services.runtime.topics import TopicMissingError
 
 # One record batch holds all that is sent at once, so a send must stay well below it.
@@ -23,6 +25,7 @@ _SLICE_SECONDS = 0.2
 _PARTITION = TopicPartition(REGISTRY_CHANGES.name, 0)
 # What a broker says of a batch that it had before.
 _UNKNOWN_OFFSET = -1
+_RIGHTS = [Right(operation, "topic", REGISTRY_CHANGES.name) for operation in ("Read", "Write")]
 
 
 class Destination(NamedTuple):
@@ -47,17 +50,17 @@ class SendInterrupted(Exception):
 class ChangeSender:
     """One connection to a broker. After any KafkaError close it and open another."""
 
-    def __init__(self, bootstrap: str, *, timeout_seconds: float) -> None:
+    def __init__(self, access: KafkaAccess, *, timeout_seconds: float) -> None:
         """Raises KafkaError when the broker cannot be reached."""
-        servers, timeout_ms = bootstrap.split(","), int(timeout_seconds * 1000)
-        self._bootstrap = bootstrap
+        timeout_ms = int(timeout_seconds * 1000)
+        self._access = access
         self._timeout_ms = timeout_ms
         self._producer: KafkaProducer | None = None
         self._end: int | None = None
         self._read_to = 0
         self._disturbed = False
         self._admin = KafkaAdminClient(
-            bootstrap_servers=servers,
+            **client_options(access),
             client_id="byok-registry-relay",
             request_timeout_ms=timeout_ms,
             bootstrap_timeout_ms=timeout_ms,
@@ -69,6 +72,7 @@ class ChangeSender:
 
         It is not made here: only an operator knows how safe it has to be.
         """
+        require(self._access, self._admin, _RIGHTS)
         (topic,) = self._admin.describe_topics([REGISTRY_CHANGES.name])
         if not topic["partitions"]:
             raise TopicMissingError(REGISTRY_CHANGES.name)
@@ -152,7 +156,7 @@ class ChangeSender:
 
     def _fetched_from(self, offset: int) -> Generator[tuple[int, list[bytes]]]:
         """Where the topic ends, which a fetch says rightly with any broker; and what was fetched."""
-        consumer = KafkaConsumer(bootstrap_servers=self._bootstrap.split(","), auto_offset_reset="earliest")
+        consumer = KafkaConsumer(**client_options(self._access), auto_offset_reset="earliest")
         end, deadline = None, time.monotonic() + self._timeout_ms / 1000
         try:
             consumer.assign([_PARTITION])
@@ -181,7 +185,7 @@ class ChangeSender:
 
     def _open_producer(self) -> KafkaProducer:
         return KafkaProducer(
-            bootstrap_servers=self._bootstrap.split(","),
+            **client_options(self._access),
             client_id="byok-registry-relay",
             acks="all",
             enable_idempotence=True,

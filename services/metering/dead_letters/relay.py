@@ -22,7 +22,9 @@ from schemas.topics import USAGE_DEAD_LETTERS
 from services.books.locks import DEAD_LETTER_RELAY
 from services.runtime.background import lead, patiently_until
 from services.runtime.broker import kafka_producer
+from services.runtime.broker_refusals import cause
 from services.runtime.database import connect
+from services.runtime.kafka_access import KafkaAccess
 from services.runtime.logs import logger
 
 _log = logger(__name__)
@@ -80,10 +82,10 @@ class Marks:
 class DeadLetterRelay:
     """Sends what is not yet sent, for as long as it is the one that does."""
 
-    def __init__(self, ledger_dsn: str, bootstrap: str, timeout_seconds: float) -> None:
+    def __init__(self, ledger_dsn: str, access: KafkaAccess, timeout_seconds: float) -> None:
         """One relay works at a time, by an advisory lock; the next takes over when its session ends."""
         self._dsn = ledger_dsn
-        self._bootstrap = bootstrap
+        self._kafka = access
         self._timeout_seconds = timeout_seconds
 
     def run(self, stop: threading.Event) -> None:
@@ -100,7 +102,9 @@ class DeadLetterRelay:
                 self._work(connection, stop)
 
     def _work(self, connection: Connection[Any], stop: threading.Event) -> None:
-        producer = kafka_producer(self._bootstrap, "byok-dead-letters", timeout_seconds=self._timeout_seconds)
+        producer = kafka_producer(
+            self._kafka, "byok-dead-letters", USAGE_DEAD_LETTERS.name, timeout_seconds=self._timeout_seconds
+        )
         try:
             while not stop.is_set():
                 if not self._relay(connection, producer):
@@ -145,7 +149,7 @@ class DeadLetterRelay:
 def _away(error: Exception) -> None:
     if not isinstance(error, (psycopg.Error, KafkaError)):
         raise error
-    _log.warning("dead letters wait for what is away", error=type(error).__name__)
+    _log.warning("dead letters wait for what is away", error=cause(error))
 
 
 def _send(producer: KafkaProducer, row: Any) -> Sending:

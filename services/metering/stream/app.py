@@ -9,12 +9,15 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, NoReturn, cast
 
 import faust
+from faust.auth import Credentials, OAuthCredentials, SASLCredentials, SSLCredentials
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
 from schemas.topics import USAGE_EVENTS
 from services.metering.settings import StreamSettings
 from services.runtime.broker import METADATA_MS
+from services.runtime.kafka_access import KafkaAccess, SecurityProtocol
+from services.runtime.kafka_clients import aiokafka_options
 from services.runtime.logs import logger
 from services.runtime.record_log import read_tolerantly
 
@@ -120,11 +123,30 @@ def _usage_partitions(assignment: Iterable[TP]) -> list[TP]:
     return sorted(tp for tp in assignment if tp.topic == USAGE_EVENTS.name)
 
 
+def _credentials(access: KafkaAccess) -> Credentials | None:
+    """What Faust tells aiokafka, which is what every other consumer is told."""
+    if access.protocol is SecurityProtocol.PLAINTEXT:
+        return None
+    told = aiokafka_options(access)
+    tls = told.get("ssl_context")
+    if not access.protocol.has_sasl:
+        return SSLCredentials(tls)
+    if access.token_file is not None:
+        return OAuthCredentials(oauth_cb=told["sasl_oauth_token_provider"], ssl_context=tls)
+    return SASLCredentials(
+        username=told["sasl_plain_username"],
+        password=told["sasl_plain_password"],
+        mechanism=told["sasl_mechanism"],
+        ssl_context=tls,
+    )
+
+
 def create_faust_app(settings: StreamSettings) -> LedgerApp:
     """The app, not yet started."""
     return LedgerApp(
         settings.consumer_group,
-        broker=";".join(f"aiokafka://{server}" for server in settings.kafka_bootstrap.split(",")),
+        broker=";".join(f"aiokafka://{server}" for server in settings.kafka.servers),
+        broker_credentials=_credentials(settings.kafka),
         key_serializer="raw",
         value_serializer="raw",
         store="memory://",

@@ -16,6 +16,8 @@ from aiokafka.errors import KafkaError
 
 from services.metering.booking.pricing import Record
 from services.runtime.broker import METADATA_MS
+from services.runtime.broker_refusals import awaited_client_options, cause
+from services.runtime.kafka_access import KafkaAccess
 from services.runtime.record_log import read_tolerantly, unreadable_because
 
 _FETCH_MS = 500
@@ -28,9 +30,9 @@ class LogTruncatedError(Exception):
 class GapReader:
     """A consumer without a group for one topic."""
 
-    def __init__(self, bootstrap: str, topic: str) -> None:
+    def __init__(self, access: KafkaAccess, topic: str) -> None:
         """Connects at its first use."""
-        self._bootstrap = bootstrap
+        self._kafka = access
         self._topic = topic
         self._consumer: AIOKafkaConsumer | None = None
         self._starting = asyncio.Lock()
@@ -109,7 +111,7 @@ class GapReader:
     async def _start(self) -> AIOKafkaConsumer:
         if self._consumer is None:
             consumer = AIOKafkaConsumer(
-                bootstrap_servers=self._bootstrap,
+                **await awaited_client_options(self._kafka),
                 enable_auto_commit=False,
                 auto_offset_reset="none",
                 isolation_level="read_committed",
@@ -135,7 +137,7 @@ def _away() -> Iterator[None]:
     try:
         yield
     except KafkaError as error:
-        raise ConnectionError(f"the broker did not answer: {type(error).__name__}") from error
+        raise ConnectionError(f"the broker did not answer: {cause(error)}") from error
 
 
 def to_record(record: object) -> Record:

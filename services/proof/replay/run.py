@@ -23,6 +23,7 @@ from services.proof.replay.topic import TopicReader
 from services.proof.verify import BY_IDENTITY, Report, snapshot
 from services.runtime.command_failed import AWAY, CommandFailed
 from services.runtime.database import connect
+from services.runtime.kafka_access import KafkaAccess
 
 _REST_SECONDS = 30.0
 _LOOK_AGAIN_SECONDS = 0.2
@@ -63,7 +64,7 @@ class Replay:
 class Log:
     """The usage events of one cluster."""
 
-    bootstrap: str
+    access: KafkaAccess
     cluster_id: str
     topic: str
     silent_seconds: float
@@ -83,7 +84,7 @@ def replay(
         ledger = stack.enter_context(_at_rest(ledger_dsn))
         directory = registry_log.directory_upto(ledger)
         ends = _booked_upto(ledger, log)
-        reader = TopicReader(log.bootstrap, log.topic, ends, silent_seconds=log.silent_seconds)
+        reader = TopicReader(log.access, log.topic, ends, silent_seconds=log.silent_seconds)
         events, booking_seconds = _book(
             reader, ShadowWriter(shadow, log.cluster_id, log.topic), directory, clock, events_max, report
         )
@@ -118,7 +119,7 @@ def _booked_upto(ledger: Connection[Any], log: Log) -> dict[int, int]:
     if not ends:
         known = ", ".join(row[0] for row in ledger.execute(_CLUSTERS, (log.topic,)))
         raise CommandFailed(
-            f"the ledger has booked nothing of {log.topic} in the cluster {log.cluster_id} at {log.bootstrap}; "
+            f"the ledger has booked nothing of {log.topic} in the cluster {log.cluster_id} at {log.access.bootstrap}; "
             f"it knows {known or 'no cluster yet'}. Check BYOK_KAFKA_BOOTSTRAP and BYOK_LEDGER_DSN"
         )
     return ends

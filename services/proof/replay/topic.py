@@ -10,7 +10,9 @@ from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from services.metering.booking.pricing import Record
 from services.metering.stream.gap_reader import to_record
+from services.runtime.broker_refusals import BrokerRefused, awaited_client_options
 from services.runtime.command_failed import AWAY, CommandFailed
+from services.runtime.kafka_access import KafkaAccess
 from services.runtime.record_log import read_tolerantly
 
 _FETCH_MS = 500
@@ -19,7 +21,7 @@ _FETCH_MS = 500
 class TopicReader:
     """The committed records of some partitions, up to an offset each. Use it with ``async with``."""
 
-    def __init__(self, bootstrap: str, topic: str, ends: Mapping[int, int], *, silent_seconds: float) -> None:
+    def __init__(self, access: KafkaAccess, topic: str, ends: Mapping[int, int], *, silent_seconds: float) -> None:
         """``ends`` has the offset before which to stop, of one partition at least.
 
         A broker that is silent for ``silent_seconds`` is away.
@@ -31,12 +33,16 @@ class TopicReader:
         """The first offset of each partition that the topic still holds."""
         self.beyond = 0
         """How many offsets the topic holds after ``ends``; known of the partitions that were read."""
-        self._bootstrap = bootstrap
+        self._kafka = access
 
     async def __aenter__(self) -> TopicReader:
         """Connect, and find where the partitions begin. Raises CommandFailed where the broker does not answer."""
+        try:
+            options = await awaited_client_options(self._kafka)
+        except KafkaError as error:
+            raise _away(error) from None
         self._consumer = AIOKafkaConsumer(
-            bootstrap_servers=self._bootstrap,
+            **options,
             enable_auto_commit=False,
             auto_offset_reset="none",
             isolation_level="read_committed",
@@ -98,6 +104,8 @@ class TopicReader:
 
 
 def _away(error: KafkaError | None) -> CommandFailed:
+    if isinstance(error, BrokerRefused):
+        return CommandFailed(str(error), AWAY)
     why = "it delivers nothing more" if error is None else type(error).__name__
     return CommandFailed(f"the broker does not answer ({why}); check BYOK_KAFKA_BOOTSTRAP", AWAY)
 

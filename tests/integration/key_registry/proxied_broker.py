@@ -15,6 +15,7 @@ from kafka import KafkaConsumer, TopicPartition
 from schemas.topics import REGISTRY_CHANGES
 from services.local.embedded.broker import broker_program
 from services.local.processes import Child
+from services.runtime.kafka_access import KafkaAccess
 from services.runtime.topics import create_topics
 
 
@@ -124,7 +125,7 @@ class ProxiedBroker:
                 assert time.monotonic() < deadline, self._child.report("does not listen")
                 time.sleep(0.01)
         self.back()
-        create_topics(self.bootstrap, [REGISTRY_CHANGES], replication_factor=1)
+        create_topics(KafkaAccess(self.bootstrap), [REGISTRY_CHANGES], replication_factor=1)
 
     def away(self) -> None:
         """Make it unreachable; it goes on running."""

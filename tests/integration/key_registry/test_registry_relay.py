@@ -34,6 +34,7 @@ from services.key_registry.metrics import registry_metrics
 from services.key_registry.rate_cards import packaged_cards
 from services.key_registry.settings import RegistrySettings
 from services.runtime.background import in_background
+from services.runtime.kafka_access import KafkaAccess
 from services.runtime.topics import create_topics
 from tests.integration.key_registry.proxied_broker import ProxiedBroker, free_port
 
@@ -229,7 +230,7 @@ def test_what_a_relay_sends_late_after_newer_ones_went_on_is_put_right(
     rows = world.database.rows("SELECT seq, key, payload FROM registry.log ORDER BY seq")
     # The last of them adds a key that was revoked since.
     caught = [UnsentChange(*row) for row in rows[2:8]]
-    late = ChangeSender(broker.bootstrap, timeout_seconds=5)
+    late = ChangeSender(KafkaAccess(broker.bootstrap), timeout_seconds=5)
     with world.relay():
         wait_for(world.all_sent, "everything is sent")
         world.change(500)
@@ -254,7 +255,7 @@ def test_a_topic_that_lost_records_is_filled_again(world: World, broker: Proxied
         admin.delete_topics([REGISTRY_CHANGES.name])
         world.change(503)
         assert REGISTRY_CHANGES.name not in admin.list_topics(), "only an operator makes a topic"
-        create_topics(broker.bootstrap, [REGISTRY_CHANGES], replication_factor=1)
+        create_topics(KafkaAccess(broker.bootstrap), [REGISTRY_CHANGES], replication_factor=1)
         wait_for(lambda: latest(_all_of(broker)) == latest(world.log()), "all is there again")
     admin.close()
 
@@ -271,7 +272,7 @@ def test_a_topic_that_was_made_anew_while_no_relay_was_there_gets_the_whole_log(
         connection.execute(f"UPDATE registry.relay_cursor SET {forgotten} = {value}")
     admin = KafkaAdminClient(bootstrap_servers=broker.bootstrap)
     admin.delete_topics([REGISTRY_CHANGES.name])
-    create_topics(broker.bootstrap, [REGISTRY_CHANGES], replication_factor=1)
+    create_topics(KafkaAccess(broker.bootstrap), [REGISTRY_CHANGES], replication_factor=1)
     admin.close()
     with world.relay() as relay:
         wait_for(lambda: relay.unready() is None, "it has sent what it thought necessary")
@@ -281,7 +282,7 @@ def test_a_topic_that_was_made_anew_while_no_relay_was_there_gets_the_whole_log(
 def test_another_registry_on_the_topic_is_noticed_by_whoever_leads_or_stands_by(
     world: World, broker: ProxiedBroker
 ) -> None:
-    other = ChangeSender(broker.bootstrap, timeout_seconds=5)
+    other = ChangeSender(KafkaAccess(broker.bootstrap), timeout_seconds=5)
     with world.relay() as one, world.relay() as two:
         wait_for(lambda: one.unready() is None and two.unready() is None, "both know that all is sent")
         assert one.completeness.is_confirmed
@@ -309,7 +310,7 @@ def test_a_topic_that_is_missing_is_not_made_and_readiness_says_what_to_do(world
     with world.relay() as relay:
         wait_for(lambda: "`byok topics create`" in (relay.unready() or ""), "it says what is missing")
         assert REGISTRY_CHANGES.name not in admin.list_topics()
-        create_topics(broker.bootstrap, [REGISTRY_CHANGES], replication_factor=1)
+        create_topics(KafkaAccess(broker.bootstrap), [REGISTRY_CHANGES], replication_factor=1)
         wait_for(lambda: relay.unready() is None, "it goes on")
     admin.close()
 
@@ -381,7 +382,7 @@ _SENDS = 5
 @pytest.mark.parametrize("size", [1, 2, 500])
 def test_what_is_sent_at_once_is_one_batch(broker: ProxiedBroker, size: int) -> None:
     """On this the order rests: a broker writes a batch whole or not at all, so no change in it can be missing."""
-    sender = ChangeSender(broker.bootstrap, timeout_seconds=5)
+    sender = ChangeSender(KafkaAccess(broker.bootstrap), timeout_seconds=5)
     try:
         assert sender.destination().topic_id
         payload = b"x" * (SEND_BYTES_MAX // size - 20)

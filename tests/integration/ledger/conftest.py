@@ -20,6 +20,7 @@ from services.local.embedded.databases import LOGIN_ROLES, prepare_databases
 from services.local.embedded.postgres import Postgres
 from services.local.endpoints import Ports
 from services.local.processes import StopSwitch, Supervisor
+from services.runtime.kafka_access import KafkaAccess
 from services.runtime.topics import create_topics
 from tests.integration.ledger.ledger_process import running
 from tests.integration.ledger.ledger_seed import Books, seed_company
@@ -66,7 +67,7 @@ def stack(tmp_path_factory):
         broker = supervisor.start(broker_program(ports.kafka, folder, dict(os.environ)))
         supervisor.wait_until(postgres.answers, deadline, lambda: server.report("does not answer"))
         supervisor.wait_until(lambda: listens(ports.kafka), deadline, lambda: broker.report("does not answer"))
-        create_topics(ports.address("kafka"), replication_factor=1)
+        create_topics(KafkaAccess(ports.address("kafka")), replication_factor=1)
         with postgres.connect() as admin:
             prepare_databases(admin, _PASSWORDS)
         stack = Stack(folder, ports, postgres, create_signing_key(folder))

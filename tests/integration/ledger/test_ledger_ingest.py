@@ -22,6 +22,7 @@ from services.local.embedded.broker import broker_program
 from services.local.endpoints import Ports
 from services.local.processes import StopSwitch, Supervisor
 from services.messages.usage_events import read_record
+from services.runtime.kafka_access import KafkaAccess
 from services.runtime.topics import create_topics
 
 URL = "/v1/usage-events"
@@ -310,7 +311,7 @@ def fragile(stack, tmp_path):
     supervisor = Supervisor(tmp_path, StopSwitch())
     broker = supervisor.start(replace(program, command=tuple(command)))
     supervisor.wait_until(lambda: listens(port), time.monotonic() + 20, lambda: broker.report("does not answer"))
-    create_topics(f"127.0.0.1:{proxy.port}", replication_factor=1)
+    create_topics(KafkaAccess(f"127.0.0.1:{proxy.port}"), replication_factor=1)
     yield proxy
     proxy.close()
     supervisor.stop()

@@ -9,6 +9,7 @@ import pytest
 
 from schemas.topics import USAGE_EVENTS
 from services.books.migrations import upgrade
+from services.runtime.kafka_access import KafkaAccess
 from services.runtime.topics import create_topics
 from tests.integration.metering.ledgers import Ledger
 from tests.integration.real_parts import Database, running_broker, running_postgres
@@ -48,5 +49,5 @@ def ledger(postgres: Database, empty_ledger: str) -> Ledger:
 def topic(broker: str) -> str:
     """A topic of usage events that no other test writes to."""
     own = USAGE_EVENTS._replace(name=f"usage-events-{next(_numbers)}", partitions=2)
-    create_topics(broker, [own], replication_factor=1)
+    create_topics(KafkaAccess(broker), [own], replication_factor=1)
     return own.name

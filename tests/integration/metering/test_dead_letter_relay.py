@@ -18,6 +18,7 @@ from services.metering.dead_letters import relay as dead_letter_relay
 from services.metering.dead_letters.relay import DeadLetterRelay
 from services.runtime import broker as broker_clients
 from services.runtime.database import connect
+from services.runtime.kafka_access import KafkaAccess
 from tests.e2e.running import wait_for
 from tests.integration.metering.ledgers import Ledger
 from tests.integration.real_parts import running_broker
@@ -65,7 +66,7 @@ def own_broker(tmp_path: Path) -> Iterator[str]:
 @contextmanager
 def _relaying(ledger: Ledger, broker: str) -> Iterator[None]:
     stop = threading.Event()
-    thread = threading.Thread(target=DeadLetterRelay(ledger.dsn, broker, _SECONDS).run, args=(stop,))
+    thread = threading.Thread(target=DeadLetterRelay(ledger.dsn, KafkaAccess(broker), _SECONDS).run, args=(stop,))
     thread.start()
     try:
         yield

@@ -20,6 +20,7 @@ from services.metering.registry_follower import RegistryFollower
 from services.metering.rerating import rerater
 from services.metering.rerating.rerater import Rerater
 from services.runtime.database import connect
+from services.runtime.kafka_access import KafkaAccess
 from tests.integration.metering.ledgers import Ledger
 from tests.integration.metering.workers import (
     LONG_AGO,
@@ -58,7 +59,7 @@ def test_the_newest_change_of_each_key_counts_wherever_it_stands(
             for change, payload in zip(changes, payloads(changes), strict=True):
                 producer.send(REGISTRY_CHANGES.name, key=change.key.encode(), value=payload, partition=0).get(20)
         directory = Directory()
-        follower = RegistryFollower(ledger.dsn, broker, directory)
+        follower = RegistryFollower(ledger.dsn, KafkaAccess(broker), directory)
         await follower.catch_up()
         await follower.stop()
         assert directory.seq == _OTHER.seq
@@ -147,10 +148,10 @@ def test_a_worker_that_starts_with_a_hole_knows_what_the_topic_holds_of_it(ledge
     late = plan(3, "pro")
 
     async def test(broker: str) -> None:
-        await RegistryFollower(ledger.dsn, broker, Directory()).take_in(payloads([*cards(), _OTHER]))
+        await RegistryFollower(ledger.dsn, KafkaAccess(broker), Directory()).take_in(payloads([*cards(), _OTHER]))
         with closing(KafkaProducer(bootstrap_servers=broker, acks="all")) as producer:
             producer.send(REGISTRY_CHANGES.name, value=payloads([late])[0], partition=0).get(20)
-        follower = RegistryFollower(ledger.dsn, broker, Directory())
+        follower = RegistryFollower(ledger.dsn, KafkaAccess(broker), Directory())
         await follower.catch_up()
         await follower.stop()
         assert (follower.directory.seq, follower.directory.plan_at("acme", NOW)) == (_OTHER.seq, Plan.PRO)
@@ -161,7 +162,7 @@ def test_a_worker_that_starts_with_a_hole_knows_what_the_topic_holds_of_it(ledge
 
 def test_an_earlier_state_that_was_compacted_away_moves_nothing(ledger: Ledger, broker: str) -> None:
     async def test() -> None:
-        follower = RegistryFollower(ledger.dsn, broker, Directory())
+        follower = RegistryFollower(ledger.dsn, KafkaAccess(broker), Directory())
         await follower.take_in(payloads([*cards(), _LATE, _OTHER]))
         rerate(ledger.dsn)
         await follower.take_in(payloads([_EARLY, _LATE]))

@@ -20,6 +20,7 @@ from services.proof.replay.run import Log, Replay, replay
 from services.proof.replay.shadow import shadow_ledger
 from services.proof.verify import Report
 from services.runtime.command_failed import AWAY, CommandFailed
+from services.runtime.kafka_access import KafkaAccess
 from services.runtime.topics import create_topics
 from tests.integration.metering.ledgers import Ledger
 from tests.integration.metering.workers import LONG_AGO, NOW, Worker, cards, key, node_call, plan, publish, rerate
@@ -39,7 +40,7 @@ def original(postgres: Database, broker: str) -> str:
     postgres.create(name, "ledger_owner")
     ledger = Ledger(postgres, name)
     upgrade(ledger.owner_dsn)
-    create_topics(broker, [TOPIC], replication_factor=1)
+    create_topics(KafkaAccess(broker), [TOPIC], replication_factor=1)
 
     async def book() -> None:
         worker = Worker(ledger.dsn, broker, TOPIC.name)
@@ -80,7 +81,7 @@ def replayed(
     cluster_id: str = "cluster-1",
     report: Report = lambda _what, _done, _all: None,
 ) -> Replay:
-    log = Log(broker, cluster_id, TOPIC.name, silent_seconds=20)
+    log = Log(KafkaAccess(broker), cluster_id, TOPIC.name, silent_seconds=20)
     return replay(
         ledger.dsn,
         shadow_dsn or ledger.replayer_dsn,

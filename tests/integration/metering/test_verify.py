@@ -22,6 +22,7 @@ from services.books.migrations import upgrade
 from services.proof.entries import Difference
 from services.proof.verify import verify
 from services.runtime.database import connect
+from services.runtime.kafka_access import KafkaAccess
 from services.runtime.topics import create_topics
 from tests.integration.metering.ledgers import Ledger
 from tests.integration.metering.workers import LONG_AGO, Worker, cards, key, node_call, plan, publish, rerate
@@ -60,7 +61,7 @@ def original(postgres: Database, broker: str) -> str:
     ledger = Ledger(postgres, name)
     upgrade(ledger.owner_dsn)
     topic = USAGE_EVENTS._replace(name="usage-events-verified", partitions=2)
-    create_topics(broker, [topic], replication_factor=1)
+    create_topics(KafkaAccess(broker), [topic], replication_factor=1)
 
     async def book() -> None:
         worker = Worker(ledger.dsn, broker, topic.name)

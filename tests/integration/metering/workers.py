@@ -23,6 +23,7 @@ from services.metering.registry_follower import RegistryFollower
 from services.metering.rerating.rerater import Rerater
 from services.metering.stream.gap_reader import GapReader
 from services.runtime.database import connect
+from services.runtime.kafka_access import KafkaAccess
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 LONG_AGO = "2026-05-01T00:00:00Z"
@@ -70,8 +71,8 @@ class Worker:
 
     def __init__(self, ledger_dsn: str, broker: str, topic: str, limit: Limit = NEVER) -> None:
         self.directory = Directory()
-        self.follower = RegistryFollower(ledger_dsn, broker, self.directory)
-        self.gaps = GapReader(broker, topic)
+        self.follower = RegistryFollower(ledger_dsn, KafkaAccess(broker), self.directory)
+        self.gaps = GapReader(KafkaAccess(broker), topic)
         self.booked: list[Booked] = []
         self.writer = LedgerWriter(ledger_dsn, "cluster-1", topic)
         self.pauser = Pauser(ledger_dsn, limit)

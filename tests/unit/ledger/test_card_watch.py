@@ -8,6 +8,7 @@ import pytest
 
 from services.ledger.card_watch import CardWatch
 from services.runtime.background import in_background
+from services.runtime.kafka_access import KafkaAccess
 
 
 def test_whatever_the_client_raises_it_looks_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -20,7 +21,7 @@ def test_whatever_the_client_raises_it_looks_again(monkeypatch: pytest.MonkeyPat
         raise AssertionError("what no broker sends")
 
     monkeypatch.setattr(CardWatch, "_follow", follow)
-    watch = CardWatch("127.0.0.1:1")
+    watch = CardWatch(KafkaAccess("127.0.0.1:1"))
     with in_background("card-watch", watch.run):
         assert again.wait(30)
     assert watch.known() is None

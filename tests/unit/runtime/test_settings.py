@@ -8,7 +8,8 @@ from services.books.settings import LedgerDatabase
 from services.key_registry.settings import RegistrySettings
 from services.ledger.settings import LedgerSettings
 from services.metering.settings import MeteringSettings
-from services.runtime.settings import HttpSettings, KafkaSettings, SettingsError
+from services.runtime.kafka_access import KafkaSettings
+from services.runtime.settings import HttpSettings, SettingsError
 
 
 @pytest.mark.parametrize("good", ["10.0.0.0/8", "127.0.0.1", "10.1.2.3, 2001:db8::/32"])
