@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import threading
 import time
@@ -16,8 +17,8 @@ from services.ledger.refusals import Code
 from services.ledger.usage_batch import UsageRecord
 from services.runtime.background import in_background, patiently_until
 from services.runtime.broker import kafka_producer
-from services.runtime.broker_refusals import cause
-from services.runtime.kafka_access import KafkaAccess
+from services.runtime.broker_refusals import NO_ANSWER, cause, trouble
+from services.runtime.kafka_access import KafkaAccess, SecurityProtocol
 from services.runtime.last_failure import LastFailure
 from services.runtime.logs import logger
 from services.runtime.refusals import Refusal
@@ -109,7 +110,10 @@ class UsagePublisher:
     def _look(self) -> str | None:
         if self._producer is None:
             return f"not connected to the broker ({self._trouble})"
-        return None if any(map(_listens, self._kafka.servers)) else "the broker does not answer"
+        if self._kafka.protocol is SecurityProtocol.PLAINTEXT:
+            return None if any(map(_listens, self._kafka.servers)) else NO_ANSWER
+        # Whoever connects there and says nothing counts as one who was refused.
+        return asyncio.run(trouble(self._kafka))
 
     def _connected(self, deadline: float) -> KafkaProducer:
         with self._changed:

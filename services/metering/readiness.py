@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import NoReturn
 
 import psycopg
@@ -18,7 +17,10 @@ from services.metering.rerating.rerater import Rerater
 from services.metering.stream.app import LedgerApp
 from services.metering.stream.gap_reader import GapReader
 from services.runtime.database import connect
+from services.runtime.logs import logger
 from services.runtime.web import ReadinessCheck
+
+_log = logger(__name__)
 
 _ENDS_SECONDS = 5.0
 _SILENT_SECONDS = 30.0
@@ -36,6 +38,7 @@ class Readiness:
         """Why the worker cannot begin with the broker; None once it has."""
         self._ledger_dsn = ledger_dsn
         self._ends: dict[int, int] = {}
+        self._silence: str | None = None
         self._pauser = pauser
         self.checks: Mapping[str, ReadinessCheck] = {
             "broker": lambda: self.broker,
@@ -54,9 +57,16 @@ class Readiness:
         """Ask again and again where the partitions end: what is fetched says it only while there is room for more."""
         while True:
             if self.app is not None:
-                with suppress(ConnectionError):
-                    self._ends = await log.end_offsets(self.app.partitions)
+                try:
+                    self._ends, self._silence = await log.end_offsets(self.app.partitions), None
+                except ConnectionError:
+                    self._say(await log.trouble())
             await asyncio.sleep(_ENDS_SECONDS)
+
+    def _say(self, why: str | None) -> None:
+        if why not in (None, self._silence):
+            _log.warning("the broker tells nothing", error=why)
+        self._silence = why
 
     def lag(self) -> dict[int, int]:
         """How many records of each of its partitions are not booked, as far as the broker has told."""
@@ -80,7 +90,8 @@ class Readiness:
         unfetched = [] if self.app is None else self.app.unfetched(_SILENT_SECONDS)
         if not unfetched:
             return None
-        return f"of partitions {unfetched} the broker has told nothing for {_SILENT_SECONDS:.0f} s"
+        why = "" if self._silence is None else f" ({self._silence})"
+        return f"of partitions {unfetched} the broker has told nothing for {_SILENT_SECONDS:.0f} s{why}"
 
     def _no_ledger(self) -> str | None:
         try:

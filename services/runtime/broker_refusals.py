@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 import ssl
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from aiokafka.conn import create_conn
@@ -28,6 +28,7 @@ from services.runtime.kafka_access import KafkaAccess, SecurityProtocol
 from services.runtime.kafka_clients import aiokafka_options, kafka_python_options
 from services.runtime.settings import SettingsError
 
+NO_ANSWER = "the broker does not answer"
 _ASK_SECONDS = 5.0
 _AUTHENTICATION = (SaslAuthenticationFailed, UnsupportedSaslMechanismError, IllegalSaslStateError)
 
@@ -67,31 +68,41 @@ def client_options(access: KafkaAccess) -> dict[str, Any]:
     """What a client of kafka-python is told. Raises BrokerRefused where a broker refuses us; waits for none that is
     away. Not on an event loop.
     """
-    asyncio.run(_knock(access))
-    return kafka_python_options(access)
+    if access.protocol is not SecurityProtocol.PLAINTEXT:
+        asyncio.run(_knock(access))
+    return _usable(access, kafka_python_options)
 
 
 async def awaited_client_options(access: KafkaAccess) -> dict[str, Any]:
     """The same for aiokafka."""
     await _knock(access)
-    return aiokafka_options(access)
+    return _usable(access, aiokafka_options)
 
 
 async def _knock(access: KafkaAccess) -> None:
-    if access.protocol is SecurityProtocol.PLAINTEXT:
-        return
+    why = await trouble(access)
+    if why not in (None, NO_ANSWER):
+        raise BrokerRefused(why)
+
+
+def _usable(access: KafkaAccess, options: Callable[[KafkaAccess], dict[str, Any]]) -> dict[str, Any]:
     try:
-        refusal = await _refusal(access)
+        return options(access)
     except SettingsError as error:
         # A file that could be used when we started.
-        refusal = str(error)
-    if refusal is not None:
-        raise BrokerRefused(refusal)
+        raise BrokerRefused(str(error)) from None
 
 
-async def _refusal(access: KafkaAccess) -> str | None:
-    """None where no broker answers, or one lets us in."""
-    options = aiokafka_options(access)
+async def trouble(access: KafkaAccess) -> str | None:
+    """Why no broker lets us in, in one sentence: NO_ANSWER where none answers. None where one does; without encryption
+    and SASL, nobody is asked.
+    """
+    if access.protocol is SecurityProtocol.PLAINTEXT:
+        return None
+    try:
+        options = _usable(access, aiokafka_options)
+    except BrokerRefused as refused:
+        return str(refused)
     for server in options.pop("bootstrap_servers"):
         try:
             await _connect(server, options)
@@ -109,7 +120,7 @@ async def _refusal(access: KafkaAccess) -> str | None:
         except (OSError, ValueError, TimeoutError, AwaitedKafkaError):
             continue
         return None
-    return None
+    return NO_ANSWER
 
 
 async def _connect(server: str, options: Mapping[str, Any]) -> None:
@@ -157,6 +168,6 @@ def _may(admin: KafkaAdminClient, right: Right) -> bool:
         return False
     if described.get("error_code") == TopicAuthorizationFailedError.errno:
         return False
-    # None where the broker does not tell: of what is not there yet.
+    # Nothing where the broker does not tell: of what is not there yet, and where it knows no ACLs.
     allowed = described["authorized_operations"]
-    return allowed is None or right.as_told in allowed
+    return not allowed or right.as_told in allowed

@@ -24,6 +24,7 @@ pytestmark = pytest.mark.slow
 
 USAGE, DEAD_LETTERS = "byok.usage-events", "byok.usage-dead-letters"
 REFUSED_SECONDS = 60.0
+_TOKEN_SECONDS = 30.0
 
 
 @pytest.fixture(scope="module")
@@ -135,6 +136,27 @@ def test_every_client_knows_every_mechanism(rig: SecuredRig, another: Any, proto
     worker.wait_ready()
 
 
+def test_a_worker_whose_token_is_over_says_so_and_goes_on_with_the_next(rig: SecuredRig, another: Any) -> None:
+    rig.worker().stop()
+    try:
+        file = rig.secured.secret("renewed.jwt", token("metering", _TOKEN_SECONDS))
+        settings = rig.secured.settings("metering", "OAUTHBEARER", BYOK_KAFKA_SASL_TOKEN_FILE=str(file))
+        worker = another("metering", **settings)
+        worker.wait_ready()
+        _wait_told(worker, "fetching", "does not accept our token", seconds=3 * _TOKEN_SECONDS)
+        file.write_text(token("metering"))
+        org_id = f"org-{uuid.uuid4().hex[:8]}"
+        with closing(KafkaProducer(bootstrap_servers=rig.kafka.bootstrap)) as producer:
+            for partition in range(12):
+                event = json.dumps(node_call(org_id)).encode()
+                producer.send(USAGE, event, partition=partition).get(timeout=30)
+        wait_for("all of it to be booked", lambda: _charges(rig, org_id) == 12)
+        worker.wait_ready()
+    finally:
+        rig.worker().start()
+        rig.worker().wait_ready()
+
+
 # --- what is refused --------------------------------------------------------------------------------------------------
 
 
@@ -211,11 +233,11 @@ def _grants(kind: str) -> list[tuple[ResourceType, str, str]]:
     return [(resource, name, operation) for user, resource, name, operation in documented_grants() if user == kind]
 
 
-def _wait_told(service: Service, check: str, sentence: str) -> None:
+def _wait_told(service: Service, check: str, sentence: str, *, seconds: float = REFUSED_SECONDS) -> None:
     def is_told() -> bool:
         return sentence in (service.said or {}).get(check, "")
 
-    wait_for(f"{service.name} to say why; see {service.log_file}", is_told, REFUSED_SECONDS)
+    wait_for(f"{service.name} to say why; see {service.log_file}", is_told, seconds)
     assert sentence in service.log_file.read_text()
 
 
@@ -230,3 +252,24 @@ def test_a_worker_whose_right_is_taken_away_ends_and_then_waits_for_it(rig: Secu
     _wait_told(worker, "broker", f"may not Read the topic {USAGE}")
     rig.secured.allow("fleeting", reads)
     worker.wait_ready()
+
+
+def test_a_ledger_whose_right_is_taken_away_refuses_events_until_it_has_it_again(rig: SecuredRig, another: Any) -> None:
+    rig.secured.allow("fleeting-ledger", *_grants("ledger"))
+    ledger = another("ledger", **rig.secured.settings("fleeting-ledger", protocol="SSL"))
+    ledger.wait_ready()
+    writes = (ResourceType.TOPIC, USAGE, "WRITE")
+    with rig.http("ledger") as http:
+        http.base_url = ledger.url
+        http.timeout = 30
+
+        def post() -> int:
+            return int(http.post("/v1/usage-events", json=node_call("org-of-the-ledger")).status_code)
+
+        assert post() == 202
+        rig.secured.forbid("fleeting-ledger", writes)
+        wait_for("an event to be refused", lambda: post() == 503)
+        _wait_told(ledger, "broker", f"may not Write the topic {USAGE}")
+        rig.secured.allow("fleeting-ledger", writes)
+        ledger.wait_ready()
+        wait_for("an event to be taken", lambda: post() == 202)

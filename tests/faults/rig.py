@@ -62,7 +62,7 @@ class Service:
     def __init__(self, name: str, kind: str, environment: dict[str, str], port: int, folder: Path) -> None:
         """``kind`` is the command of `byok`; ``port`` is where it answers on /readyz."""
         self.name = name
-        self._url = f"http://{LOOPBACK}:{port}"
+        self.url = f"http://{LOOPBACK}:{port}"
         self._folder = folder
         self._ready = Readiness(port)
         self._program = replace(service_program(kind, (*_BYOK, kind), environment, folder), name=name)
@@ -90,7 +90,7 @@ class Service:
 
     def samples(self, metric: str) -> dict[tuple[str, ...], float]:
         """The values of a metric that it serves, by the values of its labels in the order of their names."""
-        text = httpx.get(f"{self._url}/metrics", timeout=5).text
+        text = httpx.get(f"{self.url}/metrics", timeout=5).text
         return {
             tuple(value for _, value in sorted(sample.labels.items())): sample.value
             for family in text_string_to_metric_families(text)
@@ -108,7 +108,7 @@ class Service:
     def said(self) -> dict[str, str] | None:
         """The same in its words."""
         try:
-            missing: dict[str, str] = httpx.get(f"{self._url}/readyz", timeout=5).json().get("missing", {})
+            missing: dict[str, str] = httpx.get(f"{self.url}/readyz", timeout=5).json().get("missing", {})
         except httpx.TransportError:
             return None
         return missing

@@ -137,6 +137,8 @@ def _settings(folder: Path, users: Iterable[str]) -> dict[str, str]:
             f"{name}.scram-sha-512.sasl.jaas.config": _SCRAM,
             f"{name}.scram-sha-256.sasl.jaas.config": _SCRAM,
             f"{name}.plain.sasl.jaas.config": f"{_PLAIN} {plain};",
+            # A connection lasts no longer than its token.
+            f"{name}.oauthbearer.connections.max.reauth.ms": "3600000",
             f"{name}.oauthbearer.sasl.jaas.config": f'{_OAUTH} unsecuredLoginStringClaim_sub="broker";',
         }
     return settings

@@ -16,7 +16,7 @@ from aiokafka.errors import KafkaError
 
 from services.metering.booking.pricing import Record
 from services.runtime.broker import METADATA_MS
-from services.runtime.broker_refusals import awaited_client_options, cause
+from services.runtime.broker_refusals import awaited_client_options, cause, trouble
 from services.runtime.kafka_access import KafkaAccess
 from services.runtime.record_log import read_tolerantly, unreadable_because
 
@@ -53,6 +53,10 @@ class GapReader:
         with _away():
             consumer = await self._started()
             return _by_partition(await consumer.end_offsets(self._places(partitions)))
+
+    async def trouble(self) -> str | None:
+        """Why no broker lets us in, in one sentence; None where one does, and where the connection is not secured."""
+        return await trouble(self._kafka)
 
     async def beginnings(self, partitions: Iterable[int], booked: Mapping[int, int]) -> dict[int, int]:
         """Where to go on in each of the partitions: behind what is ``booked``, else where its log begins.
