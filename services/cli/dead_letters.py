@@ -141,7 +141,8 @@ def replay(
 
     Needs BYOK_LEDGER_DSN and BYOK_KAFKA_BOOTSTRAP. Exit status: 0 all that
     can be sent is sent; 1 not confirmed, or an --id was left out; 2 wrong
-    options or settings; 3 database or broker do not answer (repeat it).
+    options or settings; 3 database or broker do not answer, or refuse
+    (repeat it).
     """
     with explained("dead-letters replay"):
         from services.cli.settings import LetterSettings

@@ -84,7 +84,7 @@ def explained(command: str) -> Iterator[None]:
     from sqlalchemy.exc import DBAPIError
 
     from services.messages.registry_changes import UnreadableChangeError
-    from services.runtime.broker_refusals import BrokerRefused
+    from services.runtime.broker_refusals import BrokerRefused, cause
     from services.runtime.settings import SettingsError
 
     try:
@@ -98,7 +98,7 @@ def explained(command: str) -> Iterator[None]:
     except BrokerRefused as error:
         fail(command, str(error), AWAY)
     except AuthorizationError as error:
-        fail(command, f"authorization: Kafka refuses this ({type(error).__name__}); an ACL is missing", AWAY)
+        fail(command, f"{cause(error)}; an ACL is missing", AWAY)
     except KafkaError as error:
         fail(command, f"the broker does not answer ({type(error).__name__}); check BYOK_KAFKA_BOOTSTRAP", AWAY)
 

@@ -28,7 +28,7 @@ def create(*, replication_factor: ReplicationFactor = None, data_dir: DataDir = 
     (min.insync.replicas). No service ever creates a topic.
 
     Needs BYOK_KAFKA_BOOTSTRAP. Exit status: 0; 2 wrong options or settings, or
-    fewer brokers than that; 3 the broker does not answer.
+    fewer brokers than that; 3 the broker does not answer, or refuses.
     """
     with explained("topics create"):
         from kafka.errors import InvalidReplicationFactorError
@@ -59,7 +59,7 @@ def check(*, replication_factor: ReplicationFactor = None, data_dir: DataDir = N
     at most 3.
 
     Needs BYOK_KAFKA_BOOTSTRAP. Exit status: 0; 1 something differs; 2 wrong
-    options or settings; 3 the broker does not answer.
+    options or settings; 3 the broker does not answer, or refuses.
     """
     with explained("topics check"):
         from services.runtime.kafka_access import KafkaSettings

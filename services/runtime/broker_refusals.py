@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from aiokafka.conn import create_conn
+from aiokafka.errors import GroupAuthorizationFailedError as AwaitedGroupRefused
 from aiokafka.errors import (
     IllegalSaslStateError,
     KafkaConnectionError,
@@ -20,9 +21,10 @@ from aiokafka.errors import (
     UnsupportedSaslMechanismError,
 )
 from aiokafka.errors import KafkaError as AwaitedKafkaError
+from aiokafka.errors import TopicAuthorizationFailedError as AwaitedTopicRefused
 from aiokafka.protocol.metadata import MetadataRequest
 from kafka import KafkaAdminClient
-from kafka.errors import GroupAuthorizationFailedError, KafkaError, TopicAuthorizationFailedError
+from kafka.errors import AuthorizationError, GroupAuthorizationFailedError, KafkaError, TopicAuthorizationFailedError
 
 from services.runtime.kafka_access import KafkaAccess, SecurityProtocol
 from services.runtime.kafka_clients import aiokafka_options, kafka_python_options
@@ -30,6 +32,7 @@ from services.runtime.settings import SettingsError
 
 NO_ANSWER = "the broker does not answer"
 _ASK_SECONDS = 5.0
+_AUTHORIZATION = (AuthorizationError, AwaitedTopicRefused, AwaitedGroupRefused)
 _AUTHENTICATION = (SaslAuthenticationFailed, UnsupportedSaslMechanismError, IllegalSaslStateError)
 
 
@@ -60,7 +63,9 @@ class Right(NamedTuple):
 
 
 def cause(error: BaseException) -> str:
-    """What is told of an error: why Kafka refused, else its kind."""
+    """What is told of an error: why Kafka refused us, or what; else its kind."""
+    if isinstance(error, _AUTHORIZATION):
+        return f"authorization: {error}"
     return str(error) if isinstance(error, BrokerRefused) else type(error).__name__
 
 

@@ -118,6 +118,8 @@ def test_an_operators_commands_work(rig: SecuredRig, tmp_path: Path) -> None:
     again = _byok(rig, "dead-letters", "replay", "--org", org_id, "--yes")
     assert again.returncode == 0, again.stderr
     assert "Sent 1 events" in again.stdout
+    replayed = _byok(rig, "verify", "--replay")
+    assert replayed.returncode == 0, replayed.stdout + replayed.stderr
 
 
 @pytest.mark.parametrize(
@@ -273,3 +275,15 @@ def test_a_ledger_whose_right_is_taken_away_refuses_events_until_it_has_it_again
         rig.secured.allow("fleeting-ledger", writes)
         ledger.wait_ready()
         wait_for("an event to be taken", lambda: post() == 202)
+
+
+def test_a_ledger_that_may_not_read_the_rate_cards_says_so_and_takes_events(rig: SecuredRig, another: Any) -> None:
+    rig.secured.allow("half-ledger", (ResourceType.TOPIC, USAGE, "WRITE"))
+    ledger = another("ledger", **rig.secured.settings("half-ledger", protocol="SSL"))
+    ledger.wait_ready()
+
+    def is_told() -> bool:
+        lines = map(json.loads, ledger.log_file.read_text().splitlines())
+        return any("authorization: " in str(each.get("error")) and "cards" in each["event"] for each in lines)
+
+    wait_for(f"the ledger to say so; see {ledger.log_file}", is_told)

@@ -67,7 +67,8 @@ def publish(
     """Send usage events from a file to the metering.
 
     Each row is checked first; the good ones are sent, the others are listed
-    with line number and field (exit status 1).
+    with line number and field (exit status 1). A broker that refuses us is
+    exit status 3.
 
     An event without an identity of its own gets one from its place in the file
     (source file:NAME, id line-N). So the same command can be repeated: what is

@@ -54,6 +54,7 @@ class ChangeSender:
         """Raises KafkaError when the broker cannot be reached."""
         timeout_ms = int(timeout_seconds * 1000)
         self._access = access
+        self._allowed = False
         self._timeout_ms = timeout_ms
         self._producer: KafkaProducer | None = None
         self._end: int | None = None
@@ -68,11 +69,14 @@ class ChangeSender:
         )
 
     def destination(self) -> Destination:
-        """Where a send would go now. Raises KafkaError: TopicMissingError where there is no such topic.
+        """Where a send would go now. Raises KafkaError: TopicMissingError where there is no such topic,
+        BrokerRefused where we may not write or read it.
 
         It is not made here: only an operator knows how safe it has to be.
         """
-        require(self._access, self._admin, _RIGHTS)
+        if not self._allowed:
+            require(self._access, self._admin, _RIGHTS)
+            self._allowed = True
         (topic,) = self._admin.describe_topics([REGISTRY_CHANGES.name])
         if not topic["partitions"]:
             raise TopicMissingError(REGISTRY_CHANGES.name)
