@@ -85,6 +85,7 @@ async def awaited_client_options(access: KafkaAccess) -> dict[str, Any]:
 
 
 async def _knock(access: KafkaAccess) -> None:
+    access.warn_of_readers()
     why = await trouble(access)
     if why not in (None, NO_ANSWER):
         raise BrokerRefused(why)

@@ -47,6 +47,5 @@ def aiokafka_options(access: KafkaAccess) -> dict[str, Any]:
 
 
 def _options(access: KafkaAccess, token_provider: type) -> dict[str, Any]:
-    access.warn_of_readers()
     told = access.options()
     return told if access.token_file is None else {**told, "sasl_oauth_token_provider": token_provider(access)}

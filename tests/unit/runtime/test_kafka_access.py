@@ -147,9 +147,7 @@ def test_a_secret_that_others_may_read_is_warned_of(
     file = tmp_path / "password"
     file.write_text("pa55word")
     file.chmod(mode)
-    kafka_python_options(
-        KafkaAccess("b:9", SecurityProtocol.SASL_PLAINTEXT, SaslMechanism.PLAIN, "registry", password_file=file)
-    )
+    KafkaAccess("b:9", SecurityProtocol.SASL_PLAINTEXT, SaslMechanism.PLAIN, "me", file).warn_of_readers()
     # Where it goes depends on whether another test has set up logging.
     told = capsys.readouterr().out + caplog.text
     assert ("run chmod 600" in told) == warned
