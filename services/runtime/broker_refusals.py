@@ -106,9 +106,11 @@ async def trouble(access: KafkaAccess) -> str | None:
     if access.protocol is SecurityProtocol.PLAINTEXT:
         return None
     try:
-        options = _usable(access, aiokafka_options)
-    except BrokerRefused as refused:
-        return str(refused)
+        options = aiokafka_options(access)
+        if access.token_file is not None:
+            access.token()
+    except SettingsError as error:
+        return str(error)
     for server in options.pop("bootstrap_servers"):
         try:
             await _connect(server, options)

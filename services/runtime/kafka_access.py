@@ -7,11 +7,13 @@ holds either.
 from __future__ import annotations
 
 import ssl
+import time
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Self
 
+import jwt
 from pydantic import Field, model_validator
 
 from services.runtime.private_file import warn_of_readers
@@ -83,10 +85,17 @@ class KafkaAccess:
         return told
 
     def token(self) -> str:
-        """What the token file holds now. Raises SettingsError."""
+        """What the token file holds now. Raises SettingsError, also where the token is over.
+
+        Such a one is not sent: aiokafka would believe that it was accepted, and Faust would crash.
+        """
         if self.token_file is None:
             raise not_set("kafka_sasl_token_file")
-        return _secret("BYOK_KAFKA_SASL_TOKEN_FILE", self.token_file)
+        token = _secret("BYOK_KAFKA_SASL_TOKEN_FILE", self.token_file)
+        ends = _end_of(token)
+        if ends is not None and ends < time.time():
+            raise SettingsError(f"BYOK_KAFKA_SASL_TOKEN_FILE: the token in {self.token_file} is over; who renews it?")
+        return token
 
     def warn_of_readers(self) -> None:
         """Log which of the files that hold a secret others may read."""
@@ -118,6 +127,15 @@ def _secret(variable: str, file: Path) -> str:
     if not secret:
         raise SettingsError(f"{variable}: {file} is empty")
     return secret
+
+
+def _end_of(token: str) -> float | None:
+    """In seconds since 1970; None where the token does not say it, or is none of JWT's."""
+    try:
+        ends = jwt.decode(token, options={"verify_signature": False}).get("exp")
+    except jwt.PyJWTError:
+        return None
+    return ends if isinstance(ends, (int, float)) else None
 
 
 def _unusable(variable: str, what: object, error: Exception) -> SettingsError:
@@ -179,8 +197,9 @@ class KafkaSettings(Settings):
         elif (self.kafka_ssl_cert_file is None) != (self.kafka_ssl_key_file is None):
             raise not_set("kafka_ssl_key_file" if self.kafka_ssl_key_file is None else "kafka_ssl_cert_file")
         self.kafka.options()
-        if by_token:
-            self.kafka.token()
+        if self.kafka_sasl_token_file is not None:
+            # Whether it is over is not asked here: that is a matter of waiting.
+            _secret("BYOK_KAFKA_SASL_TOKEN_FILE", self.kafka_sasl_token_file)
         return self
 
     def _require(self, name: str, needed: bool, by: str) -> None:  # noqa: FBT001  # one line each reads best

@@ -145,7 +145,7 @@ def test_a_worker_whose_token_is_over_says_so_and_goes_on_with_the_next(rig: Sec
         settings = rig.secured.settings("metering", "OAUTHBEARER", BYOK_KAFKA_SASL_TOKEN_FILE=str(file))
         worker = another("metering", **settings)
         worker.wait_ready()
-        _wait_told(worker, "fetching", "does not accept our token", seconds=3 * _TOKEN_SECONDS)
+        _wait_told(worker, "fetching", "renewed.jwt is over", seconds=3 * _TOKEN_SECONDS)
         file.write_text(token("metering"))
         org_id = f"org-{uuid.uuid4().hex[:8]}"
         with closing(KafkaProducer(bootstrap_servers=rig.kafka.bootstrap)) as producer:
@@ -168,10 +168,12 @@ def _refusals(rig: SecuredRig, folder: Path) -> dict[str, dict[str, str]]:
     by_name = secured.listener("SASL_SSL").replace("127.0.0.1", "localhost")
     wrong = str(secured.secret("wrong", "of-somebody"))
     old = str(secured.secret("old.jwt", token("operator", -60)))
+    none = str(secured.secret("none.jwt", "no-token"))
     return {
         "authentication: ": secured.settings("operator", BYOK_KAFKA_SASL_PASSWORD_FILE=wrong),
         "authentication: the broker": secured.settings("operator", "PLAIN", BYOK_KAFKA_SASL_PASSWORD_FILE=wrong),
-        "does not accept our token": secured.settings("operator", "OAUTHBEARER", BYOK_KAFKA_SASL_TOKEN_FILE=old),
+        "does not accept our token": secured.settings("operator", "OAUTHBEARER", BYOK_KAFKA_SASL_TOKEN_FILE=none),
+        "old.jwt is over": secured.settings("operator", "OAUTHBEARER", BYOK_KAFKA_SASL_TOKEN_FILE=old),
         "certificate: ": secured.settings("operator", BYOK_KAFKA_SSL_CA_FILE=str(other.file)),
         "certificate: that of the broker": secured.settings("operator", BYOK_KAFKA_SSL_CA_FILE=None),
         "certificate is not valid for 'localhost'": secured.settings("operator", BYOK_KAFKA_BOOTSTRAP=by_name),
@@ -217,6 +219,14 @@ def test_a_service_with_a_wrong_password_says_so_and_goes_on_when_it_is_right(
     _wait_told(service, check, f"does not accept the user {kind} with its password")
     password.write_text(f"of-{kind}")
     service.wait_ready()
+
+
+@pytest.mark.parametrize(("kind", "check"), [("metering", "broker"), ("registry", "outbox"), ("ledger", "broker")])
+def test_a_service_that_does_not_trust_the_broker_says_so(
+    rig: SecuredRig, another: Any, tmp_path: Path, kind: str, check: str
+) -> None:
+    settings = rig.secured.settings(kind, BYOK_KAFKA_SSL_CA_FILE=str(Authority(tmp_path).file))
+    _wait_told(another(kind, **settings), check, "certificate: that of the broker")
 
 
 @pytest.mark.parametrize(("kind", "check"), [("metering", "broker"), ("registry", "outbox"), ("ledger", "broker")])

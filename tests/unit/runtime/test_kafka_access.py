@@ -14,6 +14,7 @@ from services.runtime.kafka_access import KafkaAccess, KafkaSettings, SaslMechan
 from services.runtime.kafka_clients import aiokafka_options, kafka_python_options
 from services.runtime.settings import SettingsError
 from tests.kafka.certificates import Authority
+from tests.kafka.secured import token
 
 Set = Callable[..., None]
 
@@ -78,6 +79,18 @@ def test_a_token_is_read_anew_for_every_connection(secured: Set) -> None:
     secured(sasl_token_file="")
     with pytest.raises(OSError, match=r"BYOK_KAFKA_SASL_TOKEN_FILE: .* is empty"):
         provider.token()
+
+
+def test_a_token_that_is_over_is_not_sent_and_stops_nobody_who_starts(secured: Set) -> None:
+    over = token("registry", -1)
+    secured(security_protocol="SASL_PLAINTEXT", sasl_mechanism="OAUTHBEARER", sasl_token_file=over)
+    access = KafkaSettings.load().kafka
+    with pytest.raises(SettingsError, match=r"^BYOK_KAFKA_SASL_TOKEN_FILE: the token in .* is over") as raised:
+        access.token()
+    assert over not in str(raised.value)
+    fresh = token("registry")
+    secured(sasl_token_file=fresh)
+    assert access.token() == fresh
 
 
 @pytest.mark.parametrize(
