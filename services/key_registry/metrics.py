@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from enum import StrEnum
 
 from prometheus_client import CollectorRegistry
 from sqlalchemy import text
@@ -48,25 +49,39 @@ _ACTIVE = text("""
 """)
 
 
+class LeaseOutcome(StrEnum):
+    """What came of a lease."""
+
+    OWN_KEY = "own_key"
+    PLATFORM = "platform"
+    REFUSED = "refused"
+    FAILED = "failed"
+    """No answer could be given, or the key that applies cannot be opened."""
+
+
 class LeaseTimes:
     """How long leases took, by what came of them."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         """They are shown with what else is in ``registry``."""
         self._seconds = histogram(metrics.LEASE, _LEASE_SECONDS, registry)
+        for outcome in LeaseOutcome:
+            # From the start, so that the very first one is an increase.
+            self._seconds.labels(outcome.value)
 
     def timed(self, lease: Callable[[], Lease]) -> Lease:
-        """What ``lease`` returns, or its error: a key of their own, the platform's, a refusal, or a failure here."""
-        began, outcome = time.perf_counter(), "failed"
+        """What ``lease`` returns, or its error."""
+        began, outcome = time.perf_counter(), LeaseOutcome.FAILED
         try:
             leased = lease()
-            outcome = "platform" if leased.secret is None else "own_key"
+            outcome = LeaseOutcome.PLATFORM if leased.secret is None else LeaseOutcome.OWN_KEY
             return leased
         except Refusal as refusal:
-            outcome = "failed" if refusal.code is Code.CREDENTIAL_UNUSABLE else "refused"
+            if refusal.code is not Code.CREDENTIAL_UNUSABLE:
+                outcome = LeaseOutcome.REFUSED
             raise
         finally:
-            self._seconds.labels(outcome).observe(time.perf_counter() - began)
+            self._seconds.labels(outcome.value).observe(time.perf_counter() - began)
 
 
 def registry_metrics(sessions: Sessions) -> CollectorRegistry:

@@ -141,10 +141,14 @@ def _expressions(node: Any) -> Iterator[str]:
             yield from _expressions(child)
 
 
+def dashboard_queries(file: Path) -> list[str]:
+    """Every expression that the dashboard asks Prometheus for."""
+    return list(_expressions(json.loads(file.read_text())))
+
+
 @pytest.mark.parametrize("file", DASHBOARDS, ids=lambda file: file.stem)
 def test_dashboards_query_metrics_and_labels_of_the_contract_only(file: Path) -> None:
-    board = json.loads(file.read_text())
-    expressions = list(_expressions(board))
+    expressions = dashboard_queries(file)
     assert expressions
     for expression in expressions:
         _assert_queries_the_contract(expression)
