@@ -116,7 +116,7 @@ def _promtool(*arguments: str) -> str:
     program = shutil.which("promtool")
     skip_unless(program, "promtool is not installed", "apt install prometheus", needs="promtool")
     done = subprocess.run(
-        [str(program), *arguments], cwd=PROMETHEUS, capture_output=True, text=True, timeout=60, check=False
+        [str(program), *arguments], cwd=PROMETHEUS, capture_output=True, text=True, timeout=240, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
