@@ -24,7 +24,7 @@ pytestmark = pytest.mark.slow
 
 USAGE, DEAD_LETTERS = "byok.usage-events", "byok.usage-dead-letters"
 REFUSED_SECONDS = 60.0
-_TOKEN_SECONDS = 30.0
+_TOKEN_SECONDS = 40.0
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +145,7 @@ def test_a_worker_whose_token_is_over_says_so_and_goes_on_with_the_next(rig: Sec
         settings = rig.secured.settings("metering", "OAUTHBEARER", BYOK_KAFKA_SASL_TOKEN_FILE=str(file))
         worker = another("metering", **settings)
         worker.wait_ready()
-        _wait_told(worker, "fetching", "renewed.jwt is over", seconds=3 * _TOKEN_SECONDS)
+        _wait_told(worker, "fetching", "renewed.jwt is over", seconds=4 * _TOKEN_SECONDS)
         file.write_text(token("metering"))
         org_id = f"org-{uuid.uuid4().hex[:8]}"
         with closing(KafkaProducer(bootstrap_servers=rig.kafka.bootstrap)) as producer:
