@@ -59,6 +59,9 @@ class LeaseOutcome(StrEnum):
     """No answer could be given, or the key that applies cannot be opened."""
 
 
+_NO_ANSWER = (Code.CREDENTIAL_UNUSABLE, Code.CREDENTIAL_LOST)
+
+
 class LeaseTimes:
     """How long leases took, by what came of them."""
 
@@ -77,7 +80,7 @@ class LeaseTimes:
             outcome = LeaseOutcome.PLATFORM if leased.secret is None else LeaseOutcome.OWN_KEY
             return leased
         except Refusal as refusal:
-            if refusal.code is not Code.CREDENTIAL_UNUSABLE:
+            if refusal.code not in _NO_ANSWER:
                 outcome = LeaseOutcome.REFUSED
             raise
         finally:
