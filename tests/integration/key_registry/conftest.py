@@ -85,21 +85,17 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Postgre
 
 @pytest.fixture(scope="session")
 def new_database(postgres: tuple[Postgres, int]) -> Callable[[], Database]:
-    """Makes an empty, migrated database."""
+    """Makes an empty, migrated database: a copy, which takes a tenth of the time that our migrations take."""
     server, port = postgres
 
-    def make() -> Database:
-        name = f"registry_{next(_numbers)}"
+    def created(name: str, template: str) -> Database:
         with server.connect() as admin:
-            admin.execute(f"CREATE DATABASE {name} OWNER registry_owner")
-        owner, service = (
-            f"postgresql://{role}:{PASSWORDS[role]}@127.0.0.1:{port}/{name}"
-            for role in ("registry_owner", "registry_service")
-        )
-        upgrade(owner)
-        return Database(owner, service)
+            admin.execute(f"CREATE DATABASE {name} TEMPLATE {template} OWNER registry_owner")
+        roles = ("registry_owner", "registry_service")
+        return Database(*(f"postgresql://{role}:{PASSWORDS[role]}@127.0.0.1:{port}/{name}" for role in roles))
 
-    return make
+    upgrade(created("registry_empty", "template1").admin_dsn)
+    return lambda: created(f"registry_{next(_numbers)}", "registry_empty")
 
 
 @pytest.fixture(scope="module")

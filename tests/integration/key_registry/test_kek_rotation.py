@@ -286,6 +286,7 @@ def test_two_registries_with_one_file_take_in_a_new_key_without_a_restart(
     assert statuses == {200, 429}
 
 
+@pytest.mark.slow
 def test_a_registry_with_an_old_copy_refuses_and_never_says_no_key(
     start: Callable[[Path], Running], database: Database, file: Path, tmp_path: Path
 ) -> None:

@@ -179,6 +179,7 @@ def test_what_is_found_out_later_stops_changes_and_leases(
     assert (older.rows(_LOG), older.rows(_SENT)) == before
 
 
+@pytest.mark.slow
 def test_a_registry_that_was_only_started_again_goes_on_when_the_broker_is_back(
     grown: Grown, registry: Registry, broker: ProxiedBroker
 ) -> None:

@@ -215,6 +215,7 @@ def test_what_is_done_is_not_done_again_and_goes_on_in_the_same_log(
     assert story.older.rows(_HEAD)[0][0] == story.current.database.rows(_HEAD)[0][0] + 1
 
 
+@pytest.mark.slow
 def test_lost_credentials_are_ended_when_an_operator_says_so(story: Story, serve: Callable[[Database], Served]) -> None:
     rebuilt(story, story.older)
     assert byok(story.older, story.ledger, "--end-lost").returncode == 1, "it asks, and nobody answers"
