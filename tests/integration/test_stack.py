@@ -159,6 +159,7 @@ def test_a_signal_during_the_start_ends_everything_cleanly(byok, log):
     assert byok.nothing_is_left()
 
 
+@pytest.mark.slow
 def test_killed_outright_it_leaves_no_process_and_starts_again_at_once(byok):
     process = byok.up()
     first_line(process)

@@ -191,6 +191,7 @@ def test_a_registry_that_was_only_started_again_goes_on_when_the_broker_is_back(
         plan(http, "other").raise_for_status()
 
 
+@pytest.mark.slow
 def test_a_database_that_becomes_older_under_a_running_registry_is_noticed(
     grown: Grown, older: Any, registry: Registry, postgres: Any
 ) -> None:

@@ -154,6 +154,7 @@ def rebuilt(story: Story, database: Database) -> rebuilding.Rebuilt:
         engine.dispose()
 
 
+@pytest.mark.slow
 def test_an_older_database_becomes_what_the_log_says(story: Story, serve: Callable[[Database], Served]) -> None:
     before = state(story.older)
     dry = byok(story.older, story.ledger, "--dry-run")
@@ -202,6 +203,7 @@ def test_an_empty_database_gets_all_of_it(
     assert set(served.statuses().values()) == {"lost", "deleted"}
 
 
+@pytest.mark.slow
 def test_what_is_done_is_not_done_again_and_goes_on_in_the_same_log(
     story: Story, serve: Callable[[Database], Served]
 ) -> None:
@@ -244,6 +246,7 @@ def test_killed_in_the_middle_it_leaves_the_database_as_it_was(story: Story) -> 
     assert state(story.older) == state(story.current.database)
 
 
+@pytest.mark.slow
 def test_a_database_that_went_its_own_way_is_left_alone(story: Story, serve: Callable[[Database], Served]) -> None:
     serve(story.older).plan("acme", "free")
     before = state(story.older)

@@ -260,7 +260,9 @@ def test_a_topic_that_lost_records_is_filled_again(world: World, broker: Proxied
     admin.close()
 
 
-@pytest.mark.parametrize("forgotten", ["reset_at", "topic_id", "end_offset"])
+@pytest.mark.parametrize(
+    "forgotten", ["reset_at", *(pytest.param(name, marks=pytest.mark.slow) for name in ("topic_id", "end_offset"))]
+)
 def test_a_topic_that_was_made_anew_while_no_relay_was_there_gets_the_whole_log(
     world: World, broker: ProxiedBroker, forgotten: str
 ) -> None:
