@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 
 import pytest
 import structlog
@@ -17,6 +18,10 @@ settings.load_profile("ci" if os.environ.get("CI") else "dev")
 # By default a traceback comes with the values of all its variables, which takes seconds where an engine is among them.
 _plain = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
 structlog.configure(processors=[*structlog.get_config()["processors"][:-1], _plain])
+
+
+# In the background of a shell Ctrl-C is ignored, and all that a test starts would ignore it, too.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class _ByPlace(LoadScopeScheduling):
