@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from sqlmodel import col, select
+from sqlmodel import Session, col, select
 
 from services.key_registry.database.sessions import Sessions
 from services.key_registry.database.tables import RateCardRow
@@ -58,15 +58,22 @@ def publish_rate_card(sessions: Sessions, document: CardDocument) -> bool:
     to more than the ledger holds; or RateCardConflict when the published card of that name says something else.
     """
     with sessions.begin() as session:
+        # A published card stays as it is, so that what is there already needs no lock, and holds up no change.
+        if _is_there(session, document):
+            return False
         log = LogWriter(session, dates_itself=True)
-        known = session.get(RateCardRow, document.card, populate_existing=True)
-        if is_published(document, [] if known is None else [_document(known)]):
+        if _is_there(session, document):
             return False
         publishable(*document)
         seq = log.append(rate_card_change, document)
         session.add(RateCardRow(**document._asdict(), seq=seq))
     _log.info("rate card published", card=document.card, seq=seq)
     return True
+
+
+def _is_there(session: Session, document: CardDocument) -> bool:
+    known = session.get(RateCardRow, document.card, populate_existing=True)
+    return is_published(document, [] if known is None else [_document(known)])
 
 
 def _document(row: RateCardRow) -> CardDocument:
