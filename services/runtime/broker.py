@@ -18,10 +18,6 @@ from services.runtime.logs import logger
 
 _log = logger(__name__)
 
-METADATA_MS = 10_000
-"""How old at most a client's knowledge of the cluster is. aiokafka, which looks for the beginning of a partition where
-its leader was, asks anew only then: by default after five minutes."""
-
 _ASK_SECONDS, _ASK_SECONDS_MIN = 30.0, 0.5
 
 

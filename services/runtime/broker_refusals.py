@@ -27,7 +27,7 @@ from kafka import KafkaAdminClient
 from kafka.errors import AuthorizationError, GroupAuthorizationFailedError, KafkaError, TopicAuthorizationFailedError
 
 from services.runtime.kafka_access import KafkaAccess, SecurityProtocol
-from services.runtime.kafka_clients import aiokafka_options, kafka_python_options
+from services.runtime.kafka_clients import METADATA_MS, aiokafka_options, kafka_python_options
 from services.runtime.settings import SettingsError
 
 NO_ANSWER = "the broker does not answer"
@@ -81,7 +81,7 @@ def client_options(access: KafkaAccess) -> dict[str, Any]:
 async def awaited_client_options(access: KafkaAccess) -> dict[str, Any]:
     """The same for aiokafka."""
     await _knock(access)
-    return _usable(access, aiokafka_options)
+    return _usable(access, aiokafka_options) | {"metadata_max_age_ms": METADATA_MS}
 
 
 async def _knock(access: KafkaAccess) -> None:

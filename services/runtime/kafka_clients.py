@@ -10,6 +10,10 @@ from kafka.net.sasl.oauth import AbstractTokenProvider
 from services.runtime.kafka_access import KafkaAccess
 from services.runtime.settings import SettingsError
 
+METADATA_MS = 10_000
+"""How old at most a client's knowledge of the cluster is. aiokafka, which looks for the beginning of a partition where
+its leader was, asks anew only then: by default after five minutes."""
+
 
 class _TokenFile(AbstractTokenProvider):  # type: ignore[misc]  # kafka-python has no types
     """Reads the token anew for every connection."""

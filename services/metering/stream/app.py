@@ -15,9 +15,8 @@ from faust.types import TP
 
 from schemas.topics import USAGE_EVENTS
 from services.metering.settings import StreamSettings
-from services.runtime.broker import METADATA_MS
 from services.runtime.kafka_access import KafkaAccess, SecurityProtocol
-from services.runtime.kafka_clients import aiokafka_options
+from services.runtime.kafka_clients import METADATA_MS, aiokafka_options
 from services.runtime.logs import logger
 from services.runtime.record_log import read_tolerantly
 

@@ -15,7 +15,6 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from services.metering.booking.pricing import Record
-from services.runtime.broker import METADATA_MS
 from services.runtime.broker_refusals import awaited_client_options, cause, trouble
 from services.runtime.kafka_access import KafkaAccess
 from services.runtime.record_log import read_tolerantly, unreadable_because
@@ -119,7 +118,6 @@ class GapReader:
                 enable_auto_commit=False,
                 auto_offset_reset="none",
                 isolation_level="read_committed",
-                metadata_max_age_ms=METADATA_MS,
             )
             read_tolerantly(consumer)
             try:
