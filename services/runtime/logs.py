@@ -116,13 +116,10 @@ def log_crashes() -> None:
         if not issubclass(kind, KeyboardInterrupt):
             crashes.critical("nobody caught this", exc_info=(kind, error, trace))
 
-    def in_thread(told: threading.ExceptHookArgs) -> None:
+    def crashed_elsewhere(told: Any) -> None:
         crashed(told.exc_type, told.exc_value, told.exc_traceback)
 
-    def unraisable(told: Any) -> None:
-        crashed(told.exc_type, told.exc_value, told.exc_traceback)
-
-    sys.excepthook, threading.excepthook, sys.unraisablehook = crashed, in_thread, unraisable
+    sys.excepthook, threading.excepthook, sys.unraisablehook = crashed, crashed_elsewhere, crashed_elsewhere
 
 
 def logger(name: str) -> structlog.stdlib.BoundLogger:
