@@ -32,6 +32,7 @@ SELECT DISTINCT ON (key) seq, key, payload, arrival FROM ledger.registry_change
 WHERE key = ANY(%(keys)s) AND seq <= %(seq)s ORDER BY key, seq DESC
 """
 """Of each of these registry keys the last change up to a number."""
+_NEWEST = f"{_SELECT} ORDER BY seq DESC LIMIT 1"
 _UPTO = f"{_SELECT} WHERE %(seq)s::bigint IS NULL OR seq <= %(seq)s ORDER BY seq"
 # Of every key that changed after one number and up to another: what it said at the first, and all that it said since.
 _STATES = """
@@ -133,18 +134,26 @@ def after(connection: Connection[Any], arrival: int) -> Iterator[Recorded]:
     return _streamed(connection, AFTER, {"arrival": arrival}, hold=True)
 
 
-def upto(connection: Connection[Any], seq: int | None = None) -> Iterator[tuple[int, Change]]:
-    """The log in the order of its numbers, all of it or as far as ``seq``. Must be read inside a transaction.
+def recorded(connection: Connection[Any], seq: int | None = None) -> Iterator[Recorded]:
+    """The log in the order of its numbers, all of it or as far as ``seq``. Must be read inside a transaction."""
+    return _streamed(connection, _UPTO, {"seq": seq})
 
-    Raises UnreadableChangeError.
-    """
-    for change in _streamed(connection, _UPTO, {"seq": seq}):
+
+def newest(connection: Connection[Any]) -> Recorded | None:
+    """The change with the highest number; None where there is none."""
+    with connection.cursor(row_factory=args_row(Recorded)) as cursor:
+        return cursor.execute(_NEWEST, binary=True).fetchone()
+
+
+def upto(connection: Connection[Any], seq: int | None = None) -> Iterator[tuple[int, Change]]:
+    """What ``recorded`` says. Raises UnreadableChangeError."""
+    for change in recorded(connection, seq):
         yield change.seq, to_change(read_change(change.payload))
 
 
 def directory_upto(connection: Connection[Any], seq: int | None = None) -> Directory:
     """What all of the log, or as far as ``seq``, amounts to. Raises as ``upto`` does, and needs a transaction, too."""
-    return fold(_streamed(connection, _UPTO, {"seq": seq}))
+    return fold(recorded(connection, seq))
 
 
 def states(connection: Connection[Any], after: int, upto: int) -> Iterator[Recorded]:

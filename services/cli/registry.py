@@ -49,6 +49,7 @@ def rebuild(
     settings; 3 a database does not answer.
     """
     with explained("registry rebuild"):
+        from services.books.registry_log import RegistryForkedError
         from services.cli.settings import RebuildSettings
         from services.key_registry.database.sessions import open_engine, sessions_on
         from services.key_registry.handlers import rebuilding
@@ -71,7 +72,7 @@ def rebuild(
                 if end_lost:
                     with counting("Ending") as report:
                         ended = rebuilding.end_lost(sessions, report)
-        except rebuilding.HistoryForkedError as error:
+        except RegistryForkedError as error:
             raise CommandFailed(f"{error}; see docs/runbook.md, 'Registry forked'", 1) from None
         finally:
             engine.dispose()

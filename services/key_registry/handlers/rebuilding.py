@@ -16,6 +16,7 @@ from sqlalchemy import insert, text
 from sqlmodel import Session, col, select, update
 
 from schemas.registry_changes import CredentialChange, PlanChange, RateCardChange, RegistryChange
+from services.books.registry_log import Recorded, RegistryForkedError
 from services.domain.directory import Credential, PlanHistory
 from services.domain.permissions import CREDENTIALS_WRITE, EVERY_ORGANIZATION, Caller
 from services.domain.scope import Interval
@@ -34,7 +35,6 @@ from services.key_registry.database.tables import (
 )
 from services.key_registry.handlers.credentials import end_credential
 from services.key_registry.handlers.views import subject_of
-from services.key_registry.log.comparison import Recorded
 from services.key_registry.log.outbox import LogWriter
 from services.messages.registry_changes import read_change, to_change
 
@@ -47,10 +47,6 @@ _UNLIMITED = "SET LOCAL statement_timeout = 0; SET LOCAL idle_in_transaction_ses
 _NOBODY = "unknown"
 
 Report = Callable[[int, int], None]
-
-
-class HistoryForkedError(Exception):
-    """One number has different changes in the two histories, so that one is no continuation of the other."""
 
 
 class Rebuilt(NamedTuple):
@@ -77,7 +73,7 @@ class Rebuilt(NamedTuple):
 def rebuild(sessions: Sessions, history: Sequence[Recorded], *, dry_run: bool, report: Report) -> Rebuilt:
     """Bring the database up to ``history``, in one transaction; with ``dry_run`` nothing is changed.
 
-    ``report`` hears how many subjects are done, and of how many. Raises HistoryForkedError, UnreadableChangeError.
+    ``report`` hears how many subjects are done, and of how many. Raises RegistryForkedError, UnreadableChangeError.
     """
     with sessions() as session:
         rebuilt = _rebuild(session, history, report)
@@ -109,7 +105,7 @@ def _rebuild(session: Session, history: Sequence[Recorded], report: Report) -> R
     ours = {seq: bytes(payload) for seq, payload in session.exec(select(LogEntry.seq, LogEntry.payload))}
     for change in history:
         if ours.get(change.seq, change.payload) != change.payload:
-            raise HistoryForkedError(
+            raise RegistryForkedError(
                 f"change {change.seq} is another one in the ledger than in the registry's database"
             )
     missing = [change for change in history if change.seq not in ours]
@@ -151,7 +147,10 @@ def _tell(session: Session, rebuilt: Rebuilt, lost: Iterable[CredentialRow]) -> 
 
 
 def _append(session: Session, missing: Sequence[Recorded], known: dict[int, RegistryChange]) -> None:
-    rows = [change._asdict() | {"changed_at": known[change.seq].changed_at} for change in missing]
+    rows = [
+        {"seq": seq, "key": key, "payload": payload, "changed_at": known[seq].changed_at}
+        for seq, key, payload, _arrival in missing
+    ]
     for start in range(0, len(rows), _TOGETHER):
         session.execute(insert(LogEntry), rows[start : start + _TOGETHER])
 

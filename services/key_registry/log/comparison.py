@@ -13,6 +13,8 @@ import psycopg
 from psycopg import Connection
 
 from schemas.topics import REGISTRY_CHANGES
+from services.books import registry_log
+from services.books.registry_log import Recorded
 from services.key_registry.rules.completeness import LogBehindError
 from services.runtime.database import connect
 from services.runtime.logs import logger
@@ -20,7 +22,6 @@ from services.runtime.logs import logger
 _log = logger(__name__)
 
 _TOPIC, _LEDGER = f"the topic {REGISTRY_CHANGES.name}", "the ledger"
-_NEWEST = "SELECT seq, payload FROM ledger.registry_change ORDER BY seq DESC LIMIT 1"
 _MEND = "see docs/runbook.md, 'Registry forked'"
 
 
@@ -31,19 +32,10 @@ class NumberedChange(NamedTuple):
     payload: bytes
 
 
-class Recorded(NamedTuple):
-    """One change as the ledger keeps it."""
-
-    seq: int
-    key: str
-    payload: bytes
-
-
 def history_of(ledger_dsn: str) -> list[Recorded]:
     """Every change that the ledger has, in order. Raises psycopg.Error."""
     with connect(ledger_dsn, "key-registry-rebuild") as ledger:
-        found = ledger.execute("SELECT seq, key, payload FROM ledger.registry_change ORDER BY seq")
-        return [Recorded(seq, key, bytes(payload)) for seq, key, payload in found]
+        return list(registry_log.recorded(ledger))
 
 
 def compare_with_topic(database: Connection[Any], records: Iterable[Iterable[bytes]]) -> None:
@@ -69,11 +61,12 @@ def compare_with_ledger(database: Connection[Any], ledger_dsn: str) -> None:
     """
     try:
         with connect(ledger_dsn, "key-registry-comparison", autocommit=True) as ledger:
-            newest = [NumberedChange(seq, bytes(payload)) for seq, payload in ledger.execute(_NEWEST)]
+            newest = registry_log.newest(ledger)
     except psycopg.Error as error:
         _log.warning("the log cannot be compared with the ledger", error=type(error).__name__)
         return
-    _require_none(database, _LEDGER, _newest_missing(database, _LEDGER, newest))
+    known = [] if newest is None else [NumberedChange(newest.seq, newest.payload)]
+    _require_none(database, _LEDGER, _newest_missing(database, _LEDGER, known))
 
 
 def _newest_missing(database: Connection[Any], where: str, changes: Iterable[NumberedChange]) -> int:
