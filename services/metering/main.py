@@ -87,8 +87,8 @@ class _Worker:
 
     async def _work(self, fatal: asyncio.Future[None]) -> None:
         cluster_id = await asyncio.to_thread(self._wait_for_cluster_id)
-        await asyncio.to_thread(warn_of_differences, self._settings.kafka)
-        await self._follower.catch_up()
+        # Beside each other: nobody waits for a warning.
+        await asyncio.gather(asyncio.to_thread(warn_of_differences, self._settings.kafka), self._follower.catch_up())
         relay = DeadLetterRelay(self._ledger_dsn, self._settings.kafka, self._settings.kafka_timeout_seconds)
         loop = asyncio.get_running_loop()
 

@@ -63,11 +63,13 @@ class LedgerApp(faust.App):
         if self.assigned_at > since:
             return []
         consumer = cast(Any, self.consumer)._thread._consumer
-        waiting, states = set(consumer._fetcher._records), consumer._subscription.subscription.assignment.state_value
+        waiting, assignment = set(consumer._fetcher._records), consumer._subscription.subscription.assignment
+        # Asked from another thread than that of the consumer, which may just be losing some: those have no state.
+        states = {tp: assignment.state_value(tp) for tp in _usage_partitions(self.consumer.assignment())}
         return [
             tp.partition
-            for tp in _usage_partitions(self.consumer.assignment())
-            if tp not in waiting and not states(tp).paused and (states(tp).timestamp or 0) / 1000 < since
+            for tp, state in states.items()
+            if state is not None and tp not in waiting and not state.paused and (state.timestamp or 0) / 1000 < since
         ]
 
 
