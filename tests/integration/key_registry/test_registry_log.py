@@ -226,6 +226,20 @@ def test_a_place_that_no_card_has_is_not_published_and_is_ignored_where_it_was(n
     engine.dispose()
 
 
+def test_a_card_that_is_published_is_found_while_another_holds_the_log(new_database: Callable[[], Any]) -> None:
+    """Every registry looks for those that ship with it, also one that is stopped the next moment."""
+    database = new_database()
+    engine = open_engine(database.dsn)
+    sessions, card = sessions_on(engine), packaged_cards()[0]
+    assert publish_rate_card(sessions, card) is True
+    with sessions.begin() as session:
+        LogWriter(session)
+        assert publish_rate_card(sessions, card) is False
+        with pytest.raises(RateCardConflict):
+            publish_rate_card(sessions, card._replace(body=card.body | {"tiers": {}}))
+    engine.dispose()
+
+
 def test_of_published_cards_with_one_date_the_last_is_in_force(
     new_database: Callable[[], Any],
     kek_file: Path,
