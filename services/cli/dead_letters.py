@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json as json_format
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -23,7 +25,11 @@ from services.runtime.command_failed import CommandFailed
 
 if TYPE_CHECKING:
     from datetime import datetime
+    from pathlib import Path
 
+    from psycopg import Connection
+
+    from services.cli.settings import LetterSettings
     from services.metering.dead_letters.pause import Ignored, Pause
     from services.metering.dead_letters.resend import DeadLetterSummary, Wanted
 
@@ -52,13 +58,10 @@ def list_(
     database does not answer.
     """
     with explained("dead-letters list"):
-        from services.cli.settings import LetterSettings
         from services.metering.dead_letters.resend import newest
-        from services.runtime.database import connect
 
         wanted = _wanted(None, reasons, org, since, until)
-        settings = stack_settings(data_dir, LetterSettings)
-        with connect(settings.ledger_dsn.get_secret_value(), "dead-letters", autocommit=True) as connection:
+        with _ledger(data_dir) as (_, connection):
             letters, count = newest(connection, wanted, limit)
     if json:
         for letter in letters:
@@ -90,12 +93,9 @@ def show(
     options or settings; 3 the database does not answer.
     """
     with explained("dead-letters show"):
-        from services.cli.settings import LetterSettings
         from services.metering.dead_letters.resend import kept, why_not
-        from services.runtime.database import connect
 
-        settings = stack_settings(data_dir, LetterSettings)
-        with connect(settings.ledger_dsn.get_secret_value(), "dead-letters", autocommit=True) as connection:
+        with _ledger(data_dir) as (_, connection):
             letter = kept(connection, dead_letter_id)
         if letter is None:
             raise CommandFailed(f"there is no dead letter {dead_letter_id}; `byok dead-letters list` shows them", 1)
@@ -145,13 +145,10 @@ def replay(
     (repeat it).
     """
     with explained("dead-letters replay"):
-        from services.cli.settings import LetterSettings
         from services.metering.dead_letters.resend import plan
-        from services.runtime.database import connect
 
         wanted = _wanted(ids, reasons, org, since, until)
-        settings = stack_settings(data_dir, LetterSettings)
-        with connect(settings.ledger_dsn.get_secret_value(), "dead-letters", autocommit=True) as connection:
+        with _ledger(data_dir) as (settings, connection):
             planned = plan(connection, wanted, force=force)
             total = planned.to_send.total()
             if not json:
@@ -176,12 +173,9 @@ def status(*, data_dir: DataDir = None, json: Json = False) -> None:
     database does not answer.
     """
     with explained("dead-letters status"):
-        from services.cli.settings import LetterSettings
         from services.metering.dead_letters.pause import ignored, in_force, worst
-        from services.runtime.database import connect
 
-        settings = stack_settings(data_dir, LetterSettings)
-        with connect(settings.ledger_dsn.get_secret_value(), "dead-letters", autocommit=True) as connection:
+        with _ledger(data_dir) as (_, connection):
             pause, left_out, refusals = in_force(connection), ignored(connection), worst(connection, _WORST_SHOWN)
     if json:
         last_hour = [each._asdict() for each in refusals]
@@ -225,14 +219,11 @@ def resume(
     settings; 3 the database does not answer.
     """
     with explained("dead-letters resume"):
-        from services.cli.settings import LetterSettings
         from services.metering.dead_letters.pause import count_again, end, ignore, ignored, in_force
-        from services.runtime.database import connect
 
         for org_id in ignore_org or []:
             _require_id("--ignore-org", org_id)
-        settings = stack_settings(data_dir, LetterSettings)
-        with connect(settings.ledger_dsn.get_secret_value(), "dead-letters", autocommit=True) as connection:
+        with _ledger(data_dir) as (_, connection):
             pause = in_force(connection)
             if pause is not None and not json:
                 _show_pause(pause)
@@ -255,6 +246,16 @@ def resume(
         typer.echo("Metering goes on.")
     if left_out:
         typer.echo(f"Do not count towards a pause: {', '.join(each.org_id for each in left_out)}")
+
+
+@contextmanager
+def _ledger(data_dir: Path | None) -> Iterator[tuple[LetterSettings, Connection[Any]]]:
+    from services.cli.settings import LetterSettings
+    from services.runtime.database import connect
+
+    settings = stack_settings(data_dir, LetterSettings)
+    with connect(settings.ledger_dsn.get_secret_value(), "dead-letters", autocommit=True) as connection:
+        yield settings, connection
 
 
 def _question(pause: Pause | None, ignore_org: list[str], count_org: list[str]) -> str:
@@ -294,7 +295,7 @@ def _ignored_as_json(left_out: list[Ignored]) -> list[dict[str, Any]]:
     return [each._asdict() | {"ignored_at": each.ignored_at.isoformat()} for each in left_out]
 
 
-def _send(connection: Any, settings: Any, wanted: Wanted, total: int, *, force: bool) -> int:
+def _send(connection: Connection[Any], settings: LetterSettings, wanted: Wanted, total: int, *, force: bool) -> int:
     from schemas.topics import USAGE_EVENTS
     from services.metering.dead_letters.resend import replay as send
     from services.runtime.broker import kafka_producer
