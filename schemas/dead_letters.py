@@ -21,6 +21,8 @@ class Reason(StrEnum):
     TIME_IN_FUTURE = "time_in_future"
     NO_RATE_CARD = "no_rate_card"
     UNPRICED_MODEL = "unpriced_model"
+    UNPRICED_UNIT = "unpriced_unit"
+    UNPRICED_CONDITION = "unpriced_condition"
     IDENTITY_CONFLICT = "identity_conflict"
 
 

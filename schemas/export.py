@@ -9,7 +9,7 @@ from typing import Any, Literal, NamedTuple
 from pydantic import TypeAdapter
 
 from schemas.dead_letters import DeadLetterHeaders
-from schemas.rate_card import RateCardDocument
+from schemas.rate_card import DOCUMENT
 from schemas.registry_changes import REGISTRY_CHANGE
 from schemas.topics import REGISTRY_CHANGES, TOPICS, USAGE_DEAD_LETTERS, USAGE_EVENTS, Topic
 from schemas.usage_events import UsageEventOrBatch
@@ -46,7 +46,7 @@ MESSAGES = (
     ),
     Message(
         "registry-changes",
-        "A registry change: the whole history of one credential, one plan, or one rate card",
+        "A registry change: the whole history of one credential or plan, one rate card, or a provider's model aliases",
         REGISTRY_CHANGES,
         REGISTRY_CHANGE,
         "serialization",
@@ -73,7 +73,7 @@ def json_schema(message: Message) -> dict[str, Any]:
 def rate_card_schema() -> dict[str, Any]:
     """The JSON Schema of a rate card in a file, complete in itself; a change of the log carries the body of one."""
     title = "A rate card, as it is written in a file and published"
-    return _document("rate-card", title, RateCardDocument.model_json_schema())
+    return _document("rate-card", title, DOCUMENT.json_schema())
 
 
 def _document(name: str, title: str, schema: dict[str, Any]) -> dict[str, Any]:

@@ -84,3 +84,5 @@ Time = Annotated[datetime, BeforeValidator(parse_time), WithJsonSchema({"type": 
 Calls = Annotated[int, Field(strict=True, ge=1, le=10**6)]
 Tokens = Annotated[int, Field(strict=True, ge=0, le=10**10)]
 Flag = Annotated[bool, Field(strict=True)]
+Usd = Annotated[str, StringConstraints(strict=True, pattern=r"^[0-9]{1,12}(\.[0-9]{1,18})?$")]
+"""US dollars as a plain decimal in quotes, such as "0.0125"."""

@@ -92,7 +92,22 @@ class RateCardChange(_Message):
         return f"rate_card:{self.card}"
 
 
-RegistryChange = CredentialChange | PlanChange | RateCardChange
+class ModelAliasesChange(_Message):
+    """Every other name that runners report for models of one provider; one is only ever added."""
+
+    seq: Seq
+    kind: Literal["model_aliases"] = "model_aliases"
+    changed_at: AwareDatetime
+    provider: Id
+    aliases: dict[Id, Id] = Field(description="To each of them, to the letter, the name that rate cards list.")
+
+    @property
+    def key(self) -> str:
+        """The record's key."""
+        return f"model_aliases:{self.provider}"
+
+
+RegistryChange = CredentialChange | PlanChange | RateCardChange | ModelAliasesChange
 
 REGISTRY_CHANGE: TypeAdapter[RegistryChange] = TypeAdapter(Annotated[RegistryChange, Field(discriminator="kind")])
 """Reads and writes the value of one record of ``byok.registry-changes``."""

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, RootModel, model_validator
 
-from schemas.fields import Calls, EventId, Flag, Id, OrgId, Time, Tokens
+from schemas.fields import Calls, EventId, Flag, Id, OrgId, Time, Tokens, Usd
 from schemas.topics import BATCH_EVENTS_MAX
 
 
@@ -65,6 +65,28 @@ class TokenUsageData(_Data):
         return self
 
 
+UNITS_MAX = 64
+"""How many units one event may count, and how many conditions it may name."""
+
+
+class TokenUsageV2Data(_Data):
+    """What one request used that a provider answered, retries that were billed included."""
+
+    agent_id: Id
+    provider: Id
+    model: Id = Field(description="As it is reported; other names that are known of a model are prices of it, too.")
+    usage: Annotated[dict[Id, Tokens], Field(min_length=1, max_length=UNITS_MAX)] = Field(
+        description="How many of each unit. input and output are all of it; cache_read, reasoning, … lie within them."
+    )
+    conditions: Annotated[dict[Id, Id], Field(max_length=UNITS_MAX)] = Field(
+        {}, description='What the provider says it served, such as {"service_tier": "flex"}.'
+    )
+    usage_status: Literal["final", "partial"] = Field("final", description="partial: the answer was cut off.")
+    provider_request_id: EventId | None = None
+    provider_cost_usd: Usd | None = Field(None, description="What the provider says it costs. Never a price.")
+    credential: CredentialClaim | None = Field(None, description="What the runner says it used.")
+
+
 class ToolCallData(_Data):
     """Calls of a tool; failed ones are free."""
 
@@ -102,6 +124,13 @@ class TokenUsage(_Envelope):
     data: TokenUsageData
 
 
+class TokenUsageV2(_Envelope):
+    """CloudEvent of type usage.token_usage.v2."""
+
+    type: Literal["usage.token_usage.v2"]
+    data: TokenUsageV2Data
+
+
 class ToolCall(_Envelope):
     """CloudEvent of type usage.tool_call.v1."""
 
@@ -116,11 +145,14 @@ class WorkflowRun(_Envelope):
     data: WorkflowRunData
 
 
-UsageMessage = NodeCall | TokenUsage | ToolCall | WorkflowRun
+UsageMessage = NodeCall | TokenUsage | TokenUsageV2 | ToolCall | WorkflowRun
 
-EVENT_MODELS: dict[str, type[NodeCall] | type[TokenUsage] | type[ToolCall] | type[WorkflowRun]] = {
+EVENT_MODELS: dict[
+    str, type[NodeCall] | type[TokenUsage] | type[TokenUsageV2] | type[ToolCall] | type[WorkflowRun]
+] = {
     "usage.node_call.v1": NodeCall,
     "usage.token_usage.v1": TokenUsage,
+    "usage.token_usage.v2": TokenUsageV2,
     "usage.tool_call.v1": ToolCall,
     "usage.workflow_run.v1": WorkflowRun,
 }

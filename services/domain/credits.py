@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 MC_PER_CREDIT = 1_000_000
 AMOUNT_MC_MAX = 2**63 - 1
 """The largest amount that one entry of the ledger holds (``bigint``), in mc."""
 _MC_PER_HUNDREDTH = MC_PER_CREDIT // 100
+
+
+class Ratio(NamedTuple):
+    """An exact factor: one half is ``Ratio(1, 2)``."""
+
+    numerator: int
+    denominator: int
 
 
 def round_half_even(numerator: int, denominator: int) -> int:

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime
+from difflib import get_close_matches
+from functools import lru_cache
 from operator import itemgetter
-from typing import NamedTuple
+from typing import NamedTuple, assert_never
 
 from services.domain.rate_card import RateCard, in_force, in_order
 from services.domain.scope import Interval, Plan, PlanPeriod, Scope, ScopeType
@@ -42,8 +44,23 @@ class PlanHistory(NamedTuple):
         return Plan.FREE
 
 
-Change = Credential | PlanHistory | RateCard
-"""What one message of the registry log says: the whole history of one credential, one plan, or one rate card."""
+class ModelAliases(NamedTuple):
+    """Other names that runners report for models of one provider. A name is only ever added."""
+
+    provider: str
+    aliases: Mapping[str, str]
+    """To each of them the name under which cards list the model."""
+
+
+Change = Credential | PlanHistory | RateCard | ModelAliases
+"""What one message of the registry log says: the whole history of one credential, one plan, one rate card, or all
+other names of one provider's models."""
+
+# Whoever sends a name that is wrong sends it often, and to compare it with every other takes its time.
+@lru_cache(maxsize=1_024)
+def _near(name: str, names: tuple[str, ...]) -> list[str]:
+    return get_close_matches(name, names, n=2, cutoff=0.75)
+
 
 _Slot = tuple[str, ScopeType, str, str]
 
@@ -64,6 +81,7 @@ class Directory:
         self._plans: dict[str, tuple[int, PlanHistory]] = {}
         self._published: dict[str, tuple[int, RateCard]] = {}
         self._cards: tuple[RateCard, ...] = ()
+        self._aliases: dict[str, tuple[int, ModelAliases]] = {}
 
     def apply(self, seq: int, change: Change) -> bool:
         """Take in the change numbered ``seq``; False, and nothing happens, when as much of its subject is known.
@@ -73,23 +91,33 @@ class Directory:
         """
         if seq <= self._known_until(change):
             return False
-        if isinstance(change, Credential):
-            self._apply_credential(seq, change)
-        elif isinstance(change, PlanHistory):
-            self._plans[change.org_id] = (seq, change)
-        else:
-            self._apply_card(seq, change)
+        match change:
+            case Credential():
+                self._apply_credential(seq, change)
+            case PlanHistory():
+                self._plans[change.org_id] = (seq, change)
+            case RateCard():
+                self._apply_card(seq, change)
+            case ModelAliases():
+                self._aliases[change.provider] = (seq, change)
+            case _:
+                assert_never(change)
         self.seq = max(self.seq, seq)
         return True
 
     def _known_until(self, change: Change) -> int:
         known: tuple[int, object] | None
-        if isinstance(change, Credential):
-            known = self._credentials.get(change.credential_id)
-        elif isinstance(change, PlanHistory):
-            known = self._plans.get(change.org_id)
-        else:
-            known = self._published.get(change.card)
+        match change:
+            case Credential():
+                known = self._credentials.get(change.credential_id)
+            case PlanHistory():
+                known = self._plans.get(change.org_id)
+            case RateCard():
+                known = self._published.get(change.card)
+            case ModelAliases():
+                known = self._aliases.get(change.provider)
+            case _:
+                assert_never(change)
         return 0 if known is None else known[0]
 
     def _apply_credential(self, seq: int, credential: Credential) -> None:
@@ -129,6 +157,25 @@ class Directory:
     def card_at(self, at: datetime) -> RateCard | None:
         """The rate card in force at ``at``; None before the first."""
         return in_force(self._cards, at)
+
+    def aliases_of(self, provider: str) -> Mapping[str, str]:
+        """Every other name of the provider's models, to the name that cards list."""
+        known = self._aliases.get(provider)
+        return {} if known is None else known[1].aliases
+
+    def listed_as(self, card: RateCard, provider: str, model: str) -> str | None:
+        """Under which name the card lists a model: its own, else the one that it is another name of."""
+        if (provider, model) in card.models:
+            return model
+        listed = self.aliases_of(provider).get(model)
+        return listed if listed is not None and (provider, listed) in card.models else None
+
+    def names_near(self, card: RateCard, provider: str, model: str) -> tuple[str, ...]:
+        """Names that can be priced by the card and that may have been meant by one that cannot; at most two."""
+        listed = (name for owner, name in card.models if owner == provider)
+        near = _near(model, (*listed, *self.aliases_of(provider)))
+        named = (self.listed_as(card, provider, name) for name in near)
+        return tuple(dict.fromkeys(name for name in named if name is not None))
 
     @property
     def cards(self) -> tuple[RateCard, ...]:

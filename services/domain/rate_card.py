@@ -11,8 +11,9 @@ from datetime import datetime
 from operator import attrgetter
 from typing import NamedTuple, Protocol, TypeVar
 
-from services.domain.credits import AMOUNT_MC_MAX, MC_PER_CREDIT, round_half_even
+from services.domain.credits import AMOUNT_MC_MAX, MC_PER_CREDIT, Ratio, round_half_even
 from services.domain.faults import Fault
+from services.domain.model_prices import ModelPrice, Units, most_expensive
 from services.domain.scope import ScopeType
 from services.domain.usage import CALLS_MAX, TOKENS_MAX
 
@@ -27,24 +28,6 @@ class InvalidRateCard(ValueError):
         told = [*map(str, faults[:_FAULTS_TOLD]), *([f"and {more:,} more"] if more > 0 else [])]
         super().__init__("; ".join(told))
         self.faults = faults
-
-
-class Ratio(NamedTuple):
-    """An exact factor: one half is ``Ratio(1, 2)``."""
-
-    numerator: int
-    denominator: int
-
-
-class ModelPrice(NamedTuple):
-    """One line of the card. Prices are micro-USD per million tokens (``3`` USD is ``3_000_000``)."""
-
-    tier: str
-    tier_mc: int
-    """What one node call on this model lists at, in mc."""
-    input_price: int
-    cached_input_price: int
-    output_price: int
 
 
 class RateCard(NamedTuple):
@@ -62,6 +45,7 @@ class RateCard(NamedTuple):
     tool_mc: Mapping[str, int]
     workflow_run_mc: int
     charge_subflows: bool
+    units: Units
     models: Mapping[tuple[str, str], ModelPrice]
 
     def tool_price(self, tool: str) -> int:
@@ -116,13 +100,13 @@ def _largest_amounts(card: RateCard) -> Iterator[tuple[str, int, str]]:
         yield f"tool_call.tools.{tool}", mc * CALLS_MAX, _MOST_CALLS
     for (provider, model), line in card.models.items():
         yield f"models.{provider}.{model}.tier", line.tier_mc * CALLS_MAX, _MOST_CALLS
-        # All of the input is either cached or not.
-        usd_picos = (max(line.input_price, line.cached_input_price) + line.output_price) * TOKENS_MAX
-        yield f"models.{provider}.{model}", round_half_even(usd_picos, card.usd_micros_per_credit), _MOST_TOKENS
+        cost = most_expensive(line, card.units)
+        mc = round_half_even(cost.numerator * TOKENS_MAX, cost.denominator * card.usd_micros_per_credit)
+        yield f"models.{provider}.{model}", mc, _MOST_TOKENS
 
 
 _MOST_CALLS = f"{CALLS_MAX:,} calls"
-_MOST_TOKENS = f"{TOKENS_MAX:,} tokens in and as many out"
+_MOST_TOKENS = f"{TOKENS_MAX:,} tokens in and as many out, with all that may come on top,"
 
 
 def _does_not_fit(place: str, mc: int, of: str) -> Fault:

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple, assert_never
 
-from services.domain.credits import AMOUNT_MC_MAX, format_credits, round_half_even
+from services.domain.credits import AMOUNT_MC_MAX, Ratio, format_credits, round_half_even
 from services.domain.directory import Directory
-from services.domain.rate_card import ModelPrice, RateCard, Ratio
-from services.domain.resolution import NOT_MODEL_USAGE, KeySource, Resolution, Use, resolve
+from services.domain.model_prices import (
+    CACHE_READ,
+    INPUT,
+    OUTPUT,
+    Bill,
+    ModelPrice,
+    UnpricedConditionError,
+    UnpricedError,
+    UnpricedUnitError,
+    bill,
+    require_parts_fit,
+)
+from services.domain.rate_card import RateCard
+from services.domain.resolution import NOT_MODEL_USAGE, Flag, KeySource, Resolution, Use, resolve
 from services.domain.usage import EventType, UsageEvent
 
 _FULL = Ratio(1, 1)
-
-
-class UnpricedError(Exception):
-    """No price can be given, and none is guessed; the message says what is missing."""
 
 
 class NoRateCardError(UnpricedError):
@@ -23,7 +31,12 @@ class NoRateCardError(UnpricedError):
 
 
 class UnpricedModelError(UnpricedError):
-    """The card in force does not list the event's model."""
+    """The card in force does not list the event's model, nor is it another name of one; ``near`` are listed ones."""
+
+    def __init__(self, said: str, near: Sequence[str]) -> None:
+        """``said`` is a sentence without a guess at what was meant."""
+        super().__init__(said + (f"; did you mean {' or '.join(near)}?" if near else ""))
+        self.near = tuple(near)
 
 
 class AmountTooLargeError(UnpricedError):
@@ -49,12 +62,15 @@ class Rating(NamedTuple):
     amounts: Amounts
     card: RateCard
     tier: str | None
+    model: str | None = None
+    """Under which name the card lists the event's model."""
 
 
 def rate(event: UsageEvent, directory: Directory) -> Rating:
     """The price of ``event`` with what ``directory`` knows, as of the event's own time.
 
-    Raises NoRateCardError, UnpricedModelError or AmountTooLargeError; never guesses.
+    Raises NoRateCardError, ImpossibleUsageError, UnpricedModelError, UnpricedUnitError, UnpricedConditionError or
+    AmountTooLargeError; never guesses.
     """
     card = directory.card_at(event.occurred_at)
     if card is None:
@@ -74,6 +90,9 @@ def _rate(event: UsageEvent, directory: Directory, card: RateCard) -> Rating:
             return _model_usage(event, directory, card, _node_calls)
         case EventType.TOKEN_USAGE:
             return _model_usage(event, directory, card, _tokens)
+        case EventType.TOKEN_USAGE_V2:
+            require_parts_fit(event.usage, card.units)
+            return _model_usage(event, directory, card, _units)
         case EventType.TOOL_CALL:
             return _whoever_pays(card.tool_price(event.tool or "") * event.calls if event.succeeded else 0, card)
         case EventType.WORKFLOW_RUN:
@@ -93,12 +112,18 @@ _PricedBy = Callable[[UsageEvent, RateCard, ModelPrice, KeySource], Amounts]
 
 def _model_usage(event: UsageEvent, directory: Directory, card: RateCard, amounts: _PricedBy) -> Rating:
     provider, model = event.provider or "", event.model or ""
-    price = card.models.get((provider, model))
-    if price is None:
-        raise UnpricedModelError(f"rate card {card.card} has no price for {provider}/{model}")
+    listed = directory.listed_as(card, provider, model)
+    if listed is None:
+        raise UnpricedModelError(
+            f"rate card {card.card} has no price for {provider}/{model}", directory.names_near(card, provider, model)
+        )
+    price = card.models[provider, listed]
     use = Use(event.org_id, event.team_id, event.user_id, provider, event.occurred_at)
     resolution = resolve(use, event.claim, directory, card)
-    return Rating(resolution, amounts(event, card, price, resolution.key_source), card, price.tier)
+    priced = amounts(event, card, price, resolution.key_source)
+    if event.is_partial:
+        resolution = resolution._replace(flags=(*resolution.flags, Flag.USAGE_PARTIAL))
+    return Rating(resolution, priced, card, price.tier, listed)
 
 
 def _node_calls(event: UsageEvent, card: RateCard, price: ModelPrice, key_source: KeySource) -> Amounts:
@@ -107,21 +132,54 @@ def _node_calls(event: UsageEvent, card: RateCard, price: ModelPrice, key_source
 
 
 def _tokens(event: UsageEvent, card: RateCard, price: ModelPrice, key_source: KeySource) -> Amounts:
-    list_mc = _token_mc(event, card, price, _FULL)
-    if key_source is not KeySource.BYOK:
-        return Amounts(list_mc, list_mc)
-    return Amounts(list_mc, _token_mc(event, card, price, card.own_key_token_factor))
+    return _cost_to_mc(Ratio(tokens_cost(event, card, price), 1), card, key_source)
 
 
-def _token_mc(event: UsageEvent, card: RateCard, price: ModelPrice, factor: Ratio) -> int:
-    """USD cost of the tokens ÷ USD per credit × factor.
+def tokens_cost(event: UsageEvent, card: RateCard, price: ModelPrice) -> int:
+    """Pico-USD for the tokens of an event that may sum up many requests: so nothing counts but the plain prices.
 
-    Tokens × micro-USD per million tokens is 10^-12 USD; over micro-USD per credit that is 10^-6 credit, which is mc.
+    Raises UnpricedUnitError.
     """
     fresh = event.input_tokens - event.cached_input_tokens
-    cost = (
-        fresh * price.input_price
-        + event.cached_input_tokens * price.cached_input_price
-        + event.output_tokens * price.output_price
+    cost = 0
+    for unit, count in ((INPUT, fresh), (CACHE_READ, event.cached_input_tokens), (OUTPUT, event.output_tokens)):
+        if count:
+            one = price.prices.get(unit)
+            if one is None:
+                raise UnpricedUnitError(unit, f"rate card {card.card} has no price for {unit} of this model")
+            cost += count * one
+    return cost
+
+
+def _units(event: UsageEvent, card: RateCard, price: ModelPrice, key_source: KeySource) -> Amounts:
+    return _cost_to_mc(bill_of(event, card, price).cost, card, key_source)
+
+
+def bill_of(event: UsageEvent, card: RateCard, price: ModelPrice) -> Bill:
+    """The bill of the one request that the event reports. Raises as ``bill`` does, and names the card."""
+    try:
+        return bill(event.usage, event.conditions, event.occurred_at, price, card.units)
+    except UnpricedUnitError as error:
+        raise UnpricedUnitError(error.unit, _of_card(card, event, error)) from None
+    except UnpricedConditionError as error:
+        raise UnpricedConditionError(error.condition, _of_card(card, event, error)) from None
+
+
+def _of_card(card: RateCard, event: UsageEvent, error: UnpricedError) -> str:
+    return f"rate card {card.card} {error} for {event.provider}/{event.model}"
+
+
+def _cost_to_mc(cost: Ratio, card: RateCard, key_source: KeySource) -> Amounts:
+    """USD cost ÷ USD per credit, and × the factor of own keys; each rounded once.
+
+    10^-12 USD over micro-USD per credit is 10^-6 credit, which is mc.
+    """
+    list_mc = _mc(cost, card, _FULL)
+    is_own = key_source is KeySource.BYOK
+    return Amounts(list_mc, _mc(cost, card, card.own_key_token_factor) if is_own else list_mc)
+
+
+def _mc(cost: Ratio, card: RateCard, factor: Ratio) -> int:
+    return round_half_even(
+        cost.numerator * factor.numerator, cost.denominator * card.usd_micros_per_credit * factor.denominator
     )
-    return round_half_even(cost * factor.numerator, card.usd_micros_per_credit * factor.denominator)

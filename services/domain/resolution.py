@@ -43,6 +43,7 @@ class Flag(StrEnum):
     ORGANIZATION_KEY_BYPASSED = "organization_key_bypassed"
     PLATFORM_FALLBACK = "platform_fallback"
     CREDENTIAL_CLAIM_REJECTED = "credential_claim_rejected"
+    USAGE_PARTIAL = "usage_partial"
 
 
 class Use(NamedTuple):

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime, timedelta
-from typing import NamedTuple
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple, assert_never
 
-from services.domain.directory import Change, Credential, PlanHistory
+from services.domain.directory import Change, Credential, ModelAliases, PlanHistory
 from services.domain.rate_card import RateCard, end_of_force
 from services.domain.resolution import LEASE_LIFE
 from services.domain.scope import Interval, Plan, PlanPeriod, Scope
 
+_EVER = Interval(datetime.min.replace(tzinfo=UTC), None)
 # A lease's life ends at an instant that still counts; a half-open interval has to end just after it.
 _GRACE = LEASE_LIFE + timedelta(microseconds=1)
 
@@ -22,6 +23,8 @@ class Touched(NamedTuple):
     org_id: str | None = None
     scope: Scope | None = None
     provider: str | None = None
+    only_unrated: bool = False
+    """Only entries that could not be rated anew before, and stand as they were."""
 
 
 def touched(before: Change | None, after: Change, cards: Iterable[RateCard] = ()) -> list[Touched]:
@@ -29,10 +32,21 @@ def touched(before: Change | None, after: Change, cards: Iterable[RateCard] = ()
 
     ``cards`` are all rate cards that are known now: one ends where the next begins.
     """
-    if isinstance(after, Credential):
-        return _by_credential(before if isinstance(before, Credential) else None, after)
-    if isinstance(after, PlanHistory):
-        return _by_plan(before.plans if isinstance(before, PlanHistory) else (), after)
+    match after:
+        case Credential():
+            return _by_credential(before if isinstance(before, Credential) else None, after)
+        case PlanHistory():
+            return _by_plan(before.plans if isinstance(before, PlanHistory) else (), after)
+        case ModelAliases():
+            # What was priced had a name that a card lists, or that was known before: another one moves none of it.
+            return [] if before == after else [Touched(_EVER, provider=after.provider, only_unrated=True)]
+        case RateCard():
+            return _by_card(before, after, cards)
+        case _:
+            assert_never(after)
+
+
+def _by_card(before: Change | None, after: RateCard, cards: Iterable[RateCard]) -> list[Touched]:
     return [] if before == after else [Touched(Interval(after.effective_from, end_of_force(after, cards)))]
 
 

@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from difflib import get_close_matches
 from typing import Any, Literal, get_args
 
 from pydantic import ValidationError
 
-from schemas.rate_card import RateCardBody, RateCardDocument, read_body, read_document
+from schemas.rate_card import (
+    AnyBody,
+    AnyDocument,
+    Band,
+    ModelLine,
+    ModelPrices,
+    RateCardBody,
+    Window,
+    body_model,
+    document_model,
+    read_body,
+    read_document,
+)
 from services.domain.faults import Fault
-from services.domain.rate_card import InvalidRateCard, ModelPrice, RateCard, Ratio, require_amounts_fit
+from services.domain import model_prices
+from services.domain.credits import Ratio
+from services.domain.model_prices import CACHE_READ, INPUT, OUTPUT, PER_MILLION, ModelPrice, Unit, Units
+from services.domain.rate_card import InvalidRateCard, RateCard, require_amounts_fit
 from services.domain.scope import ScopeType
 
 
@@ -25,7 +40,8 @@ def read_rate_card(
     try:
         read = read_body(body, unknown=unknown)
     except ValidationError as error:
-        raise InvalidRateCard(*_faults(error, RateCardBody)) from None
+        raise InvalidRateCard(*_faults(error, body_model(body))) from None
+    units = _units(read)
     return RateCard(
         card=card,
         effective_from=effective_from,
@@ -38,22 +54,68 @@ def read_rate_card(
         tool_mc=read.tool_call.tools,
         workflow_run_mc=read.workflow_run.credits,
         charge_subflows=read.workflow_run.charge_subflows,
-        models=_models(read),
+        units=units,
+        models=_models(read, units),
     )
 
 
-def _models(body: RateCardBody) -> dict[tuple[str, str], ModelPrice]:
+def _units(body: AnyBody) -> Units:
+    if isinstance(body, RateCardBody):
+        return model_prices.UNITS_OF_SCHEMA_1
+    return Units(
+        {name: Unit(body.units[unit.in_ or name].per, unit.in_) for name, unit in body.units.items()},
+        frozenset(body.inherit),
+        {name: frozenset(values) for name, values in body.neutral.items()},
+    )
+
+
+def _models(body: AnyBody, units: Units) -> dict[tuple[str, str], ModelPrice]:
+    models: Mapping[str, Mapping[str, ModelLine | ModelPrices]] = body.models
     return {
-        (provider, model): ModelPrice(
-            tier=line.tier,
-            tier_mc=body.tiers[line.tier],
-            input_price=line.input_usd_per_mtok,
-            cached_input_price=line.cached_input_usd_per_mtok,
-            output_price=line.output_usd_per_mtok,
-        )
-        for provider, lines in body.models.items()
+        (provider, model): _model(line, body.tiers[line.tier], units)
+        for provider, lines in models.items()
         for model, line in lines.items()
     }
+
+
+def _model(line: ModelLine | ModelPrices, tier_mc: int, units: Units) -> ModelPrice:
+    if isinstance(line, ModelLine):
+        prices = {
+            INPUT: line.input_usd_per_mtok,
+            CACHE_READ: line.cached_input_usd_per_mtok,
+            OUTPUT: line.output_usd_per_mtok,
+        }
+        return ModelPrice(line.tier, tier_mc, prices)
+    return ModelPrice(
+        tier=line.tier,
+        tier_mc=tier_mc,
+        prices=_prices(line.usd, units),
+        bands=_bands(line.bands, units),
+        windows=tuple(_window(window, units) for window in line.windows),
+        variants=tuple(
+            model_prices.Variant(each.when, _prices(each.usd, units), _bands(each.bands, units))
+            for each in line.variants
+        ),
+        uplifts=tuple(model_prices.Uplift(each.when, Ratio(*each.times.as_integer_ratio())) for each in line.uplifts),
+    )
+
+
+def _prices(usd: Mapping[str, int], units: Units) -> dict[str, int]:
+    """Micro-USD for ``per`` of each unit as pico-USD for one; of a part the price is for as many as of the whole."""
+    return {name: micros * (PER_MILLION // units.by_name[name].per) for name, micros in usd.items()}
+
+
+def _bands(bands: Sequence[Band], units: Units) -> tuple[model_prices.Band, ...]:
+    return tuple(model_prices.Band(band.above_input_tokens, _prices(band.usd, units)) for band in bands)
+
+
+def _window(window: Window, units: Units) -> model_prices.Window:
+    spans = tuple((_minute(span[:5]), _minute(span[6:])) for span in window.utc)
+    return model_prices.Window(frozenset(window.weekdays), spans, _prices(window.usd, units))
+
+
+def _minute(clock: str) -> int:
+    return int(clock[:2]) * 60 + int(clock[3:])
 
 
 def publishable(card: str, effective_from: datetime, body: Any) -> RateCard:
@@ -66,20 +128,20 @@ def publishable(card: str, effective_from: datetime, body: Any) -> RateCard:
     return read
 
 
-def read_new_card(document: Any) -> RateCardDocument:
+def read_new_card(document: Any) -> AnyDocument:
     """A card in a file, as JSON says it. Raises InvalidRateCard naming every place in the file, unknown ones too."""
     try:
         return read_document(document)
     except ValidationError as error:
-        raise InvalidRateCard(*_faults(error, RateCardDocument)) from None
+        raise InvalidRateCard(*_faults(error, document_model(document))) from None
 
 
-def _faults(error: ValidationError, whole: type[RateCardBody | RateCardDocument]) -> list[Fault]:
+def _faults(error: ValidationError, whole: type[AnyBody | AnyDocument]) -> list[Fault]:
     problems = error.errors(include_input=False, include_url=False, include_context=False)
     return [Fault(".".join(map(str, problem["loc"])), _sentence(problem, whole)) for problem in problems]
 
 
-def _sentence(problem: Any, whole: type[RateCardBody | RateCardDocument]) -> str:
+def _sentence(problem: Any, whole: type[AnyBody | AnyDocument]) -> str:
     if problem["type"] == "extra_forbidden":
         *above, name = problem["loc"]
         near = get_close_matches(name, _names_in(whole, above), n=1)
@@ -92,7 +154,7 @@ def _names_in(whole: Any, path: Sequence[str]) -> list[str]:
     """What there may be at ``path``, where an object has names of its own."""
     kind = whole
     for name in path:
-        kind = kind.model_fields[name].annotation if hasattr(kind, "model_fields") else get_args(kind)[1]
+        kind = kind.model_fields[name].annotation if hasattr(kind, "model_fields") else get_args(kind)[-1]
     return [field.alias or name for name, field in kind.model_fields.items()]
 
 

@@ -11,11 +11,12 @@ from schemas.registry_changes import (
     REGISTRY_CHANGE,
     ActiveInterval,
     CredentialChange,
+    ModelAliasesChange,
     PlanChange,
     RateCardChange,
     RegistryChange,
 )
-from services.domain.directory import Change, Credential, PlanHistory
+from services.domain.directory import Change, Credential, ModelAliases, PlanHistory
 from services.domain.rate_card import InvalidRateCard, RateCard
 from services.domain.scope import Interval, Plan, PlanPeriod, Scope, ScopeType
 from services.messages.rate_cards import read_rate_card
@@ -45,6 +46,8 @@ def to_change(message: RegistryChange) -> Change:
             return PlanHistory(message.org_id, tuple(periods))
         case RateCardChange():
             return _rate_card(message)
+        case ModelAliasesChange():
+            return ModelAliases(message.provider, message.aliases)
         case _:
             assert_never(message)
 

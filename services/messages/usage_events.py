@@ -20,13 +20,14 @@ from schemas.usage_events import (
     NodeCallData,
     PlatformClaim,
     TokenUsageData,
+    TokenUsageV2Data,
     ToolCallData,
     UsageMessage,
     WorkflowRunData,
 )
 from services.domain.faults import Fault
 from services.domain.masking import mask_text
-from services.domain.usage import Claim, EventType, UsageEvent
+from services.domain.usage import Claim, EventType, UsageEvent, tokens_in
 from services.messages.json_bytes import LEVELS_MAX, MalformedJsonError, TooDeep, decode
 
 FUTURE_MAX = timedelta(minutes=5)
@@ -193,6 +194,20 @@ def to_event(message: UsageMessage) -> UsageEvent:
                 output_tokens=data.output_tokens,
                 claim=_claim(data.credential),
             )
+        case TokenUsageV2Data():
+            usage = tuple(sorted(data.usage.items()))
+            return event._replace(
+                agent_id=data.agent_id,
+                provider=data.provider,
+                model=data.model,
+                usage=usage,
+                conditions=tuple(sorted(data.conditions.items())),
+                is_partial=data.usage_status == "partial",
+                provider_request_id=data.provider_request_id,
+                provider_cost_usd=data.provider_cost_usd,
+                claim=_claim(data.credential),
+                **tokens_in(usage),
+            )
         case NodeCallData():
             return event._replace(
                 node=data.node,
@@ -223,6 +238,9 @@ def known_fields(event: UsageEvent) -> bytes:
             data["calls"] = event.calls
         case EventType.TOKEN_USAGE:
             data |= {name: getattr(event, name) for name in ("input_tokens", "cached_input_tokens", "output_tokens")}
+        case EventType.TOKEN_USAGE_V2:
+            data |= {"usage": dict(event.usage), "conditions": dict(event.conditions)}
+            data |= {"usage_status": "partial" if event.is_partial else "final"}
         case EventType.TOOL_CALL:
             data |= {"calls": event.calls, "succeeded": event.succeeded}
         case EventType.WORKFLOW_RUN:
@@ -237,7 +255,7 @@ def known_fields(event: UsageEvent) -> bytes:
 
 _DATA_FIELDS = (
     *("org_id", "user_id", "team_id", "run_id", "agent_id", "workflow_id", "parent_run_id", "node", "tool"),
-    *("provider", "model"),
+    *("provider", "model", "provider_request_id", "provider_cost_usd"),
 )
 _CLAIMED_PLATFORM = {"source": "platform"}
 

@@ -1,0 +1,274 @@
+"""What the units of one answered request cost, by a model's line of the card (docs/contract.md, section 5).
+
+Units are data: the card names what can be billed, what lies within what, and what is billed as the unit it lies in.
+Prices are integers in pico-USD (10^-12 USD) for one of a unit, which is what micro-USD per million is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from math import prod
+from typing import NamedTuple
+
+from services.domain.credits import Ratio
+
+INPUT, CACHE_READ, OUTPUT = "input", "cache_read", "output"
+"""The three units that every card knows."""
+PER_MILLION = 1_000_000
+"""How many of a unit its price is for where the unit is a kind of tokens."""
+
+Prices = Mapping[str, int]
+"""Pico-USD for one of each unit."""
+Counts = tuple[tuple[str, int], ...]
+"""How many of each unit, in the order of their names."""
+Conditions = tuple[tuple[str, str], ...]
+"""What the provider says it served, in the order of the names."""
+When = Mapping[str, str]
+"""Conditions of which all must be met."""
+
+
+class UnpricedError(Exception):
+    """No price can be given, and none is guessed; the message says what is missing."""
+
+
+class UnpricedUnitError(UnpricedError):
+    """Something was used that the card has no price for; ``unit`` is its name."""
+
+    def __init__(self, unit: str, said: str) -> None:
+        """``said`` is the whole sentence."""
+        super().__init__(said)
+        self.unit = unit
+
+
+class UnpricedConditionError(UnpricedError):
+    """A condition changes the price, or may do, and the card does not say how; ``condition`` is its name."""
+
+    def __init__(self, condition: str, said: str) -> None:
+        """``said`` is the whole sentence."""
+        super().__init__(said)
+        self.condition = condition
+
+
+class ImpossibleUsageError(UnpricedError):
+    """More lies within a unit than there is of it: the counts cannot be true; ``unit`` is the part."""
+
+    def __init__(self, unit: str, whole: str) -> None:
+        """``whole`` is what ``unit`` lies within."""
+        super().__init__(f"{unit} must not exceed {whole}, which it lies within")
+        self.unit = unit
+        self.whole = whole
+
+
+class Unit(NamedTuple):
+    """Something that can be billed."""
+
+    per: int
+    """For how many of it a card gives the price; a million for tokens."""
+    within: str | None = None
+    """The unit whose count it is a part of."""
+
+    @property
+    def is_tokens(self) -> bool:
+        """Whether uplifts apply to it: they do to tokens, and not to fees."""
+        return self.per == PER_MILLION
+
+
+class Units(NamedTuple):
+    """What a card says of units and conditions, whatever the model."""
+
+    by_name: Mapping[str, Unit]
+    inherit: frozenset[str] = frozenset()
+    """Units that are billed as the unit they lie in, where a model has no price of their own."""
+    neutral: Mapping[str, frozenset[str]] = {}
+    """Values of conditions that change no price."""
+
+    def is_neutral(self, name: str, value: str) -> bool:
+        """Whether the condition changes no price, whatever the model."""
+        return value in self.neutral.get(name, ())
+
+
+UNITS_OF_SCHEMA_1 = Units({INPUT: Unit(PER_MILLION), CACHE_READ: Unit(PER_MILLION, INPUT), OUTPUT: Unit(PER_MILLION)})
+"""A card of schema 1 prices these, and knows no conditions."""
+
+
+class Band(NamedTuple):
+    """Other prices for all of a request whose input is longer than this."""
+
+    above_input_tokens: int
+    prices: Prices
+
+
+class Window(NamedTuple):
+    """Other prices at some times of the week, in UTC."""
+
+    weekdays: frozenset[int]
+    """As ISO 8601 numbers them: Monday is 1."""
+    minutes: tuple[tuple[int, int], ...]
+    """Half-open spans of a day, in minutes from its beginning."""
+    prices: Prices
+
+    def holds(self, at: datetime) -> bool:
+        """Whether ``at`` (UTC) lies in it."""
+        minute = at.hour * 60 + at.minute
+        return at.isoweekday() in self.weekdays and any(start <= minute < end for start, end in self.minutes)
+
+
+class Variant(NamedTuple):
+    """Other prices for what was served in another way, such as in a batch."""
+
+    when: When
+    prices: Prices
+    bands: tuple[Band, ...] = ()
+
+
+class Uplift(NamedTuple):
+    """A factor on all tokens, such as for a region."""
+
+    when: When
+    times: Ratio
+
+
+class ModelPrice(NamedTuple):
+    """One line of a card."""
+
+    tier: str
+    tier_mc: int
+    """What one node call on this model lists at, in mc."""
+    prices: Prices
+    bands: tuple[Band, ...] = ()
+    windows: tuple[Window, ...] = ()
+    variants: tuple[Variant, ...] = ()
+    uplifts: tuple[Uplift, ...] = ()
+
+
+class Billed(NamedTuple):
+    """One line of a bill: so many of a unit, without what is priced apart within it, at this price."""
+
+    unit: str
+    count: int
+    price: int
+    is_tokens: bool
+
+
+class Bill(NamedTuple):
+    """What one request cost, before the one rounding."""
+
+    lines: tuple[Billed, ...]
+    uplifts: tuple[Uplift, ...]
+    """Those that were met, on every line of tokens."""
+    variant: Variant | None
+    band: Band | None
+    """The last one that was laid over the prices."""
+    window: Window | None
+
+    @property
+    def cost(self) -> Ratio:
+        """In pico-USD, exact."""
+        tokens = sum(line.count * line.price for line in self.lines if line.is_tokens)
+        fees = sum(line.count * line.price for line in self.lines if not line.is_tokens)
+        times = _product(self.uplifts)
+        return Ratio(tokens * times.numerator + fees * times.denominator, times.denominator)
+
+
+def require_parts_fit(usage: Counts, units: Units) -> None:
+    """Raise ImpossibleUsageError where a unit is counted more often than the unit that it lies within."""
+    counts = dict(usage)
+    for name, count in usage:
+        unit = units.by_name.get(name)
+        if unit is not None and unit.within is not None and count > counts.get(unit.within, 0):
+            raise ImpossibleUsageError(name, unit.within)
+
+
+def bill(usage: Counts, conditions: Conditions, at: datetime, price: ModelPrice, units: Units) -> Bill:
+    """What a request that was answered at ``at`` (UTC) costs.
+
+    Raises ImpossibleUsageError, UnpricedUnitError or UnpricedConditionError, the first of them that holds.
+    """
+    counts, said = dict(usage), dict(conditions)
+    window = next((each for each in price.windows if each.holds(at)), None)
+    variant = next((each for each in price.variants if _met(each.when, said)), None)
+    band = _band(price.bands, counts)
+    prices = _over(price.prices, window, band)
+    if variant is not None:
+        of_variant = _band(variant.bands, counts)
+        prices, band = _over(prices, variant, of_variant), of_variant or band
+    rests = _rests(counts, prices, units)
+    lines = tuple(_line(name, rest, prices, units) for name, rest in rests.items() if _is_billed(name, rest, prices))
+    _require_priced(rests, prices, units)
+    uplifts = tuple(each for each in price.uplifts if _met(each.when, said))
+    _require_understood(said, [*([] if variant is None else [variant.when]), *(each.when for each in uplifts)], units)
+    return Bill(lines, uplifts, variant, band, window)
+
+
+def _met(when: When, said: Mapping[str, str]) -> bool:
+    return when.items() <= said.items()
+
+
+def _band(bands: Sequence[Band], counts: Mapping[str, int]) -> Band | None:
+    passed = [band for band in bands if band.above_input_tokens < counts.get(INPUT, 0)]
+    return max(passed, key=lambda band: band.above_input_tokens, default=None)
+
+
+def _over(prices: Prices, *others: Window | Band | Variant | None) -> Prices:
+    """The prices with others laid over them; what these leave out stays as it is."""
+    for other in others:
+        if other is not None:
+            prices = {**prices, **other.prices}
+    return prices
+
+
+def _rests(counts: Mapping[str, int], prices: Prices, units: Units) -> dict[str, int]:
+    """How many of each unit are billed as itself: what is priced apart within it is taken off."""
+    rests = dict(counts)
+    for name, count in counts.items():
+        unit = units.by_name.get(name)
+        if count == 0 or unit is None or unit.within is None or name not in prices:
+            continue
+        rests[unit.within] = rests.get(unit.within, 0) - count
+        if rests[unit.within] < 0:
+            raise ImpossibleUsageError(name, unit.within)
+    return rests
+
+
+def _is_billed(name: str, rest: int, prices: Prices) -> bool:
+    return rest > 0 and name in prices
+
+
+def _line(name: str, rest: int, prices: Prices, units: Units) -> Billed:
+    return Billed(name, rest, prices[name], units.by_name[name].is_tokens)
+
+
+def _require_priced(rests: Mapping[str, int], prices: Prices, units: Units) -> None:
+    for name, rest in rests.items():
+        if rest > 0 and name not in prices and name not in units.inherit:
+            raise UnpricedUnitError(name, f"has no price for {name}")
+
+
+def _require_understood(said: Mapping[str, str], met: Iterable[When], units: Units) -> None:
+    understood = {name for when in met for name in when}
+    for name, value in said.items():
+        if name not in understood and not units.is_neutral(name, value):
+            raise UnpricedConditionError(name, f"does not say what {name} {value} costs")
+
+
+def _product(uplifts: Iterable[Uplift]) -> Ratio:
+    times = [uplift.times for uplift in uplifts]
+    return Ratio(prod(each.numerator for each in times), prod(each.denominator for each in times))
+
+
+def most_expensive(price: ModelPrice, units: Units) -> Ratio:
+    """What one of every unit that lies within no other costs at most, in pico-USD: a bound, not a price."""
+    dearest: dict[str, int] = {}
+    for prices in _all_prices(price):
+        for name, one in prices.items():
+            whole = units.by_name[name].within or name
+            dearest[whole] = max(dearest.get(whole, 0), one)
+    times = _product(uplift for uplift in price.uplifts if uplift.times.numerator > uplift.times.denominator)
+    return Ratio(sum(dearest.values()) * times.numerator, times.denominator)
+
+
+def _all_prices(price: ModelPrice) -> Iterable[Prices]:
+    overlays: list[Band | Window | Variant] = [*price.bands, *price.windows, *price.variants]
+    overlays += [band for variant in price.variants for band in variant.bands]
+    return [price.prices, *(each.prices for each in overlays)]
