@@ -64,7 +64,9 @@ class BillingUnit(Places):
     """Something that a provider bills, and for how many of it the card says the price; or what it is a part of."""
 
     per: Literal[1, 1_000, 1_000_000] = Field(1_000_000, description="A million for tokens: uplifts apply to them.")
-    in_: Whole | None = Field(None, alias="in", description="The unit whose count holds this one's. It is billed alike.")
+    in_: Whole | None = Field(
+        None, alias="in", description="The unit whose count holds this one's. It is billed alike."
+    )
 
     @model_validator(mode="after")
     def _is_whole_or_part(self) -> BillingUnit:

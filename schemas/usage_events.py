@@ -147,9 +147,7 @@ class WorkflowRun(_Envelope):
 
 UsageMessage = NodeCall | TokenUsage | TokenUsageV2 | ToolCall | WorkflowRun
 
-EVENT_MODELS: dict[
-    str, type[NodeCall] | type[TokenUsage] | type[TokenUsageV2] | type[ToolCall] | type[WorkflowRun]
-] = {
+EVENT_MODELS: dict[str, type[NodeCall] | type[TokenUsage] | type[TokenUsageV2] | type[ToolCall] | type[WorkflowRun]] = {
     "usage.node_call.v1": NodeCall,
     "usage.token_usage.v1": TokenUsage,
     "usage.token_usage.v2": TokenUsageV2,

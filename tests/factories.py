@@ -9,7 +9,7 @@ from typing import Any
 from services.domain.directory import Change, Credential, Directory, PlanHistory
 from services.domain.rate_card import RateCard
 from services.domain.scope import Interval, Plan, PlanPeriod, Scope, ScopeType
-from services.domain.usage import Claim, EventType, UsageEvent
+from services.domain.usage import Claim, EventType, UsageEvent, tokens_in
 from services.messages.rate_cards import read_rate_card
 
 ORG, TEAM, USER = "org-1", "team-1", "user-1"
@@ -93,6 +93,66 @@ def model_line(tier: str, fresh: str, cached: str, output: str) -> dict[str, str
     }
 
 
+UNITS = {
+    "input": {"per": 1_000_000},
+    "cache_read": {"in": "input"},
+    "cache_write": {"in": "input"},
+    "image": {"in": "input"},
+    "output": {"per": 1_000_000},
+    "reasoning": {"in": "output"},
+    "web_search": {"per": 1_000},
+}
+
+
+def card_body_2(**changes: Any) -> dict[str, Any]:
+    """The body of a small card of schema 2. ``changes`` replace whole sections."""
+    common = {name: value for name, value in card_body().items() if name != "models"}
+    body = common | {
+        "schema": 2,
+        "units": UNITS,
+        "inherit": ["reasoning"],
+        "neutral": {"service_tier": ["default"]},
+        "models": {
+            "openai": {
+                "small": {"tier": "standard", "usd": {"input": "0.25", "cache_read": "0.025", "output": "2"}},
+                "large": {
+                    "tier": "expert",
+                    "usd": {
+                        "input": "15",
+                        "cache_read": "1.5",
+                        "cache_write": "20",
+                        "output": "60",
+                        "web_search": "10",
+                    },
+                    "bands": [
+                        {"above_input_tokens": 1_000, "usd": {"input": "30", "output": "90"}},
+                        {"above_input_tokens": 5_000, "usd": {"input": "40"}},
+                    ],
+                    "windows": [{"utc": ["22:00-24:00", "00:00-06:30"], "weekdays": [5, 6], "usd": {"output": "6"}}],
+                    "variants": [
+                        {
+                            "when": {"processing": "batch"},
+                            "usd": {"input": "7.5", "output": "30"},
+                            "bands": [{"above_input_tokens": 1_000, "usd": {"input": "15"}}],
+                        },
+                        {"when": {"service_tier": "fast"}, "usd": {"output": "120"}},
+                    ],
+                    "uplifts": [
+                        {"when": {"region": "us"}, "times": "1.1"},
+                        {"when": {"speed": "fast"}, "times": "2"},
+                    ],
+                },
+            }
+        },
+    }
+    return copy.deepcopy(body) | changes
+
+
+def card_2(name: str = "card-2", start: datetime = START, **changes: Any) -> RateCard:
+    """A small card of schema 2 in force from ``start``."""
+    return read_rate_card(name, start, card_body_2(**changes))
+
+
 def card(name: str = "card-1", start: datetime = START, **changes: Any) -> RateCard:
     """A small card in force from ``start``."""
     return read_rate_card(name, start, card_body(**changes))
@@ -123,6 +183,22 @@ def token_usage(**fields: Any) -> UsageEvent:
     return _event(EventType.TOKEN_USAGE, defaults, fields)
 
 
+def request_usage(
+    usage: dict[str, int] | None = None, conditions: dict[str, str] | None = None, **fields: Any
+) -> UsageEvent:
+    """What one request used, by unit."""
+    counts = tuple(sorted(({"input": 1_000, "output": 200} if usage is None else usage).items()))
+    defaults = {
+        "agent_id": "agent-1",
+        "provider": "openai",
+        "model": "small",
+        "usage": counts,
+        "conditions": tuple(sorted((conditions or {}).items())),
+        **tokens_in(counts),
+    }
+    return _event(EventType.TOKEN_USAGE_V2, defaults, fields)
+
+
 def tool_call(**fields: Any) -> UsageEvent:
     """One call of a tool."""
     return _event(EventType.TOOL_CALL, {"tool": "send_mail", "calls": 1}, fields)
@@ -151,6 +227,12 @@ _WIRE_DATA: dict[str, dict[str, Any]] = {
     },
     "usage.tool_call.v1": {"tool": "send_mail"},
     "usage.workflow_run.v1": {"workflow_id": "flow-1", "run_id": "run-1"},
+    "usage.token_usage.v2": {
+        "agent_id": "agent-1",
+        "provider": "openai",
+        "model": "gpt-5",
+        "usage": {"input": 1_000, "output": 200},
+    },
 }
 EVENT_TYPES = tuple(_WIRE_DATA)
 

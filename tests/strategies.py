@@ -12,11 +12,11 @@ from typing import Any, TypeVar
 
 from hypothesis import strategies as st
 
-from services.domain.directory import Change, Credential, PlanHistory
+from services.domain.directory import Change, Credential, ModelAliases, PlanHistory
 from services.domain.rate_card import RateCard
 from services.domain.scope import Interval, Plan, PlanPeriod, Scope, ScopeType, change_plan
-from services.domain.usage import Claim, EventType, UsageEvent
-from tests.factories import ORG, START, card, card_body, model_line
+from services.domain.usage import Claim, EventType, UsageEvent, tokens_in
+from tests.factories import ORG, START, card, card_2, card_body, card_body_2, model_line
 
 T = TypeVar("T")
 
@@ -25,7 +25,8 @@ TEAMS = ("team-1", "team-2")
 USERS = ("user-1", "user-2", "team-1")
 KEYS = ("key-1", "key-2", "key-3")
 CARDS = ("card-1", "card-2", "card-3")
-MODELS = (("openai", "small"), ("openai", "large"), ("anthropic", "large"), ("mistral", "small"))
+MODELS = (("openai", "small"), ("openai", "large"), ("anthropic", "large"), ("mistral", "small"), ("openai", "s"))
+ALIASES = ({"s": "small"}, {"s": "small", "l": "large"}, {"l": "large"})
 CLAIMS = (None, None, Claim(None), *(Claim(key) for key in (*KEYS, "unknown")))
 # Two ticks are a lease's life.
 BOUNDARIES = tuple(START + tick * timedelta(seconds=150) for tick in range(16))
@@ -115,12 +116,14 @@ def _card_variant(number: int) -> RateCard:
     models = {"openai": {"small": line, "large": line}, "mistral": {"small": line}}
     if digits.pick((False, True)):
         models["anthropic"] = {"large": line}
-    return card(
-        own_key=own_key, models=models, workflow_run={"credits": 1, "charge_subflows": digits.pick((False, True))}
-    )
+    run = {"credits": 1, "charge_subflows": digits.pick((False, True))}
+    if digits.pick((False, True)):
+        by_unit = card_body_2()["models"]["openai"]
+        return card_2(own_key=own_key, models={"openai": by_unit, "mistral": by_unit}, workflow_run=run)
+    return card(own_key=own_key, models=models, workflow_run=run)
 
 
-_CARD_VARIANTS = tuple(_card_variant(number) for number in range(2 * 2 * 3 * 2 * 2 * 2 * 2))
+_CARD_VARIANTS = tuple(_card_variant(number) for number in range(2 * 2 * 3 * 2 * 2 * 2 * 2 * 2))
 
 
 def rate_cards() -> st.SearchStrategy[RateCard]:
@@ -134,11 +137,17 @@ def rate_cards() -> st.SearchStrategy[RateCard]:
 
 def changes() -> st.SearchStrategy[Change]:
     """Anything that the registry log can say."""
-    return st.one_of(credentials(), credentials(), plan_histories(), rate_cards())
+    return st.one_of(credentials(), credentials(), plan_histories(), rate_cards(), model_aliases())
+
+
+def model_aliases() -> st.SearchStrategy[ModelAliases]:
+    """Other names of models. The same name never stands for another model."""
+    return _one_draw(lambda digits: ModelAliases(digits.pick(("openai", "openai", "mistral")), digits.pick(ALIASES)))
 
 
 def _event(digits: _Digits) -> UsageEvent:
-    kind = digits.pick((EventType.NODE_CALL, EventType.TOKEN_USAGE) * 3 + (EventType.TOOL_CALL, EventType.WORKFLOW_RUN))
+    of_models = (EventType.NODE_CALL, EventType.TOKEN_USAGE, EventType.TOKEN_USAGE_V2)
+    kind = digits.pick(of_models * 2 + (EventType.TOOL_CALL, EventType.WORKFLOW_RUN))
     event = UsageEvent(
         org_id=digits.pick(ORGS),
         source="runner",
@@ -159,6 +168,10 @@ def _event(digits: _Digits) -> UsageEvent:
     if kind is EventType.NODE_CALL:
         return event._replace(node="ask_ai", calls=calls)
     fresh, cached, output = (digits.pick(TOKENS) for _ in range(3))
+    if kind is EventType.TOKEN_USAGE_V2:
+        usage = (("cache_read", min(cached, fresh)), ("input", fresh), ("output", output))
+        conditions = digits.pick(((), (), (("processing", "batch"),), (("region", "us"),)))
+        return event._replace(agent_id="agent-1", usage=usage, conditions=conditions, **tokens_in(usage))
     return event._replace(
         agent_id="agent-1", input_tokens=fresh, cached_input_tokens=min(cached, fresh), output_tokens=output
     )
@@ -181,6 +194,7 @@ def histories(draw: st.DrawFn, max_size: int = 8) -> list[Change]:
         log += [PlanHistory(org_id, (PlanPeriod(Plan.ENTERPRISE, entitled),)) for org_id in ORGS]
     owners: dict[str, Credential] = {}
     cards: set[str] = set()
+    names: dict[str, dict[str, str]] = {}
     for change in draw(st.lists(changes(), max_size=max_size)):
         if isinstance(change, RateCard):
             if change.card in cards:
@@ -193,6 +207,10 @@ def histories(draw: st.DrawFn, max_size: int = 8) -> list[Change]:
             if not _is_crowded(renewed, owners):
                 owners[change.credential_id] = renewed
                 log.append(renewed)
+        elif isinstance(change, ModelAliases):
+            # A name is only ever added.
+            names[change.provider] = {**names.get(change.provider, {}), **change.aliases}
+            log.append(change._replace(aliases=names[change.provider]))
         else:
             log.append(change)
     return log

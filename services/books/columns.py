@@ -24,9 +24,13 @@ ACT = (
 """What the event says, but for its counts."""
 CLAIM = ("claim_source", "claim_credential_id")
 """Whose key the event says that it used."""
-EVENT = (*IDENTITY, *ACT, *CLAIM, "payload_hash")
+SERVED = ("conditions", "evidence")
+"""Objects: under which conditions a request was served, and what else was said of it that prices nothing."""
+EVENT = (*IDENTITY, *ACT, *CLAIM, *SERVED, "payload_hash")
 """What is the same in every entry of one event."""
 COUNTS = Quantities._fields
+USAGE = "usage"
+"""An object: the count of each unit, negative in a reversal."""
 ATTRIBUTION = tuple(name for name in Attribution._fields if name != "amounts")
 """What late knowledge can change, besides the amounts."""
 PRICE = Amounts._fields
@@ -34,7 +38,7 @@ AMOUNTS = (*PRICE, "saved_mc")
 """Microcredits; what is saved follows from the others."""
 SUMMED = (*COUNTS, *AMOUNTS)
 """What a reversal negates."""
-BOOKED = (*ENTRY, *EVENT, *COUNTS, *ATTRIBUTION, *PRICE)
+BOOKED = (*ENTRY, *EVENT, *COUNTS, USAGE, *ATTRIBUTION, *PRICE)
 """All that an entry of the core says, with the hash of its payload."""
 PLACE = ("source_partition_id", "source_offset", "source_index")
 """Where a charge, or a dead letter, was read."""

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from operator import attrgetter, itemgetter
 from typing import Any
 
-from services.books.columns import ACT, AMOUNTS, ATTRIBUTION, CLAIM, COUNTS, IDENTITY
+import orjson
+
+from services.books.columns import ACT, AMOUNTS, ATTRIBUTION, CLAIM, COUNTS, IDENTITY, SERVED, USAGE
 from services.domain.entries import Attribution, Entry, EntryKind, Quantities, quantities_of
 from services.domain.rating import Amounts
 from services.domain.usage import Claim, EventType, UsageEvent
@@ -17,6 +19,9 @@ Row = Mapping[Any, Any]
 _CLAIM_SOURCE = {True: "platform", False: "byok"}
 # Where a field of the event is not called like its column.
 _FIELDS = {"event_source": "source", "event_id": "id", "event_type": "type.value"}
+_EVIDENCE = ("provider_request_id", "provider_cost_usd")
+_whose = attrgetter("key_source", "byok_scope", "credential_id", "reason")
+_by_what = attrgetter("rate_card", "tier", "priced_model")
 _said = attrgetter(*(_FIELDS.get(name, name) for name in (*IDENTITY, *ACT)))
 _counts = itemgetter(*COUNTS)
 
@@ -32,8 +37,10 @@ def entry_row(entry: Entry, payload_hash: bytes) -> tuple[Any, ...]:
         entry.registry_seq,
         *_said(event),
         *_claim_values(event.claim),
+        *map(_json, _served_values(event)),
         payload_hash,
         *entry.quantities,
+        _json(dict(event.usage) or None),
         *_attribution_values(what),
         *what.amounts,
     )
@@ -41,8 +48,14 @@ def entry_row(entry: Entry, payload_hash: bytes) -> tuple[Any, ...]:
 
 def event_columns(event: UsageEvent) -> dict[str, Any]:
     """What a charge or a correction says of the event and of how much was used."""
-    values = (*_said(event), *_claim_values(event.claim), *quantities_of(event))
-    return dict(zip((*IDENTITY, *ACT, *CLAIM, *COUNTS), values, strict=True))
+    values = (
+        *_said(event),
+        *_claim_values(event.claim),
+        *_served_values(event),
+        *quantities_of(event),
+        dict(event.usage) or None,
+    )
+    return dict(zip((*IDENTITY, *ACT, *CLAIM, *SERVED, *COUNTS, USAGE), values, strict=True))
 
 
 def attribution_columns(what: Attribution) -> dict[str, Any]:
@@ -57,6 +70,7 @@ def event_of(row: Row) -> UsageEvent:
     Raises ValueError for a type of event that is none.
     """
     event_type = EventType(row["event_type"])
+    evidence = row["evidence"] or {}
     return UsageEvent(
         org_id=row["org_id"],
         source=row["event_source"],
@@ -79,6 +93,11 @@ def event_of(row: Row) -> UsageEvent:
         cached_input_tokens=abs(row["cached_input_tokens"]),
         output_tokens=abs(row["output_tokens"]),
         claim=None if row["claim_source"] is None else Claim(row["claim_credential_id"]),
+        usage=tuple(sorted((unit, abs(count)) for unit, count in (row[USAGE] or {}).items())),
+        conditions=tuple(sorted((row["conditions"] or {}).items())),
+        is_partial=evidence.get("usage_status") == "partial",
+        provider_request_id=evidence.get("provider_request_id"),
+        provider_cost_usd=evidence.get("provider_cost_usd"),
     )
 
 
@@ -105,14 +124,26 @@ def _attribution_of(row: Row) -> Attribution:
         flags=tuple(row["flags"]),
         rate_card=row["rate_card"],
         tier=row["tier"],
+        priced_model=row["priced_model"],
         amounts=Amounts(row["list_mc"], row["charged_mc"]),
     )
 
 
 def _attribution_values(what: Attribution) -> tuple[Any, ...]:
     # A list, for the database takes a tuple for one value of several parts.
-    flags = list(what.flags)
-    return what.key_source, what.byok_scope, what.credential_id, what.reason, flags, what.rate_card, what.tier
+    return *_whose(what), list(what.flags), *_by_what(what)
+
+
+def _served_values(event: UsageEvent) -> tuple[Any, Any]:
+    """The columns ``SERVED``; NULL where nothing was said."""
+    said = {name: value for name in _EVIDENCE if (value := getattr(event, name)) is not None}
+    if event.is_partial:
+        said["usage_status"] = "partial"
+    return dict(event.conditions) or None, said or None
+
+
+def _json(value: dict[str, Any] | None) -> str | None:
+    return None if value is None else orjson.dumps(value).decode()
 
 
 def _claim_values(claim: Claim | None) -> tuple[str | None, str | None]:

@@ -7,6 +7,7 @@ from typing import cast
 from uuid import UUID
 
 from sqlalchemy import ARRAY, BigInteger, DateTime, Table, Text
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field, SQLModel
 
 _UTC = DateTime(timezone=True)
@@ -49,6 +50,9 @@ class EntryColumns(SQLModel):
     saved_mc: int = Field(sa_type=BigInteger, description="Microcredits: list minus charged.")
     rate_card: str
     registry_seq: int = Field(sa_type=BigInteger)
+    priced_model: str | None = Field(None, description="Under which name the rate card lists the model.")
+    usage: dict[str, int] | None = Field(None, sa_type=JSONB, description="How many of each unit; by event of v2.")
+    conditions: dict[str, str] | None = Field(None, sa_type=JSONB, description="What the provider says it served.")
 
 
 class EntryView(EntryColumns, table=True):
@@ -64,6 +68,9 @@ class EntryRow(EntryColumns, table=True):
     __tablename__ = "entry"
     __table_args__ = {"schema": "ledger"}
 
+    # Here NULL also where it is the name that was reported; the view says it always.
+    priced_model: str | None = None
+    evidence: dict[str, str] | None = Field(None, sa_type=JSONB)
     parent_run_id: str | None = None
     succeeded: bool
     claim_source: str | None = None

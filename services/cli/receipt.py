@@ -23,7 +23,7 @@ def receipt_lines(answer: dict[str, Any]) -> list[Line]:
         ("who", f"{entry['user_id']}, team {entry['team_id'] or '–'}, of {entry['org_id']}"),
     ]
     if entry["model"] is not None:
-        lines.append(("model", f"{entry['provider']}/{entry['model']}"))
+        lines.append(("model", _model(entry)))
     if answer.get("claim"):
         claim = answer["claim"]
         lines.append(("claimed", " ".join(filter(None, (claim["source"], claim["credential_id"])))))
@@ -57,7 +57,7 @@ def quote_lines(answer: dict[str, Any]) -> list[Line]:
         *_candidates(answer["candidates"]),
         *_steps(f"{call['calls']:,} node calls", call["arithmetic"]),
     ]
-    if tokens["input_tokens"] or tokens["output_tokens"]:
+    if tokens["input_tokens"] or tokens["output_tokens"] or tokens.get("usage"):
         lines += _steps("tokens", tokens["arithmetic"])
     return lines
 
@@ -70,12 +70,20 @@ def show_lines(console: Console, lines: Iterable[Line]) -> None:
     console.print(table)
 
 
+def _model(entry: dict[str, Any]) -> str:
+    listed = entry.get("priced_model") or entry["model"]
+    as_listed = "" if listed == entry["model"] else f", which the rate card lists as {listed}"
+    return f"{entry['provider']}/{entry['model']}{as_listed}"
+
+
 def _steps(name: str, arithmetic: list[str]) -> list[Line]:
     return [(name if not index else "", step) for index, step in enumerate(arithmetic)]
 
 
 def _card_line(line: dict[str, Any]) -> str:
-    details = [f"{name.replace('_', ' ')} {value}" for name, value in line.items() if name != "card"]
+    # The lines of a bill stand in the arithmetic, where they are added up.
+    shown = {name: value for name, value in line.items() if name not in ("card", "lines") and value not in (None, [])}
+    details = [f"{name.replace('_', ' ')} {value}" for name, value in shown.items()]
     return ", ".join([str(line["card"]), *details])
 
 

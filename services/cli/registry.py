@@ -120,6 +120,7 @@ def _show(found: Rebuilt) -> None:
         typer.echo(f"{found.changes:,} changes are missing; with them the log ends with change {found.last_seq:,}.")
         typer.echo(f"  plans        {found.plans:,}")
         typer.echo(f"  rate cards   {found.rate_cards:,}")
+        typer.echo(f"  aliases      of {found.model_aliases:,} providers' models")
         typer.echo(f"  credentials  {found.credentials:,}, of which {found.added:,} were not there at all")
         typer.echo(f"    ended      {found.ended:,}: what there is of their secrets is destroyed")
         typer.echo(f"    lost       {found.newly_lost:,}: they apply, and their secrets are gone")

@@ -56,10 +56,11 @@ Change = Credential | PlanHistory | RateCard | ModelAliases
 """What one message of the registry log says: the whole history of one credential, one plan, one rate card, or all
 other names of one provider's models."""
 
+
 # Whoever sends a name that is wrong sends it often, and to compare it with every other takes its time.
 @lru_cache(maxsize=1_024)
 def _near(name: str, names: tuple[str, ...]) -> list[str]:
-    return get_close_matches(name, names, n=2, cutoff=0.75)
+    return get_close_matches(name, names, n=2)
 
 
 _Slot = tuple[str, ScopeType, str, str]

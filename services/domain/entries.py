@@ -37,8 +37,8 @@ class Attribution(NamedTuple):
     amounts: Amounts
 
 
-def attribution(rating: Rating, reported: str | None) -> Attribution:
-    """What a rating of an event writes into an entry; ``reported`` is the event's model. A key source without a credential has no scope."""
+def attribution(rating: Rating) -> Attribution:
+    """What a rating writes into an entry. A key source without a credential has no scope."""
     resolution = rating.resolution
     credential = resolution.credential
     return Attribution(
@@ -49,7 +49,7 @@ def attribution(rating: Rating, reported: str | None) -> Attribution:
         flags=tuple(flag.value for flag in resolution.flags),
         rate_card=rating.card.card,
         tier=rating.tier,
-        priced_model=None if rating.model == reported else rating.model,
+        priced_model=rating.priced_model,
         amounts=rating.amounts,
     )
 
@@ -99,7 +99,7 @@ def charge(event: UsageEvent, rating: Rating, registry_seq: int) -> Entry:
         adjusts=None,
         event=event,
         quantities=quantities_of(event),
-        attribution=attribution(rating, event.model),
+        attribution=attribution(rating),
         registry_seq=registry_seq,
     )
 
@@ -110,7 +110,7 @@ def reprice(current: Entry, rating: Rating, registry_seq: int) -> tuple[Entry, E
     ``current`` is the charge or the last correction. The reversal takes it back and names it; the correction names the
     charge that it corrects.
     """
-    now = attribution(rating, current.event.model)
+    now = attribution(rating)
     if now == current.attribution:
         return None
     event, revision = current.event, current.revision + 1

@@ -146,7 +146,7 @@ class Billed(NamedTuple):
     """One line of a bill: so many of a unit, without what is priced apart within it, at this price."""
 
     unit: str
-    count: int
+    quantity: int
     price: int
     is_tokens: bool
 
@@ -165,8 +165,8 @@ class Bill(NamedTuple):
     @property
     def cost(self) -> Ratio:
         """In pico-USD, exact."""
-        tokens = sum(line.count * line.price for line in self.lines if line.is_tokens)
-        fees = sum(line.count * line.price for line in self.lines if not line.is_tokens)
+        tokens = sum(line.quantity * line.price for line in self.lines if line.is_tokens)
+        fees = sum(line.quantity * line.price for line in self.lines if not line.is_tokens)
         times = _product(self.uplifts)
         return Ratio(tokens * times.numerator + fees * times.denominator, times.denominator)
 

@@ -62,8 +62,8 @@ class Rating(NamedTuple):
     amounts: Amounts
     card: RateCard
     tier: str | None
-    model: str | None = None
-    """Under which name the card lists the event's model."""
+    priced_model: str | None = None
+    """Under which name the card lists the event's model, where that is not the name that was reported."""
 
 
 def rate(event: UsageEvent, directory: Directory) -> Rating:
@@ -123,7 +123,12 @@ def _model_usage(event: UsageEvent, directory: Directory, card: RateCard, amount
     priced = amounts(event, card, price, resolution.key_source)
     if event.is_partial:
         resolution = resolution._replace(flags=(*resolution.flags, Flag.USAGE_PARTIAL))
-    return Rating(resolution, priced, card, price.tier, listed)
+    return Rating(resolution, priced, card, price.tier, None if listed == model else listed)
+
+
+def price_of(event: UsageEvent, rating: Rating) -> ModelPrice:
+    """The line of the card that a model's use was priced by."""
+    return rating.card.models[event.provider or "", rating.priced_model or event.model or ""]
 
 
 def _node_calls(event: UsageEvent, card: RateCard, price: ModelPrice, key_source: KeySource) -> Amounts:

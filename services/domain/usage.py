@@ -6,7 +6,7 @@ import hashlib
 from datetime import datetime
 from enum import StrEnum
 from operator import attrgetter
-from typing import NamedTuple, assert_never
+from typing import NamedTuple, TypedDict, assert_never
 
 from services.domain.model_prices import CACHE_READ, INPUT, OUTPUT, Conditions, Counts
 
@@ -108,8 +108,16 @@ class UsageEvent(NamedTuple):
                 assert_never(self.type)
 
 
-def tokens_in(usage: Counts) -> dict[str, int]:
-    """The counts that every event of tokens has, of one that counts by units."""
+class Tokens(TypedDict):
+    """The counts that every event of tokens has."""
+
+    input_tokens: int
+    cached_input_tokens: int
+    output_tokens: int
+
+
+def tokens_in(usage: Counts) -> Tokens:
+    """The same counts of an event that counts by units."""
     counts = dict(usage)
     return {
         "input_tokens": counts.get(INPUT, 0),
@@ -125,7 +133,16 @@ _PAYLOAD_V1 = (
     *("calls", "succeeded", "input_tokens", "cached_input_tokens", "output_tokens"),
 )
 _payload_v1 = attrgetter(*_PAYLOAD_V1)
-_TEXTS_V2 = ("agent_id", "model", "provider", "provider_cost_usd", "provider_request_id", "run_id", "team_id", "user_id")
+_TEXTS_V2 = (
+    "agent_id",
+    "model",
+    "provider",
+    "provider_cost_usd",
+    "provider_request_id",
+    "run_id",
+    "team_id",
+    "user_id",
+)
 _texts_v2 = attrgetter(*_TEXTS_V2)
 
 
@@ -134,8 +151,16 @@ def payload_hash(event: UsageEvent) -> bytes:
 
     The payload of the v1 types is the fields that it had first and no others, now and later.
     """
-    if event.type is EventType.TOKEN_USAGE_V2:
-        return _payload_hash_v2(event)
+    match event.type:
+        case EventType.TOKEN_USAGE_V2:
+            return _payload_hash_v2(event)
+        case EventType.NODE_CALL | EventType.TOKEN_USAGE | EventType.TOOL_CALL | EventType.WORKFLOW_RUN:
+            return _payload_hash_v1(event)
+        case _:
+            assert_never(event.type)
+
+
+def _payload_hash_v1(event: UsageEvent) -> bytes:
     claim = "" if event.claim is None else f"byok:{event.claim.credential_id}"
     if event.claim is not None and event.claim.is_platform:
         claim = "platform"

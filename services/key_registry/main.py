@@ -18,11 +18,13 @@ from services.key_registry.api.callers import CallLimits
 from services.key_registry.api.routes import BODY_BYTES_MAX, registry_app
 from services.key_registry.database.sessions import Sessions, open_engine, sessions_on, watch_writes
 from services.key_registry.handlers.cards import RateCardConflict, publish_rate_card
+from services.key_registry.handlers.models import publish_aliases
 from services.key_registry.handlers.registry import Registry
 from services.key_registry.keyring.envelopes import keyring_of
 from services.key_registry.log.relay import OutboxRelay
 from services.key_registry.metrics import registry_metrics
 from services.key_registry.migrations import newest_revision
+from services.key_registry.model_aliases import packaged_aliases
 from services.key_registry.providers.checks import provider_checks
 from services.key_registry.rate_cards import packaged_cards
 from services.key_registry.rules.completeness import Completeness, LogBehindError
@@ -94,6 +96,8 @@ def _publish(sessions: Sessions) -> None:
     try:
         for document in packaged_cards():
             publish_rate_card(sessions, document)
+        for aliases in packaged_aliases():
+            publish_aliases(sessions, aliases)
     except sqlalchemy.exc.ProgrammingError as error:
         raise SettingsError(_refused_by_database(error.orig)) from None
     except RateCardConflict as error:

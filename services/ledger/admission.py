@@ -14,9 +14,11 @@ from typing import NamedTuple, Protocol
 from schemas.dead_letters import Reason
 from services.domain.directory import Directory
 from services.domain.faults import Fault
-from services.domain.rating import NoRateCardError, UnpricedError, UnpricedModelError, rate
+from services.domain.model_prices import UnpricedError
+from services.domain.rating import AmountTooLargeError, NoRateCardError, UnpricedModelError, rate
 from services.domain.usage import UsageEvent
 from services.ledger.usage_batch import UsageRequest
+from services.messages.unpriced import why_unpriced
 from services.messages.usage_events import Accepted, Rejected, Rejection
 from services.runtime.refusals import Refusal
 
@@ -38,12 +40,15 @@ def _without_price(event: UsageEvent, prices: Directory) -> Rejection | None:
         rate(event, prices)
     except NoRateCardError:
         return Rejection.of(Reason.NO_RATE_CARD, Fault("time", "no rate card is in force at this time"))
-    except UnpricedModelError:
+    except UnpricedModelError as error:
         detail = "is not on the rate card in force at the event's time; keep the event, and send it again once it is"
-        return Rejection.of(Reason.UNPRICED_MODEL, Fault("data.model", detail))
-    except UnpricedError:
-        # Whatever else may be missing, metering says it.
+        meant = f"; did you mean {' or '.join(error.near)}?" if error.near else ""
+        return Rejection.of(Reason.UNPRICED_MODEL, Fault("data.model", detail + meant))
+    except AmountTooLargeError:
+        # Metering says it.
         return None
+    except UnpricedError as error:
+        return why_unpriced(error)
     return None
 
 

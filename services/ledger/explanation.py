@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, assert_never
 
-from services.domain.credits import format_credits, format_exactly
+from services.domain.credits import Ratio, format_credits, format_exactly
 from services.domain.directory import Credential, Directory
+from services.domain.model_prices import CACHE_READ, INPUT, OUTPUT, PER_MILLION, Billed, ModelPrice, Uplift
 from services.domain.permissions import Told
-from services.domain.rate_card import ModelPrice, RateCard
-from services.domain.rating import Rating
+from services.domain.rate_card import RateCard
+from services.domain.rating import Rating, bill_of, price_of, tokens_cost
 from services.domain.resolution import LEASE_LIFE, KeySource, Resolution, Use, can_be_claimed
 from services.domain.scope import Interval, Plan, Scope, ScopeType
 from services.domain.usage import Claim, EventType, UsageEvent
@@ -28,6 +30,14 @@ def utc(at: datetime) -> str:
 def usd(micros: int) -> str:
     """Micro-USD as a decimal number of USD, exact."""
     return format_exactly(micros, decimals=6)
+
+
+def decimal(ratio: Ratio, *, places: int = 0) -> str:
+    """The ratio, of units of 10^-``places``, as a decimal number, exact: every ratio of a card has one."""
+    more = 0
+    while ratio.numerator * 10**more % ratio.denominator:
+        more += 1
+    return format_exactly(ratio.numerator * 10**more // ratio.denominator, decimals=places + more)
 
 
 def _interval(interval: Interval) -> dict[str, str | None]:
@@ -150,14 +160,17 @@ def _platform(resolution: Resolution) -> dict[str, Any]:
     return _candidate("platform", taken=taken, why=why)
 
 
-def card_line(event: UsageEvent, card: RateCard) -> dict[str, Any]:
+def card_line(event: UsageEvent, rating: Rating) -> dict[str, Any]:
     """The lines of the rate card that the price follows from, as decimals with their units."""
+    card = rating.card
     line: dict[str, Any] = {"card": card.card, "effective_from": utc(card.effective_from)}
     match event.type:
         case EventType.NODE_CALL:
-            return line | _node_call_prices(_price(event, card), card)
+            return line | _listed_as(rating) | _node_call_prices(price_of(event, rating), card)
         case EventType.TOKEN_USAGE:
-            return line | _token_prices(_price(event, card), card)
+            return line | _listed_as(rating) | _token_prices(price_of(event, rating), card)
+        case EventType.TOKEN_USAGE_V2:
+            return line | _listed_as(rating) | _unit_prices(event, rating)
         case EventType.TOOL_CALL:
             return line | {"tool_call_credits": format_credits(card.tool_price(event.tool or ""))}
         case EventType.WORKFLOW_RUN:
@@ -167,8 +180,8 @@ def card_line(event: UsageEvent, card: RateCard) -> dict[str, Any]:
             assert_never(event.type)
 
 
-def _price(event: UsageEvent, card: RateCard) -> ModelPrice:
-    return card.models[event.provider or "", event.model or ""]
+def _listed_as(rating: Rating) -> dict[str, str]:
+    return {} if rating.priced_model is None else {"model": rating.priced_model}
 
 
 def _node_call_prices(price: ModelPrice, card: RateCard) -> dict[str, Any]:
@@ -183,12 +196,42 @@ def _token_prices(price: ModelPrice, card: RateCard) -> dict[str, Any]:
     factor = card.own_key_token_factor
     return {
         "tier": price.tier,
-        "input_usd_per_mtok": usd(price.input_price),
-        "cached_input_usd_per_mtok": usd(price.cached_input_price),
-        "output_usd_per_mtok": usd(price.output_price),
+        **{f"{name}_usd_per_mtok": _usd_or_none(price.prices.get(unit)) for unit, name in _TOKENS},
         "usd_per_credit": usd(card.usd_micros_per_credit),
         "own_key_token_factor": f"{factor.numerator}/{factor.denominator}",
     }
+
+
+_TOKENS = ((INPUT, "input"), (CACHE_READ, "cached_input"), (OUTPUT, "output"))
+
+
+def _usd_or_none(micros: int | None) -> str | None:
+    return None if micros is None else usd(micros)
+
+
+def _unit_prices(event: UsageEvent, rating: Rating) -> dict[str, Any]:
+    """Each line of the request's bill, and what of the card was laid over its plain prices."""
+    card, price = rating.card, price_of(event, rating)
+    bill, factor = bill_of(event, card, price), card.own_key_token_factor
+    return {
+        "tier": price.tier,
+        "lines": [_billed(line, card) for line in bill.lines],
+        "band_above_input_tokens": None if bill.band is None else bill.band.above_input_tokens,
+        "window_utc": None if bill.window is None else [_span(span) for span in bill.window.minutes],
+        "variant": None if bill.variant is None else dict(bill.variant.when),
+        "uplifts": [{"when": dict(each.when), "times": decimal(each.times)} for each in bill.uplifts],
+        "usd_per_credit": usd(card.usd_micros_per_credit),
+        "own_key_token_factor": f"{factor.numerator}/{factor.denominator}",
+    }
+
+
+def _billed(line: Billed, card: RateCard) -> dict[str, Any]:
+    per = card.units.by_name[line.unit].per
+    return {"unit": line.unit, "count": line.quantity, "usd": usd(line.price * per // PER_MILLION), "per": per}
+
+
+def _span(minutes: tuple[int, int]) -> str:
+    return "-".join(f"{minute // 60:02}:{minute % 60:02}" for minute in minutes)
 
 
 def arithmetic(event: UsageEvent, rating: Rating) -> list[str]:
@@ -197,15 +240,18 @@ def arithmetic(event: UsageEvent, rating: Rating) -> list[str]:
     charged, listed = format_credits(amounts.charged_mc), format_credits(amounts.list_mc)
     saved = format_credits(amounts.saved_mc)
     total = f"list {listed} credits − charged {charged} credits = saved {saved} credits"
-    return [*_steps(event, rating.card, own_key=rating.resolution.key_source is KeySource.BYOK), total]
+    return [*_steps(event, rating, own_key=rating.resolution.key_source is KeySource.BYOK), total]
 
 
-def _steps(event: UsageEvent, card: RateCard, *, own_key: bool) -> list[str]:
+def _steps(event: UsageEvent, rating: Rating, *, own_key: bool) -> list[str]:
+    card = rating.card
     match event.type:
         case EventType.NODE_CALL:
-            return _node_calls(event, card, own_key=own_key)
+            return _node_calls(event, rating, own_key=own_key)
         case EventType.TOKEN_USAGE:
-            return _tokens(event, card, own_key=own_key)
+            return _tokens(event, rating, own_key=own_key)
+        case EventType.TOKEN_USAGE_V2:
+            return _units(event, rating, own_key=own_key)
         case EventType.TOOL_CALL:
             return _tool_calls(event, card)
         case EventType.WORKFLOW_RUN:
@@ -215,8 +261,8 @@ def _steps(event: UsageEvent, card: RateCard, *, own_key: bool) -> list[str]:
             assert_never(event.type)
 
 
-def _node_calls(event: UsageEvent, card: RateCard, *, own_key: bool) -> list[str]:
-    price = _price(event, card)
+def _node_calls(event: UsageEvent, rating: Rating, *, own_key: bool) -> list[str]:
+    card, price = rating.card, price_of(event, rating)
     listed = f"list: {format_credits(price.tier_mc)} credits (tier {price.tier}) × {event.calls:,} calls"
     own = f"own key: {format_credits(card.own_key_node_call_mc)} credits × {event.calls:,} calls"
     return [listed, own] if own_key else [listed]
@@ -228,22 +274,42 @@ def _tool_calls(event: UsageEvent, card: RateCard) -> list[str]:
     return [f"{format_credits(card.tool_price(event.tool or ''))} credits × {event.calls:,} succeeded calls"]
 
 
-def _tokens(event: UsageEvent, card: RateCard, *, own_key: bool) -> list[str]:
-    price = _price(event, card)
+def _tokens(event: UsageEvent, rating: Rating, *, own_key: bool) -> list[str]:
+    prices = price_of(event, rating).prices
     fresh = event.input_tokens - event.cached_input_tokens
-    parts = (
-        (fresh, price.input_price, "input"),
-        (event.cached_input_tokens, price.cached_input_price, "cached input"),
-        (event.output_tokens, price.output_price, "output"),
+    counted = (fresh, event.cached_input_tokens, event.output_tokens)
+    parts = [(tokens, prices.get(unit), name) for tokens, (unit, name) in zip(counted, _TOKENS, strict=True)]
+    terms = " + ".join(
+        f"{tokens:,} {name.replace('_', ' ')} tokens × {usd(micros)} USD"
+        for tokens, micros, name in parts
+        if micros is not None
     )
-    cost = sum(tokens * micros for tokens, micros, _ in parts)
-    terms = " + ".join(f"{tokens:,} {name} tokens × {usd(micros)} USD" for tokens, micros, name in parts)
     # Tokens × micro-USD per million tokens is 10^-12 USD.
-    exact = format_exactly(cost, decimals=12)
-    steps = [
-        f"({terms}) ÷ 1,000,000 = {exact} USD",
-        f"list: {exact} USD ÷ {usd(card.usd_micros_per_credit)} USD per credit, rounded half-even to 0.000001 credit",
-    ]
+    exact = format_exactly(tokens_cost(event, rating.card, price_of(event, rating)), decimals=12)
+    return [f"({terms}) ÷ 1,000,000 = {exact} USD", *_to_credits(exact, rating.card, own_key=own_key)]
+
+
+def _units(event: UsageEvent, rating: Rating, *, own_key: bool) -> list[str]:
+    card = rating.card
+    bill = bill_of(event, card, price_of(event, rating))
+    steps = [_line(line, card, bill.uplifts) for line in bill.lines]
+    exact = decimal(bill.cost, places=12)
+    return [*steps, f"together {exact} USD", *_to_credits(exact, card, own_key=own_key)]
+
+
+def _line(line: Billed, card: RateCard, uplifts: Sequence[Uplift]) -> str:
+    per = card.units.by_name[line.unit].per
+    times = "".join(f" × {decimal(uplift.times)} ({_when(uplift.when)})" for uplift in uplifts if line.is_tokens)
+    return f"{line.quantity:,} {line.unit} × {usd(line.price * per // PER_MILLION)} USD per {per:,}{times}"
+
+
+def _when(conditions: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in conditions.items())
+
+
+def _to_credits(exact_usd: str, card: RateCard, *, own_key: bool) -> list[str]:
+    per_credit = usd(card.usd_micros_per_credit)
+    steps = [f"list: {exact_usd} USD ÷ {per_credit} USD per credit, rounded half-even to 0.000001 credit"]
     if own_key:
         factor = card.own_key_token_factor
         steps.append(f"own key: the same × {factor.numerator}/{factor.denominator}, rounded once")

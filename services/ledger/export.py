@@ -57,7 +57,7 @@ def json_lines(rows: Iterable[Sequence[Any]]) -> Iterator[bytes]:
 def csv_lines(rows: Iterable[Sequence[Any]]) -> Iterator[bytes]:
     """RFC 4180 with a header. Text that a spreadsheet would run gets an apostrophe before it.
 
-    Numbers stay numbers, negative ones too; several flags are parted by ``;``.
+    Numbers stay numbers, negative ones too; several flags are parted by ``;``, counts and conditions are JSON.
     """
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\r\n")
@@ -81,6 +81,8 @@ def _cell(value: Any) -> Any:
         return f"'{value}" if _runs(value) else value
     if isinstance(value, datetime):
         return utc(value)
+    if isinstance(value, dict):
+        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
     return _cell(";".join(value)) if isinstance(value, list) else value
 
 

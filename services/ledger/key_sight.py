@@ -39,7 +39,8 @@ class KeySight(NamedTuple):
 
     def entry(self, row: Mapping[Any, Any]) -> dict[str, Any]:
         """The columns of the view ``ledger.entries``, the key's id only where the caller may know of that key."""
-        shown = {name: row[name] for name in VIEW}
+        # As the view does: the table leaves out the name that was reported.
+        shown = {name: row[name] for name in VIEW} | {"priced_model": row["priced_model"] or row["model"]}
         return shown if self._shows_key_of(row) else shown | {"credential_id": None}
 
     def id_of_applied(self, credential: Credential | None) -> str | None:

@@ -23,6 +23,7 @@ GROUPS = (
     "event_type",
     "provider",
     "model",
+    "priced_model",
     "tier",
     "key_source",
     "byok_scope",
@@ -52,6 +53,7 @@ class Filters(BaseModel):
     team_id: Id | None = None
     provider: Id | None = None
     model: Id | None = None
+    priced_model: Id | None = None
     event_type: Id | None = None
     key_source: Literal["byok", "platform", "none"] | None = None
     byok_scope: Literal["organization", "team", "personal"] | None = None

@@ -12,8 +12,9 @@ from services.books.registry_log import Recorded
 from services.domain.credits import MC_PER_CREDIT
 from services.domain.directory import Directory
 from services.domain.entries import attribution
+from services.domain.model_prices import UnpricedError
 from services.domain.permissions import Told
-from services.domain.rating import Rating, UnpricedError, rate
+from services.domain.rating import Rating, rate
 from services.domain.resolution import Use
 from services.domain.scope import Scope, ScopeType
 from services.domain.usage import UsageEvent
@@ -105,7 +106,7 @@ def _evidence(event: UsageEvent, row: Row, known: Known, keys: KeySight) -> dict
         "registry_seq": row["registry_seq"],
         "plan": explanation.plan_evidence(known.directory, event.org_id, event.occurred_at),
         "candidates": candidate_list(event, rating, known, keys),
-        "rate_card": explanation.card_line(event, rating.card),
+        "rate_card": explanation.card_line(event, rating),
         "arithmetic": explanation.arithmetic(event, rating),
         "rederived": {
             **derived,

@@ -54,7 +54,12 @@ class RegistryView:
             hints = dict(self._ids.get((org_id, provider or ""), {}))
             cards = sorted(self._cards)
             named = None if claimed is None else self._log.directory.credential(claimed)
-        keys = [f"plan:{org_id}", *(f"rate_card:{card}" for card in cards), *(f"credential:{own}" for own in hints)]
+        keys = [
+            f"plan:{org_id}",
+            f"model_aliases:{provider}",
+            *(f"rate_card:{card}" for card in cards),
+            *(f"credential:{own}" for own in hints),
+        ]
         if claimed is not None and claimed not in hints:
             keys.append(f"credential:{claimed}")
         directory = fold(self._repository.changes_as_of(keys, seq))

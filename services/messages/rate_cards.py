@@ -22,9 +22,9 @@ from schemas.rate_card import (
     read_body,
     read_document,
 )
-from services.domain.faults import Fault
 from services.domain import model_prices
 from services.domain.credits import Ratio
+from services.domain.faults import Fault
 from services.domain.model_prices import CACHE_READ, INPUT, OUTPUT, PER_MILLION, ModelPrice, Unit, Units
 from services.domain.rate_card import InvalidRateCard, RateCard, require_amounts_fit
 from services.domain.scope import ScopeType
@@ -138,7 +138,10 @@ def read_new_card(document: Any) -> AnyDocument:
 
 def _faults(error: ValidationError, whole: type[AnyBody | AnyDocument]) -> list[Fault]:
     problems = error.errors(include_input=False, include_url=False, include_context=False)
-    return [Fault(".".join(map(str, problem["loc"])), _sentence(problem, whole)) for problem in problems]
+    faults = [Fault(".".join(map(str, problem["loc"])), _sentence(problem, whole)) for problem in problems]
+    of_schema = [fault for fault in faults if fault.field in _SCHEMA]
+    # By another schema there are other places: what is said of these would not be true.
+    return [*(fault for fault in faults if fault.field in _OUTSIDE), *of_schema] if of_schema else faults
 
 
 def _sentence(problem: Any, whole: type[AnyBody | AnyDocument]) -> str:
@@ -158,6 +161,8 @@ def _names_in(whole: Any, path: Sequence[str]) -> list[str]:
     return [field.alias or name for name, field in kind.model_fields.items()]
 
 
+_SCHEMA = ("schema", "body.schema")
+_OUTSIDE = ("card", "effective_from")
 _SENTENCES = {
     "missing": "is missing",
     "model_type": "must be an object",

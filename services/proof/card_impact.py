@@ -13,8 +13,9 @@ from services.books import columns, registry_log
 from services.books.entry_rows import Row, attribution_columns, event_of
 from services.domain.directory import Directory
 from services.domain.entries import attribution
+from services.domain.model_prices import UnpricedError
 from services.domain.rate_card import RateCard, end_of_force
-from services.domain.rating import UnpricedError, rate
+from services.domain.rating import rate
 from services.proof.entries import COLUMNS
 
 _FETCHED_ROWS = 5_000

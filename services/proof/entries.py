@@ -15,7 +15,8 @@ from services.books import columns
 from services.books.entry_rows import Row, attribution_columns, event_of
 from services.domain.directory import Change, Directory
 from services.domain.entries import EntryKind, attribution, entry_id, quantities_of
-from services.domain.rating import Rating, UnpricedError, rate
+from services.domain.model_prices import UnpricedError
+from services.domain.rating import Rating, rate
 from services.domain.usage import Identity, UsageEvent, payload_hash
 
 COLUMNS = (*columns.BOOKED, "saved_mc", columns.CAUSE)
@@ -120,6 +121,7 @@ def check_chain(rows: Sequence[Row]) -> Iterator[Difference]:
 def _check_reversal(reversal: Row, before: Row) -> Iterator[Difference]:
     expected = {name: before[name] for name in (*columns.EVENT, *columns.ATTRIBUTION)}
     expected |= {name: -before[name] for name in columns.SUMMED}
+    expected[columns.USAGE] = _negated(before[columns.USAGE])
     expected |= {"adjusts": before["entry_id"], "entry_id": _derived_id(reversal)}
     if wrong := _differing(reversal, expected):
         yield Difference("chain", _place(reversal), f"it does not take back entry {before['entry_id']}: {wrong}")
@@ -129,11 +131,15 @@ def _check_reversal(reversal: Row, before: Row) -> Iterator[Difference]:
 
 
 def _check_correction(correction: Row, charge: Row, reversal: Row | None) -> Iterator[Difference]:
-    expected = {name: charge[name] for name in columns.EVENT} | {"adjusts": charge["entry_id"]}
+    expected = {name: charge[name] for name in (*columns.EVENT, columns.USAGE)} | {"adjusts": charge["entry_id"]}
     if reversal is not None:
         expected |= {name: reversal[name] for name in ("registry_seq", columns.CAUSE)}
     if wrong := _differing(correction, expected):
         yield Difference("chain", _place(correction), wrong)
+
+
+def _negated(usage: Mapping[str, int] | None) -> dict[str, int] | None:
+    return None if usage is None else {unit: -count for unit, count in usage.items()}
 
 
 def _expected(row: Row, event: UsageEvent, rating: Rating) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Both packaged cards are the price list, line by line; a published card never changes; the schema is the code's."""
+"""The packaged cards are the price lists, line by line; a published card never changes; the schema is the code's."""
 
 from __future__ import annotations
 
@@ -15,18 +15,22 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator, FormatChecker
 
-from services.domain.rate_card import InvalidRateCard, ModelPrice, Ratio
+from services.domain.credits import Ratio
+from services.domain.model_prices import ModelPrice
+from services.domain.rate_card import InvalidRateCard
 from services.domain.scope import ScopeType
 from services.key_registry.rate_cards import packaged_cards
 from services.messages.rate_cards import read_new_card
 from tests.factories import PROVIDERS, utc
 
 ROOT = Path(__file__).parents[2]
-FIRST, SECOND = "2026-04-27", "2026-11-01"
+FIRST, SECOND, THIRD = "2026-04-27", "2026-11-01", "2026-11-20"
+SHIPPED = (FIRST, SECOND, THIRD)
 TIER_CREDITS = {"standard": 2, "advanced": 20, "expert": 30}
 PUBLISHED = {
     "2026-04-27.json": "f7651fe3907ac3d1831c47b3fdf3160a343c529928d719f852b6bd79fd1f8e56",
     "2026-11-01.json": "6ed43f0ab4e91f098aaeb6200566c8495aa7e22de1f477f74ba6633e9c40772b",
+    "2026-11-20.json": "6c92a60eaac7a933e3b5084ad8245b3d0f6c1bc8f9ad836174fa7bd442bebf34",
 }
 
 with (Path(__file__).parent / "data" / "model-prices.csv").open(newline="", encoding="utf-8") as prices:
@@ -49,9 +53,9 @@ def micro_usd(text):
     return int(scaled)
 
 
-def test_two_cards_ship_each_from_midnight_utc(cards):
-    assert {name: card.effective_from for name, card in cards.items()} == {FIRST: utc(FIRST), SECOND: utc(SECOND)}
-    assert [document.card for document in packaged_cards()] == [FIRST, SECOND]
+def test_three_cards_ship_each_from_midnight_utc(cards):
+    assert {name: card.effective_from for name, card in cards.items()} == {name: utc(name) for name in SHIPPED}
+    assert tuple(document.card for document in packaged_cards()) == SHIPPED
 
 
 @pytest.mark.parametrize(("card", "models"), [(FIRST, 71), (SECOND, 100)])
@@ -70,13 +74,15 @@ def test_every_line_of_a_card_is_that_of_the_price_list(cards, card, line):
     assert cards[card].models[line["provider"], line["model"]] == ModelPrice(
         tier=line["tier"],
         tier_mc=TIER_CREDITS[line["tier"]] * 1_000_000,
-        input_price=micro_usd(line["input_usd_per_mtok"]),
-        cached_input_price=micro_usd(line["cached_input_usd_per_mtok"]),
-        output_price=micro_usd(line["output_usd_per_mtok"]),
+        prices={
+            "input": micro_usd(line["input_usd_per_mtok"]),
+            "cache_read": micro_usd(line["cached_input_usd_per_mtok"]),
+            "output": micro_usd(line["output_usd_per_mtok"]),
+        },
     )
 
 
-@pytest.mark.parametrize("name", [FIRST, SECOND])
+@pytest.mark.parametrize("name", SHIPPED)
 def test_the_rest_of_a_card_is_that_of_the_help_article(cards, name):
     card = cards[name]
     assert card.usd_micros_per_credit == 5_000
@@ -149,7 +155,7 @@ def test_the_schema_and_the_code_take_every_card_that_there_is_to_copy(card):
         (("effective_from",), 2027),
         (("note",), "x"),
         (("body",), []),
-        (("body", "schema"), 2),
+        (("body", "schema"), 3),
         (("body", "note"), "x"),
         (("body", "usd_per_credit"), 0),
         (("body", "usd_per_credit"), "0.000"),

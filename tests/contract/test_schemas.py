@@ -185,7 +185,7 @@ def test_there_are_examples_of_everything_that_is_written():
     assert {event["type"] for event in usage} == set(EVENT_MODELS)
     assert {(event["data"].get("credential") or {}).get("source") for event in usage} == {None, "byok", "platform"}
     changes = [read_json(path) for path in examples("byok.registry-changes")]
-    assert {change["kind"] for change in changes} == {"credential", "plan", "rate_card"}
+    assert {change["kind"] for change in changes} == {"credential", "plan", "rate_card", "model_aliases"}
     assert any(c["kind"] == "credential" and c["active"][-1]["to"] for c in changes)
     assert len(examples("byok.usage-dead-letters")) >= 2
     assert {folder.name for folder in EXAMPLES.iterdir()} == set(TABLE)

@@ -1,4 +1,4 @@
-"""Who calls the registry, from where, and how often."""
+"""Who calls the registry, from where, and how often; and the registry that is called."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Annotated, NamedTuple
 from fastapi import Depends, Header, Request
 
 from services.domain.permissions import Caller, Origin
+from services.key_registry.handlers.registry import Registry
 from services.key_registry.settings import RegistrySettings
 from services.runtime.rate_limit import RateLimit
 from services.runtime.tokens import Authenticated
@@ -52,6 +53,13 @@ def _address(request: Request) -> str | None:
     except ValueError:
         return None
 
+
+def _registry(request: Request) -> Registry:
+    registry: Registry = request.app.state.registry
+    return registry
+
+
+Here = Annotated[Registry, Depends(_registry)]
 
 _From = Annotated[Origin, Depends(_origin)]
 

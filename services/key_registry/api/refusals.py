@@ -42,6 +42,8 @@ _STATUS: Mapping[StrEnum, int] = {
     Code.KEY_INVALID: 422,
     Code.KEY_UNCHANGED: 409,
     Code.NOTHING_TO_UNDO: 409,
+    Code.ALIAS_EXISTS: 409,
+    Code.UNKNOWN_MODEL: 422,
     Code.IDEMPOTENCY_KEY_REUSED: 422,
 }
 

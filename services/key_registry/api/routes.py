@@ -13,6 +13,7 @@ from schemas.fields import Id, Time
 from services.domain.permissions import Caller
 from services.domain.resolution import Use
 from services.domain.scope import Plan, ScopeType
+from services.key_registry.api import model_routes
 from services.key_registry.api.answers import (
     PAGE_ITEMS_MAX,
     AuditPageDocument,
@@ -31,7 +32,7 @@ from services.key_registry.api.answers import (
     plan_document,
     resolution_document,
 )
-from services.key_registry.api.callers import CallLimits, Lessee, Who
+from services.key_registry.api.callers import CallLimits, Here, Lessee, Who
 from services.key_registry.api.refusals import ADDED, CHANGED, answers, install_refusals
 from services.key_registry.api.requests import (
     ChangeRequest,
@@ -44,7 +45,16 @@ from services.key_registry.api.requests import (
 from services.key_registry.audit.rows import AuditFilter
 from services.key_registry.audit.trail import Event
 from services.key_registry.database.credentials import CredentialFilter
-from services.key_registry.handlers import audit, cards, changes, credentials, keys, plans, rotation, verification
+from services.key_registry.handlers import (
+    audit,
+    cards,
+    changes,
+    credentials,
+    keys,
+    plans,
+    rotation,
+    verification,
+)
 from services.key_registry.handlers.credentials import NewCredential
 from services.key_registry.handlers.plans import PlanView
 from services.key_registry.handlers.registry import Registry
@@ -64,18 +74,12 @@ BODY_BYTES_MAX = 64 * 1024
 _SEQ_MAX = 2**63 - 1
 
 
-def _registry(request: Request) -> Registry:
-    registry: Registry = request.app.state.registry
-    return registry
-
-
 def _lease_times(request: Request) -> LeaseTimes:
     times: LeaseTimes = request.app.state.lease_times
     return times
 
 
 Times = Annotated[LeaseTimes, Depends(_lease_times)]
-Here = Annotated[Registry, Depends(_registry)]
 CredentialId = Annotated[Id, Path()]
 OrgId = Annotated[Id, Path()]
 
@@ -315,6 +319,7 @@ def registry_app(
     app.state.limits = limits
     app.state.lease_times = LeaseTimes(metrics)
     app.include_router(router)
+    app.include_router(model_routes.router)
     install_refusals(app)
     return app
 

@@ -48,6 +48,7 @@ class Event(StrEnum):
     LEASE = "key.lease"
     SHOW_PLAN = "plan.show"
     SET_PLAN = "plan.set"
+    ADD_ALIASES = "model_aliases.add"
     READ_AUDIT = "audit.read"
     LOSE = "credential.lost"
     REBUILD = "registry.rebuild"

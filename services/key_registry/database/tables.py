@@ -153,6 +153,17 @@ class RateCardRow(SQLModel, table=True):
     seq: int = Field(sa_type=BigInteger)
 
 
+class ModelAliasesRow(SQLModel, table=True):
+    """Every other name of one provider's models, to the name that cards list; one is only ever added."""
+
+    __tablename__ = "model_aliases"
+    __table_args__ = _SCHEMA
+
+    provider: str = Field(primary_key=True)
+    aliases: dict[str, str] = Field(sa_type=JSONB)
+    seq: int = Field(sa_type=BigInteger)
+
+
 class AuditRow(SQLModel, table=True):
     """One row of the audit log; the database numbers, dates and chains it, and it is never altered."""
 

@@ -15,9 +15,9 @@ from typing import NamedTuple
 from sqlalchemy import insert, text
 from sqlmodel import Session, col, select, update
 
-from schemas.registry_changes import CredentialChange, PlanChange, RateCardChange, RegistryChange
+from schemas.registry_changes import CredentialChange, ModelAliasesChange, PlanChange, RateCardChange, RegistryChange
 from services.books.registry_log import Recorded, RegistryForkedError
-from services.domain.directory import Credential, PlanHistory
+from services.domain.directory import Credential, ModelAliases, PlanHistory
 from services.domain.permissions import CREDENTIALS_WRITE, EVERY_ORGANIZATION, Caller
 from services.domain.scope import Interval
 from services.key_registry.audit import trail as audit
@@ -34,6 +34,7 @@ from services.key_registry.database.tables import (
     Slot,
 )
 from services.key_registry.handlers.credentials import end_credential
+from services.key_registry.handlers.models import save_aliases
 from services.key_registry.handlers.views import subject_of
 from services.key_registry.log.outbox import LogWriter
 from services.messages.registry_changes import read_change, to_change
@@ -60,6 +61,8 @@ class Rebuilt(NamedTuple):
     """How many numbers neither has: states of a subject that the topic had compacted before they were read."""
     plans: int = 0
     rate_cards: int = 0
+    model_aliases: int = 0
+    """Providers whose models' other names were brought back."""
     credentials: int = 0
     added: int = 0
     """Those of the credentials that were not there at all."""
@@ -127,6 +130,7 @@ def _rebuild(session: Session, history: Sequence[Recorded], report: Report) -> R
         holes=len(holes),
         plans=plans,
         rate_cards=cards,
+        model_aliases=len(subjects.aliases),
         credentials=len(subjects.credentials),
         added=credentials.added,
         ended=credentials.ended,
@@ -174,6 +178,7 @@ class _Subjects:
         self.missing = missing
         self.plans: list[PlanChange] = []
         self.cards: list[RateCardChange] = []
+        self.aliases: list[ModelAliasesChange] = []
         self.credentials: list[list[CredentialChange]] = []
         for changes in by_key.values():
             # What is known already says more than an older change that was missing.
@@ -186,6 +191,8 @@ class _Subjects:
                 self.plans.append(plan)
             case RateCardChange() as card:
                 self.cards.append(card)
+            case ModelAliasesChange() as aliases:
+                self.aliases.append(aliases)
             case CredentialChange():
                 self.credentials.append([change for change in changes if isinstance(change, CredentialChange)])
 
@@ -198,6 +205,8 @@ def _plans_and_cards(session: Session, subjects: _Subjects) -> tuple[int, int]:
     for card in subjects.cards:
         row = RateCardRow(card=card.card, effective_from=card.effective_from, body=card.body, seq=card.seq)
         session.add(row)
+    for change in subjects.aliases:
+        save_aliases(session, ModelAliases(change.provider, change.aliases), change.seq)
     session.flush()
     return len(subjects.plans), len(subjects.cards)
 

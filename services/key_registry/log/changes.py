@@ -7,11 +7,12 @@ from datetime import UTC, datetime
 from schemas.registry_changes import (
     ActiveInterval,
     CredentialChange,
+    ModelAliasesChange,
     PlanChange,
     RateCardChange,
     ScopeRef,
 )
-from services.domain.directory import Credential, PlanHistory
+from services.domain.directory import Credential, ModelAliases, PlanHistory
 from services.key_registry.database.plan_periods import plan_interval
 from services.key_registry.rate_cards import CardDocument
 
@@ -56,6 +57,13 @@ def rate_card_change(seq: int, changed_at: datetime, document: CardDocument) -> 
         card=document.card,
         effective_from=_utc(document.effective_from),
         body=document.body,
+    )
+
+
+def model_aliases_change(seq: int, changed_at: datetime, aliases: ModelAliases) -> ModelAliasesChange:
+    """All other names of one provider's models."""
+    return ModelAliasesChange(
+        seq=seq, changed_at=_utc(changed_at), provider=aliases.provider, aliases=dict(aliases.aliases)
     )
 
 

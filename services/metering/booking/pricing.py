@@ -10,9 +10,11 @@ from typing import NamedTuple
 from schemas.dead_letters import Reason
 from services.domain.directory import Directory
 from services.domain.entries import Entry, charge
-from services.domain.rating import AmountTooLargeError, NoRateCardError, UnpricedModelError, rate
+from services.domain.model_prices import UnpricedError
+from services.domain.rating import rate
 from services.domain.usage import UsageEvent, payload_hash
 from services.messages.json_bytes import element_sources
+from services.messages.unpriced import why_unpriced
 from services.messages.usage_events import OF_THE_WHOLE_RECORD, Accepted, Outcome, Rejected, Rejection, read_record
 
 
@@ -113,7 +115,5 @@ def _price(element: Element, directory: Directory, seq: int) -> PricedElement:
         return PricedElement(element, None, element.rejection)
     try:
         return PricedElement(element, charge(element.event, rate(element.event, directory), seq), None)
-    except NoRateCardError as error:
-        return PricedElement(element, None, Rejection.of(Reason.NO_RATE_CARD, str(error)))
-    except (UnpricedModelError, AmountTooLargeError) as error:
-        return PricedElement(element, None, Rejection.of(Reason.UNPRICED_MODEL, str(error)))
+    except UnpricedError as error:
+        return PricedElement(element, None, why_unpriced(error))

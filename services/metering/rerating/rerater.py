@@ -29,7 +29,8 @@ from services.books.registry_log import FoldedLog, Recorded
 from services.books.totals import Totals
 from services.domain.directory import Change
 from services.domain.entries import Entry, reprice
-from services.domain.rating import UnpricedError, rate
+from services.domain.model_prices import UnpricedError
+from services.domain.rating import rate
 from services.domain.windows import Touched, touched
 from services.messages.registry_changes import read_change, to_change
 from services.metering.booking.ledger_writer import IDLE_SECONDS, add_totals
@@ -269,6 +270,8 @@ def _conditions(where: Touched, head: int) -> tuple[str, dict[str, Any]]:
         # Plans and credentials move only what a model was called for.
         conditions.append("e.org_id = %(org_id)s AND e.provider IS NOT NULL")
         parameters["org_id"] = where.org_id
+    if where.only_unrated:
+        conditions.append("e.entry_id IN (SELECT entry_id FROM ledger.unrated_entry)")
     if where.provider is not None:
         conditions.append("e.provider = %(provider)s")
         parameters["provider"] = where.provider

@@ -30,12 +30,13 @@ _REVERSAL = {
     "adjusts": "old.entry_id",
     **{name: f"old.{name}" for name in columns.ATTRIBUTION},
     **{name: f"-old.{name}" for name in columns.SUMMED},
+    columns.USAGE: f"ledger.negated(old.{columns.USAGE})",
 }
 _CORRECTION = {
     **_REVISION,
     "kind": "'correction'",
     "adjusts": "coalesce(old.adjusts, old.entry_id)",
-    **{name: f"old.{name}" for name in columns.COUNTS},
+    **{name: f"old.{name}" for name in (*columns.COUNTS, columns.USAGE)},
     **{name: f"said.{name}" for name in columns.ATTRIBUTION},
     "flags": "string_to_array(said.flags, ',')",
     **{name: f"new.{name}" for name in columns.PRICE},

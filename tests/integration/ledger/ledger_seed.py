@@ -24,7 +24,7 @@ COLUMNS = re.findall(
     "entry_id, kind, revision, adjusts, org_id, team_id, user_id, event_source, event_id, event_type, occurred_at,"
     "recorded_at, run_id, agent_id, workflow_id, node, tool, provider, model, tier, quantity, input_tokens,"
     "cached_input_tokens, output_tokens, key_source, byok_scope, credential_id, reason, flags, list_mc, charged_mc,"
-    "saved_mc, rate_card, registry_seq",
+    "saved_mc, rate_card, registry_seq, priced_model, usage, conditions",
 )
 
 

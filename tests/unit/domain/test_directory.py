@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from services.domain.directory import Directory, PlanHistory, directory_of
+from services.domain.directory import Directory, ModelAliases, PlanHistory, directory_of
 from services.domain.scope import Plan, PlanPeriod, Scope, ScopeType
 from tests.factories import ORG, START, USER, card, credential, directory, interval, plan, utc
 
@@ -124,3 +124,36 @@ def test_a_directory_is_made_of_pairs_or_of_a_mapping_in_the_order_of_seq():
         assert known.seq == 3
         assert known.plan_at(ORG, NOW) is Plan.ENTERPRISE
         assert known.plans_of(ORG) == plan("enterprise").plans
+
+
+# --- names of models --------------------------------------------------------------------------------------------------
+
+
+def test_a_model_is_listed_under_its_own_name_else_under_the_one_it_is_another_name_of():
+    known = directory(ModelAliases("openai", {"openai/small": "small", "gone": "retired"}))
+    assert known.listed_as(card(), "openai", "small") == "small"
+    assert known.listed_as(card(), "openai", "openai/small") == "small"
+    assert known.listed_as(card(), "anthropic", "openai/small") is None
+    assert known.listed_as(card(), "openai", "gone") is None
+    assert known.listed_as(card(), "openai", "unheard-of") is None
+
+
+def test_a_model_that_the_card_lists_under_the_very_name_wins_over_an_alias():
+    known = directory(ModelAliases("openai", {"small": "large"}))
+    assert known.listed_as(card(), "openai", "small") == "small"
+
+
+def test_the_newest_names_of_a_provider_count_and_nothing_else_changes():
+    known = directory(ModelAliases("openai", {"a": "small"}))
+    assert not known.apply(2, ModelAliases("openai", {"a": "large"}))
+    assert known.apply(3, ModelAliases("openai", {"a": "small", "b": "large"}))
+    assert known.aliases_of("openai") == {"a": "small", "b": "large"}
+    assert known.aliases_of("anthropic") == {}
+    assert known.seq == 3
+
+
+def test_names_near_are_those_that_have_a_price():
+    known = directory(ModelAliases("openai", {"openai/middle": "middle", "midle-2": "retired"}))
+    assert known.names_near(card(), "openai", "midle") == ("middle",)
+    assert known.names_near(card(), "openai", "openai/midle") == ("middle",)
+    assert known.names_near(card(), "openai", "xyz") == ()

@@ -21,6 +21,7 @@ from tests.factories import (
     interval,
     node_call,
     plan,
+    request_usage,
     token_usage,
     tool_call,
     workflow_run,
@@ -62,6 +63,7 @@ def test_other_identities_revisions_and_kinds_have_other_ids():
     [
         (node_call(calls=3), (3, 0, 0, 0)),
         (token_usage(input_tokens=10, cached_input_tokens=4, output_tokens=5), (15, 10, 4, 5)),
+        (request_usage({"input": 10, "cache_read": 4, "output": 5}), (15, 10, 4, 5)),
         (tool_call(calls=2), (2, 0, 0, 0)),
         (workflow_run(), (1, 0, 0, 0)),
     ],
@@ -78,17 +80,25 @@ def test_a_charge_is_revision_0_and_counts_what_was_used(event, quantities):
 @pytest.mark.parametrize(
     ("known", "event", "expected"),
     [
-        (FREE, EVENT, ("platform", None, None, "plan_not_entitled", (), "card-1", "expert", (30_000_000, 30_000_000))),
-        (PRO, EVENT, ("byok", "personal", "my-key", "personal_key", (), "card-1", "expert", (30_000_000, 1_000_000))),
+        (
+            FREE,
+            EVENT,
+            ("platform", None, None, "plan_not_entitled", (), "card-1", "expert", None, (30_000_000, 30_000_000)),
+        ),
+        (
+            PRO,
+            EVENT,
+            ("byok", "personal", "my-key", "personal_key", (), "card-1", "expert", None, (30_000_000, 1_000_000)),
+        ),
         (
             ENTERPRISE,
             EVENT._replace(claim=Claim("my-key")),
             (
                 *("byok", "personal", "my-key", "claimed_key"),
-                *(("organization_key_bypassed",), "card-1", "expert", (30_000_000, 1_000_000)),
+                *(("organization_key_bypassed",), "card-1", "expert", None, (30_000_000, 1_000_000)),
             ),
         ),
-        (PRO, tool_call(), ("none", None, None, "not_model_usage", (), "card-1", None, (1_000_000, 1_000_000))),
+        (PRO, tool_call(), ("none", None, None, "not_model_usage", (), "card-1", None, None, (1_000_000, 1_000_000))),
     ],
 )
 def test_a_charge_says_whose_key_by_which_rule_and_at_what_price(known, event, expected):

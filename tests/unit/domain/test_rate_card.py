@@ -8,9 +8,9 @@ import pytest
 
 from services.domain.credits import AMOUNT_MC_MAX
 from services.domain.faults import Fault
+from services.domain.model_prices import ModelPrice
 from services.domain.rate_card import (
     InvalidRateCard,
-    ModelPrice,
     end_of_force,
     in_force,
     in_order,
@@ -82,7 +82,7 @@ def test_a_card_under_which_a_legal_event_does_not_fit_is_refused_and_the_place_
         ({"tool_mc": {"web.scrape": AMOUNT_MC_MAX // 10**6 + 1}}, "tool_call.tools.web.scrape: 1,000,000 calls, "),
         ({"tool_call_mc": AMOUNT_MC_MAX // 10**6 + 1}, "tool_call.credits: "),
         (
-            {"models": {("x", "y"): ModelPrice("t", AMOUNT_MC_MAX // 10**6 + 1, 0, 0, 0)}},
+            {"models": {("x", "y"): ModelPrice("t", AMOUNT_MC_MAX // 10**6 + 1, {})}},
             "models.x.y.tier: 1,000,000 calls, ",
         ),
     ],

@@ -7,7 +7,16 @@ from fractions import Fraction
 
 import pytest
 
-from services.domain.rating import Amounts, AmountTooLargeError, NoRateCardError, UnpricedModelError, rate
+from services.domain.directory import ModelAliases
+from services.domain.model_prices import ImpossibleUsageError, UnpricedConditionError, UnpricedUnitError
+from services.domain.rating import (
+    Amounts,
+    AmountTooLargeError,
+    NoRateCardError,
+    UnpricedModelError,
+    price_of,
+    rate,
+)
 from services.domain.resolution import Flag, KeySource, Reason
 from services.domain.usage import Claim
 from services.key_registry.rate_cards import packaged_cards
@@ -15,12 +24,14 @@ from tests.factories import (
     NOON,
     PLATFORM_CLAIM,
     card,
+    card_2,
     card_body,
     credential,
     directory,
     model_line,
     node_call,
     plan,
+    request_usage,
     token_usage,
     tool_call,
     utc,
@@ -186,7 +197,8 @@ def test_the_card_decides_whether_subflows_are_charged(charge_subflows, parent, 
         ("2026-10-31T23:59:59.999999Z", "2026-04-27"),
         ("2026-11-01T00:00:00Z", "2026-11-01"),
         ("2026-11-01T00:59:59+01:00", "2026-04-27"),
-        ("2100-12-31T23:59:59.999999Z", "2026-11-01"),
+        ("2026-11-19T23:59:59.999999Z", "2026-11-01"),
+        ("2100-12-31T23:59:59.999999Z", "2026-11-20"),
     ],
 )
 def test_an_event_is_priced_by_the_card_in_force_at_its_time(at, name):
@@ -242,3 +254,103 @@ def test_what_the_runner_claims_decides_the_price_where_it_can_be_true():
     claimed = event._replace(claim=Claim("my-key"), occurred_at=NOON + timedelta(seconds=300))
     assert amounts(claimed, ended) == (20_000_000, 1_000_000, 19_000_000)
     assert amounts(claimed._replace(occurred_at=NOON + timedelta(seconds=300, microseconds=1)), ended)[2] == 0
+
+
+# --- by unit ----------------------------------------------------------------------------------------------------------
+
+BY_UNIT = (card_2(),)
+
+
+def test_usage_by_unit_costs_its_bill_and_half_of_it_with_an_own_key():
+    event = request_usage({"input": 100, "cache_read": 60, "output": 10})
+    # 40 × 0.25 + 60 × 0.025 + 10 × 2 USD per million is 31.5 × 10^-6 USD; a credit is 0.005 USD.
+    assert amounts(event, directory(cards=BY_UNIT)) == (6_300, 6_300, 0)
+    assert amounts(event, directory(plan("pro"), credential(), cards=BY_UNIT)) == (6_300, 3_150, 3_150)
+
+
+def test_list_and_charged_are_rounded_once_each_after_every_uplift():
+    event = request_usage({"output": 1}, {"region": "us"}, model="large")
+    # 60 × 1.1 USD per million is 13,200 mc; a fee has no uplift: 0.01 USD a search.
+    assert amounts(event, directory(cards=BY_UNIT)) == (13_200, 13_200, 0)
+    search = request_usage({"output": 1, "web_search": 1}, {"region": "us"}, model="large")
+    assert amounts(search, directory(cards=BY_UNIT)) == (2_013_200, 2_013_200, 0)
+
+
+def test_under_a_card_of_schema_1_input_cache_and_output_have_its_prices():
+    event = request_usage({"input": 1_000, "cache_read": 400, "output": 30})
+    before = token_usage(input_tokens=1_000, cached_input_tokens=400, output_tokens=30)
+    assert rate(event, directory()).amounts == rate(before, directory()).amounts
+
+
+@pytest.mark.parametrize(
+    ("usage", "conditions", "refused"),
+    [
+        ({"input": 1, "reasoning": 0}, {}, None),
+        ({"output": 1, "reasoning": 1}, {}, UnpricedUnitError),
+        ({"input": 1, "web_search": 1}, {}, UnpricedUnitError),
+        ({"input": 1}, {"service_tier": "default"}, UnpricedConditionError),
+        ({"input": 1, "cache_read": 2}, {}, ImpossibleUsageError),
+    ],
+)
+def test_under_a_card_of_schema_1_no_other_unit_and_no_condition_has_a_price(usage, conditions, refused):
+    event = request_usage(usage, conditions)
+    if refused is None:
+        assert rate(event, directory()).amounts.list_mc > 0
+        return
+    with pytest.raises(refused):
+        rate(event, directory())
+
+
+def test_what_has_no_price_is_said_with_the_card_and_the_model():
+    with pytest.raises(UnpricedUnitError, match=r"^rate card card-2 has no price for image for openai/small$"):
+        rate(request_usage({"input": 1, "image": 1}), directory(cards=BY_UNIT))
+    with pytest.raises(
+        UnpricedConditionError, match=r"^rate card card-2 does not say what region us costs for openai/small$"
+    ):
+        rate(request_usage(conditions={"region": "us"}), directory(cards=BY_UNIT))
+
+
+def test_counts_that_cannot_be_true_are_said_before_a_model_without_a_price():
+    with pytest.raises(ImpossibleUsageError):
+        rate(request_usage({"cache_read": 1}, model="unheard-of"), directory(cards=BY_UNIT))
+
+
+def test_events_that_may_sum_up_many_requests_have_the_plain_prices():
+    late, large = utc("2026-05-08T23:00:00"), {"model": "large", "occurred_at": utc("2026-05-08T23:00:00")}
+    assert BY_UNIT[0].models["openai", "large"].windows[0].holds(late)
+    event = token_usage(input_tokens=6_000, cached_input_tokens=1_000, output_tokens=100, **large)
+    assert amounts(event, directory(cards=BY_UNIT))[0] == (5_000 * 15 + 1_000 * 1.5 + 100 * 60) * 200
+
+
+def test_an_event_that_sums_up_has_no_price_for_what_the_model_does_not_price():
+    uncached = card_2(models={"openai": {"small": {"tier": "standard", "usd": {"input": "1", "output": "1"}}}})
+    assert amounts(token_usage(), directory(cards=(uncached,)))[0] == 200_000
+    with pytest.raises(UnpricedUnitError, match="cache_read"):
+        rate(token_usage(cached_input_tokens=1), directory(cards=(uncached,)))
+
+
+def test_a_partial_answer_is_flagged_beside_what_else_is_to_be_looked_into():
+    known = directory(plan("pro"), credential(), cards=BY_UNIT)
+    assert rate(request_usage(is_partial=True), known).resolution.flags == (Flag.USAGE_PARTIAL,)
+    claimed = request_usage(is_partial=True, claim=PLATFORM_CLAIM)
+    assert rate(claimed, known).resolution.flags == (Flag.PLATFORM_FALLBACK, Flag.USAGE_PARTIAL)
+    assert rate(request_usage(), known).resolution.flags == ()
+
+
+# --- by another name --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("event", [node_call, token_usage, request_usage])
+def test_a_model_is_priced_by_another_name_for_every_type_of_event(event):
+    known = directory(ModelAliases("openai", {"openai/small": "small"}))
+    by_name, by_alias = rate(event(), known), rate(event(model="openai/small"), known)
+    assert by_alias.amounts == by_name.amounts
+    assert (by_name.priced_model, by_alias.priced_model) == (None, "small")
+    assert price_of(event(model="openai/small"), by_alias) == known.cards[0].models["openai", "small"]
+
+
+def test_a_model_without_a_price_is_said_with_the_names_that_may_have_been_meant():
+    with pytest.raises(UnpricedModelError, match=r"no price for openai/smal; did you mean small\?$"):
+        rate(node_call(model="smal"), directory())
+    with pytest.raises(UnpricedModelError, match=r"no price for openai/xyz$"):
+        rate(node_call(model="xyz"), directory())

@@ -10,9 +10,18 @@ import pytest
 
 from services.domain.entries import EntryKind, entry_id
 from services.domain.usage import Claim, Identity, UsageEvent, payload_hash
-from tests.factories import NOON, PLATFORM_CLAIM, node_call, token_usage, tool_call, utc, workflow_run
+from tests.factories import (
+    NOON,
+    PLATFORM_CLAIM,
+    node_call,
+    request_usage,
+    token_usage,
+    tool_call,
+    utc,
+    workflow_run,
+)
 
-EVENTS = [node_call(), token_usage(), tool_call(), workflow_run()]
+EVENTS = [node_call(), token_usage(), request_usage(), tool_call(), workflow_run()]
 
 
 @pytest.mark.parametrize("event", EVENTS)
@@ -27,6 +36,8 @@ def test_identity_is_organization_source_and_id(event):
         (tool_call(calls=4), 4),
         (tool_call(calls=4, succeeded=False), 4),
         (token_usage(input_tokens=1_000, cached_input_tokens=400, output_tokens=30), 1_030),
+        (request_usage({"input": 1_000, "cache_read": 400, "output": 30, "web_search": 7}), 1_030),
+        (request_usage({"web_search": 7}), 0),
         (workflow_run(), 1),
         (workflow_run(parent_run_id="run-0"), 1),
     ],
@@ -57,6 +68,13 @@ CHANGED = [
         for event, fields in (
             (node_call(), ("user_id", "team_id", "run_id", "node", "provider", "model")),
             (token_usage(), ("user_id", "team_id", "run_id", "agent_id", "provider", "model")),
+            (
+                request_usage(),
+                (
+                    *("user_id", "team_id", "run_id", "agent_id", "provider", "model"),
+                    *("provider_request_id", "provider_cost_usd"),
+                ),
+            ),
             (tool_call(), ("user_id", "team_id", "run_id", "tool")),
             (workflow_run(), ("user_id", "team_id", "run_id", "workflow_id", "parent_run_id")),
         )
@@ -68,6 +86,15 @@ CHANGED = [
     (token_usage(), {"input_tokens": 1_001}),
     (token_usage(), {"cached_input_tokens": 1}),
     (token_usage(), {"output_tokens": 1}),
+    (request_usage(), {"usage": (("input", 1_001), ("output", 200))}),
+    (request_usage(), {"usage": (("input", 1_000), ("output", 200), ("web_search", 1))}),
+    (request_usage({"a": 1, "b": 2}), {"usage": (("a", 2), ("b", 1))}),
+    (request_usage(), {"conditions": (("region", "us"),)}),
+    (request_usage(conditions={"region": "us"}), {"conditions": (("region", "eu"),)}),
+    (request_usage(), {"is_partial": True}),
+    (request_usage(), {"claim": PLATFORM_CLAIM}),
+    (request_usage(), {"claim": Claim("key-1")}),
+    (request_usage(claim=Claim("key-1")), {"claim": Claim("key-2")}),
     (node_call(), {"claim": PLATFORM_CLAIM}),
     (node_call(), {"claim": Claim("key-1")}),
     (node_call(claim=Claim("key-1")), {"claim": PLATFORM_CLAIM}),
@@ -78,6 +105,18 @@ CHANGED = [
 @pytest.mark.parametrize(("event", "change"), CHANGED)
 def test_every_known_field_is_part_of_the_payload(event, change):
     assert payload_hash(event._replace(**change)) != payload_hash(event)
+
+
+def test_what_is_at_its_default_is_no_part_of_the_payload_by_unit():
+    """So a release that knows more fields, or a runner that reports a unit it did not use, sends the same event."""
+    assert payload_hash(request_usage({"input": 1_000, "output": 200, "cache_read": 0})) == payload_hash(
+        request_usage()
+    )
+
+
+def test_names_and_values_of_the_payload_by_unit_never_run_together():
+    texts: list[dict[str, Any]] = [{"team_id": "us"}, {"conditions": (("team_id", "us"),)}, {"run_id": "us"}]
+    assert len({payload_hash(request_usage()._replace(**text)) for text in texts}) == len(texts)
 
 
 def test_events_of_two_types_are_two_payloads():

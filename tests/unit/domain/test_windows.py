@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import pytest
 
-from services.domain.directory import PlanHistory
+from services.domain.directory import ModelAliases, PlanHistory
 from services.domain.scope import Interval, Plan, PlanPeriod
 from services.domain.windows import Touched, differences, touched
 from tests.factories import ORG, START, card, credential, interval, plan, utc
@@ -84,7 +84,7 @@ def test_a_plan_touches_its_organization_where_it_differs(before, after, windows
 
     found = touched(None if before is None else history(before), history(after))
     assert sorted((where.window for where in found), key=str) == sorted(_sets(*windows), key=str)
-    assert all(where._replace(window=None) == (None, ORG, None, None) for where in found)
+    assert all(where._replace(window=None) == (None, ORG, None, None, False) for where in found)
 
 
 def test_a_new_card_touches_everybody_until_the_next_card():
@@ -101,3 +101,11 @@ def test_a_card_that_is_published_again_touches_nothing():
 def test_what_another_kind_said_under_the_key_does_not_count():
     assert touched(plan(), credential()) == touched(None, credential())
     assert touched(credential(), plan()) == touched(None, plan())
+
+
+def test_another_name_of_a_model_touches_only_what_stands_without_a_price():
+    before, after = ModelAliases("openai", {"a": "small"}), ModelAliases("openai", {"a": "small", "b": "large"})
+    (where,) = touched(before, after)
+    assert (where.provider, where.only_unrated, where.window.end) == ("openai", True, None)
+    assert where.window.covers(START)
+    assert touched(after, after) == []

@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import copy
 import json
+import re
+from typing import Any
 
 import pytest
 
+from services.domain.credits import Ratio
 from services.domain.faults import Fault
-from services.domain.rate_card import InvalidRateCard, ModelPrice, Ratio
+from services.domain.model_prices import ModelPrice, Unit
+from services.domain.rate_card import InvalidRateCard
 from services.domain.scope import ScopeType
 from services.messages.rate_cards import publishable, read_new_card, read_rate_card
 from services.messages.registry_changes import UnreadableChangeError, read_change, to_change
-from tests.factories import PROVIDERS, START, card, card_body, model_line
+from tests.factories import PROVIDERS, START, card, card_2, card_body, card_body_2, model_line
+
+
+def model_price(tier, per_call, fresh, cached, output):
+    prices = {"input": fresh, "cache_read": cached, "output": output}
+    return ModelPrice(tier, per_call * 1_000_000, prices)
 
 
 def test_a_card_is_read_into_integers():
@@ -26,8 +35,8 @@ def test_a_card_is_read_into_integers():
     assert read.own_key_token_factor == Ratio(1, 2)
     assert read.workflow_run_mc == 1_000_000
     assert read.charge_subflows is False
-    assert read.models["openai", "large"] == ModelPrice("expert", 30_000_000, 15_000_000, 7_500_000, 60_000_000)
-    assert read.models["mistral", "small"] == ModelPrice("standard", 2_000_000, 150_000, 15_000, 150_000)
+    assert read.models["openai", "large"] == model_price("expert", 30, 15_000_000, 7_500_000, 60_000_000)
+    assert read.models["mistral", "small"] == model_price("standard", 2, 150_000, 15_000, 150_000)
     assert len(read.models) == 5
 
 
@@ -232,7 +241,7 @@ def test_the_log_is_read_with_places_that_an_earlier_release_let_through():
         to_change(read_change(json.dumps(change).encode()))
 
 
-@pytest.mark.parametrize("number", [2, 0, "1", True, 1.0, None])
+@pytest.mark.parametrize("number", [3, 0, "1", "2", True, 1.0, 2.0, None])
 @pytest.mark.parametrize("read", [publishable, read_rate_card])
 def test_a_body_may_say_its_schema_and_another_is_never_read_as_this_one(number, read):
     assert read("card-1", START, _body_with("schema", 1)) == card()
@@ -262,7 +271,7 @@ def test_a_file_is_refused_with_all_that_is_wrong_with_it():
 
 def test_prices_up_to_the_limit_and_down_to_the_sixth_decimal_are_exact():
     models = {"openai": {"odd": model_line("standard", "1000000", "0.000001", "999999.999999")}}
-    assert card(models=models).models["openai", "odd"][2:] == (10**12, 1, 999_999_999_999)
+    assert card(models=models).models["openai", "odd"] == model_price("standard", 2, 10**12, 1, 999_999_999_999)
 
 
 def test_an_own_key_may_cost_as_much_as_the_cheapest_tier():
@@ -271,3 +280,124 @@ def test_an_own_key_may_cost_as_much_as_the_cheapest_tier():
 
 def test_a_card_without_models_or_tiers_is_a_card():
     assert card(tiers={}, models={}).models == {}
+
+
+# --- schema 2 ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_card_of_schema_2_is_read_into_integers():
+    read = card_2()
+    small, large = read.models["openai", "small"], read.models["openai", "large"]
+    assert small == ModelPrice("standard", 2_000_000, {"input": 250_000, "cache_read": 25_000, "output": 2_000_000})
+    # 10 USD per 1,000 searches is 0.01 USD for one, in pico-USD.
+    assert large.prices["web_search"] == 10**10
+    assert [band.above_input_tokens for band in large.bands] == [1_000, 5_000]
+    assert large.windows[0].minutes == ((22 * 60, 24 * 60), (0, 6 * 60 + 30))
+    assert large.windows[0].weekdays == {5, 6}
+    assert [uplift.times for uplift in large.uplifts] == [Ratio(11, 10), Ratio(2, 1)]
+    assert large.variants[0].bands[0].prices == {"input": 15_000_000}
+    assert read.units.by_name["cache_read"] == Unit(1_000_000, "input")
+    assert read.units.by_name["web_search"] == Unit(1_000)
+    assert read.units.inherit == {"reasoning"}
+    assert read.units.neutral == {"service_tier": {"default"}}
+
+
+def test_a_window_without_days_holds_on_all_of_them():
+    line = {"tier": "standard", "usd": {"input": 1}, "windows": [{"utc": ["00:00-24:00"], "usd": {"input": 2}}]}
+    read = card_2(models={"openai": {"small": line}})
+    assert read.models["openai", "small"].windows[0].weekdays == set(range(1, 8))
+
+
+def test_a_part_of_something_that_is_no_token_is_priced_for_as_many_as_its_whole():
+    units = {"search": {"per": 1_000}, "deep_search": {"in": "search"}}
+    models = {"openai": {"small": {"tier": "standard", "usd": {"search": 1, "deep_search": 5}}}}
+    read = card_2(units=units, inherit=[], models=models)
+    assert read.models["openai", "small"].prices == {"search": 10**9, "deep_search": 5 * 10**9}
+    assert read.units.by_name["deep_search"] == Unit(1_000, "search")
+
+
+LARGE_LINE = "models.openai.large"
+REFUSED_2 = [
+    ("units", None, "units", r"must be an object"),
+    (
+        "units.cache_read.in",
+        "tokens",
+        "units.cache_read.in",
+        r"'tokens' is not one of the card's units that lie within",
+    ),
+    ("units.reasoning.in", "cache_read", "units.reasoning.in", r"'cache_read' is not one of the card's units that lie"),
+    ("units.cache_read.per", 1_000, "units.cache_read", r"per stands at the unit that it lies in"),
+    ("units.web_search.per", 10, "units.web_search.per", r"1, 1000 or 1000000"),
+    ("units.web_search.pro", 10, "units.web_search.pro", r"is no place of a rate card; did you mean per\?"),
+    ("inherit", ["output"], "inherit", r"'output' is not one of the card's units that lie within another"),
+    ("inherit", ["video"], "inherit", r"'video' is not one of the card's units that lie within another"),
+    ("neutral", {"region": "us"}, "neutral.region", r"must be a list"),
+    (f"{LARGE_LINE}.usd", {}, f"{LARGE_LINE}.usd", r"at least 1 item"),
+    (f"{LARGE_LINE}.usd", [], f"{LARGE_LINE}.usd", r"must be an object"),
+    (f"{LARGE_LINE}.usd.video", "1", f"{LARGE_LINE}.usd", r"'video' is not one of the card's units"),
+    (f"{LARGE_LINE}.usd.input", "0.0000001", f"{LARGE_LINE}.usd.input", r"has more than six decimals"),
+    (f"{LARGE_LINE}.usd.input", 0.5, f"{LARGE_LINE}.usd.input", r"must be a whole number or a decimal in quotes"),
+    (f"{LARGE_LINE}.input_usd_per_mtok", "1", f"{LARGE_LINE}.input_usd_per_mtok", r"is no place of a rate card"),
+    (f"{LARGE_LINE}.tier", "gold", f"{LARGE_LINE}.tier", r"'gold' is not one of the card's tiers"),
+    (f"{LARGE_LINE}.bands.0.above_input_tokens", 5_000, f"{LARGE_LINE}.bands", r"in the order of above_input_tokens"),
+    (f"{LARGE_LINE}.bands.0.above_input_tokens", -1, f"{LARGE_LINE}.bands.0.above_input_tokens", r"greater than"),
+    (f"{LARGE_LINE}.bands.0.above", 1, f"{LARGE_LINE}.bands.0.above", r"is no place of a rate card"),
+    (f"{LARGE_LINE}.windows.0.utc", ["06:00-06:00"], f"{LARGE_LINE}.windows.0.utc.0", r"must be a span of a day"),
+    (f"{LARGE_LINE}.windows.0.utc", ["24:00-24:00"], f"{LARGE_LINE}.windows.0.utc.0", r"must be a span of a day"),
+    (f"{LARGE_LINE}.windows.0.utc", [], f"{LARGE_LINE}.windows.0.utc", r"at least 1 item"),
+    (f"{LARGE_LINE}.windows.0.weekdays", [0], f"{LARGE_LINE}.windows.0.weekdays.0", r"greater than or equal to 1"),
+    (f"{LARGE_LINE}.variants.0.when", {}, f"{LARGE_LINE}.variants.0.when", r"at least 1 item"),
+    (f"{LARGE_LINE}.variants.0.when", {"a": 1}, f"{LARGE_LINE}.variants.0.when.a", r"must be a string"),
+    (f"{LARGE_LINE}.uplifts.0.times", "0", f"{LARGE_LINE}.uplifts.0.times", r"must be greater than 0"),
+    (f"{LARGE_LINE}.uplifts.0.times", "1000.1", f"{LARGE_LINE}.uplifts.0.times", r"at most 1000"),
+    (f"{LARGE_LINE}.uplifts.0.times", 1.1, f"{LARGE_LINE}.uplifts.0.times", r"a decimal in quotes"),
+]
+
+
+def changed_2(path, value):
+    body = card_body_2()
+    place: Any = body
+    *above, last = [int(part) if part.isdigit() else part for part in path.split(".")]
+    for part in above:
+        place = place[part]
+    place[last] = value
+    return body
+
+
+@pytest.mark.parametrize(("path", "value", "where", "said"), REFUSED_2)
+def test_what_a_card_of_schema_2_may_not_say_is_named_by_its_place(path, value, where, said):
+    with pytest.raises(InvalidRateCard) as refused:
+        publishable("card-2", START, changed_2(path, value))
+    (fault,) = [fault for fault in refused.value.faults if fault.field == where]
+    assert re.search(said, fault.detail), fault
+
+
+def test_names_of_units_are_not_missed_where_there_are_no_units_to_be_read():
+    with pytest.raises(InvalidRateCard) as refused:
+        publishable("card-2", START, changed_2("units", 5))
+    assert [fault.field for fault in refused.value.faults] == ["units"]
+
+
+def test_without_bands_windows_variants_and_uplifts_a_line_of_schema_2_is_one_of_schema_1():
+    lines = card_body()["models"]
+    models = {
+        provider: {
+            model: {
+                "tier": line["tier"],
+                "usd": {
+                    "input": line["input_usd_per_mtok"],
+                    "cache_read": line["cached_input_usd_per_mtok"],
+                    "output": line["output_usd_per_mtok"],
+                },
+            }
+            for model, line in named.items()
+        }
+        for provider, named in lines.items()
+    }
+    assert card_2(models=models).models == card().models
+
+
+def test_a_card_of_schema_2_whose_prices_do_not_fit_is_refused():
+    body = changed_2(f"{LARGE_LINE}.variants.1.usd.output", "1000000")
+    with pytest.raises(InvalidRateCard, match=r"^models\.openai\.large: 10,000,000,000 tokens in and as many out"):
+        publishable("card-2", START, body | {"usd_per_credit": "0.000001"})

@@ -22,6 +22,9 @@ def read(value, now=NOW):
     return read_record(raw, now)
 
 
+BY_UNIT = EVENT_TYPES[4]
+
+
 def accepted(value, now=NOW):
     (outcome,) = read(value, now)
     assert isinstance(outcome, Accepted), outcome
@@ -81,7 +84,7 @@ def test_a_workflow_run_is_read_with_its_defaults():
     assert event.parent_run_id == "run-0"
 
 
-@pytest.mark.parametrize("event_type", EVENT_TYPES[:2])
+@pytest.mark.parametrize("event_type", [*EVENT_TYPES[:2], BY_UNIT])
 @pytest.mark.parametrize(
     ("credential", "claim"),
     [
@@ -95,7 +98,62 @@ def test_what_the_runner_claims_is_read(event_type, credential, claim):
     assert accepted(wire(event_type, credential=credential)).claim == claim
 
 
-@pytest.mark.parametrize("event_type", EVENT_TYPES[2:])
+def test_usage_by_unit_is_read():
+    event = accepted(
+        wire(
+            BY_UNIT,
+            usage={"output": 7, "input": 10, "cache_read": 4},
+            conditions={"service_tier": "flex", "region": "us"},
+            usage_status="partial",
+            provider_request_id="req-1",
+            provider_cost_usd="0.0125",
+        )
+    )
+    assert event.usage == (("cache_read", 4), ("input", 10), ("output", 7))
+    assert (event.input_tokens, event.cached_input_tokens, event.output_tokens) == (10, 4, 7)
+    assert event.conditions == (("region", "us"), ("service_tier", "flex"))
+    assert event.is_partial
+    assert (event.provider_request_id, event.provider_cost_usd) == ("req-1", "0.0125")
+
+
+def test_usage_by_unit_has_defaults():
+    event = accepted(wire(BY_UNIT, usage={"web_search": 1}, usage_status="final"))
+    assert event == accepted(wire(BY_UNIT, usage={"web_search": 1}, conditions={}, provider_request_id=None))
+    assert (event.quantity, event.conditions, event.is_partial) == (0, (), False)
+    assert (event.provider_request_id, event.provider_cost_usd) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "place"),
+    [
+        ("usage", {}, "data.usage"),
+        ("usage", [], "data.usage"),
+        ("usage", {"input": -1}, "data.usage.input"),
+        ("usage", {"input": 10**10 + 1}, "data.usage.input"),
+        ("usage", {"input": 1.0}, "data.usage.input"),
+        ("usage", {"input": "1"}, "data.usage.input"),
+        ("usage", {"input": True}, "data.usage.input"),
+        ("usage", {"input": None}, "data.usage.input"),
+        ("usage", {"": 1}, "data.usage."),
+        ("usage", {f"unit {number}": 1 for number in range(65)}, "data.usage"),
+        ("conditions", {"region": 1}, "data.conditions.region"),
+        ("conditions", {"region": ""}, "data.conditions.region"),
+        ("conditions", ["batch"], "data.conditions"),
+        ("conditions", {f"name {number}": "a" for number in range(65)}, "data.conditions"),
+        ("usage_status", "cut", "data.usage_status"),
+        ("provider_cost_usd", 0.5, "data.provider_cost_usd"),
+        ("provider_cost_usd", "1e-3", "data.provider_cost_usd"),
+        ("provider_cost_usd", "-1", "data.provider_cost_usd"),
+        ("provider_request_id", 5, "data.provider_request_id"),
+    ],
+)
+def test_usage_by_unit_that_is_wrong_is_refused_by_its_place(field, value, place):
+    rejection = refused(wire(BY_UNIT, **{field: value}))
+    assert rejection.reason is Reason.INVALID_EVENT
+    assert rejection.detail.startswith(place)
+
+
+@pytest.mark.parametrize("event_type", EVENT_TYPES[2:4])
 def test_tools_and_workflows_have_no_claim(event_type):
     assert accepted(wire(event_type, credential={"source": "nonsense"})).claim is None
 
@@ -240,6 +298,7 @@ REQUIRED = {
     EVENT_TYPES[1]: ("agent_id", "provider", "model", "input_tokens", "output_tokens"),
     EVENT_TYPES[2]: ("tool",),
     EVENT_TYPES[3]: ("workflow_id", "run_id"),
+    EVENT_TYPES[4]: ("agent_id", "provider", "model", "usage"),
 }
 
 
