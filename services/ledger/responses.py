@@ -28,7 +28,7 @@ class PartlyAccepted(Accepted):
     """What became of a request of which some events are good, and were taken, and others are not."""
 
     refused: int = Field(
-        description="How many events were not taken. Only where a price was missing (no_rate_card, unpriced_model) or "
+        description="How many events were not taken. Only where a price was missing (no_rate_card, unpriced_…) or "
         "too many came (dead_letter_quota) can they be taken later, as they are."
     )
     errors: list[EventProblem] = Field(description="What is wrong with them; each is named at least once.")

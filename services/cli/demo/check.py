@@ -18,6 +18,8 @@ from services.domain.usage import Identity, UsageEvent
 def expected_columns(event: UsageEvent, directory: Directory) -> dict[str, Any]:
     """What the view ``ledger.entries`` must say about the event, once everything is known."""
     said = event_columns(event) | attribution_columns(attribution(rate(event, directory)))
+    # The view says it also where it is the name that was reported.
+    said["priced_model"] = said["priced_model"] or event.model
     return {name: value for name, value in said.items() if name in VIEW}
 
 

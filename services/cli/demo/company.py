@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
-from services.domain.directory import Change, Credential, Directory, PlanHistory, directory_of
+from services.domain.directory import Change, Credential, Directory, ModelAliases, PlanHistory, directory_of
 from services.domain.rate_card import RateCard
 from services.domain.scope import Interval, Plan, Scope, ScopeType, change_plan
 
@@ -86,9 +86,11 @@ def instant(start: datetime, day: float) -> datetime:
     return start + timedelta(days=day)
 
 
-def directory(start: datetime, cards: Iterable[RateCard], arrived: Iterable[Arrived]) -> Directory:
+def directory(
+    start: datetime, cards: Iterable[RateCard], aliases: Iterable[ModelAliases], arrived: Iterable[Arrived]
+) -> Directory:
     """What the pure core must know of these customers to price their use: our own copy, not the registry's."""
-    changes: list[Change] = [*cards, *(_plan_history(start, organization) for organization in ORGANIZATIONS)]
+    changes: list[Change] = [*cards, *aliases, *(_plan_history(start, organization) for organization in ORGANIZATIONS)]
     changes += [_credential(start, each) for each in arrived]
     return directory_of(enumerate(changes, start=1))
 

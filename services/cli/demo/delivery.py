@@ -71,6 +71,8 @@ _Maker = Callable[[UsageEvent, int], Message]
 def _bad_messages() -> Iterator[tuple[Reason, _Maker]]:
     makers: list[tuple[Reason, _Maker]] = [
         (Reason.UNPRICED_MODEL, _unpriced_model),
+        (Reason.UNPRICED_UNIT, _unpriced_unit),
+        (Reason.UNPRICED_CONDITION, _unpriced_condition),
         (Reason.INVALID_EVENT, _negative_tokens),
         (Reason.IDENTITY_CONFLICT, _conflict),
         (Reason.MALFORMED_JSON, _cut_off),
@@ -106,6 +108,15 @@ def _changed(event: UsageEvent, number: int, *, data: dict[str, Any] | None = No
 
 def _unpriced_model(event: UsageEvent, number: int) -> Message:
     return _changed(event, number, data={"model": "a-model-of-tomorrow"})
+
+
+def _unpriced_unit(event: UsageEvent, number: int) -> Message:
+    return _changed(event, number, type=EventType.TOKEN_USAGE_V2.value, data={"usage": {"input": 9, "hologram": 1}})
+
+
+def _unpriced_condition(event: UsageEvent, number: int) -> Message:
+    said = {"usage": {"input": 9}, "conditions": {"served_from": "orbit"}}
+    return _changed(event, number, type=EventType.TOKEN_USAGE_V2.value, data=said)
 
 
 def _negative_tokens(event: UsageEvent, number: int) -> Message:

@@ -134,7 +134,7 @@ def an_entry_worth_explaining(ledger: Connection[Any]) -> str | None:
     """The id of the largest current token usage with an own key, a corrected one first; None where there is none."""
     found = ledger.execute(
         f"SELECT entry_id::text FROM ({_CURRENT}) AS truth WHERE key_source = 'byok'"
-        " AND event_type = 'usage.token_usage.v1' ORDER BY kind = 'correction' DESC, saved_mc DESC, entry_id LIMIT 1"
+        " AND event_type LIKE 'usage.token_usage.%' ORDER BY kind = 'correction' DESC, saved_mc DESC, entry_id LIMIT 1"
     ).fetchone()
     return None if found is None else found[0]
 

@@ -27,6 +27,7 @@ from services.cli.invocation import byok
 from services.cli.usage.sender import BatchSender, SendFailed
 from services.domain.credits import format_credits_roughly
 from services.domain.rate_card import RateCard
+from services.key_registry.model_aliases import packaged_aliases
 from services.key_registry.rate_cards import packaged_cards
 from services.local.endpoints import Endpoints
 from services.local.processes import StopRequested, StopSwitch
@@ -156,7 +157,7 @@ class _Demo:
     def _send(self, arrived: list[Arrived]) -> None:
         setting = self._setting
         self._say("Sending events", setting.events)
-        known = directory(setting.start, setting.cards, arrived)
+        known = directory(setting.start, setting.cards, packaged_aliases(), arrived)
         events = simulate(known, seed=setting.seed, count=setting.events, start=setting.start, end=setting.end)
         producer = kafka_producer(
             KafkaAccess(self._endpoints.kafka), "byok-demo", USAGE_EVENTS.name, timeout_seconds=_TIMEOUT_SECONDS
@@ -207,7 +208,7 @@ class _Demo:
         setting, covered = self._setting, figures.progress(ledger)
         letters = figures.dead_letters(ledger)
         entries = figures.current_entries(ledger)
-        known = directory(setting.start, setting.cards, arrived)
+        known = directory(setting.start, setting.cards, packaged_aliases(), arrived)
         found = differences(self._expectation, entries, known)
         found += fate_differences(self._expectation, covered, {reason: count for reason, count, *_ in letters})
         self._progress.stop()

@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 from services.cli.demo.company import ORGANIZATIONS, Organization
 from services.domain.directory import Directory
+from services.domain.model_prices import CACHE_READ, INPUT, OUTPUT
+from services.domain.rate_card import RateCard
 from services.domain.resolution import Resolution, Use, resolve_unclaimed
 from services.domain.usage import Claim, EventType, UsageEvent
 
@@ -32,6 +34,8 @@ _WORK_HOURS = range(8, 19)
 _LONGEST_SESSION = timedelta(minutes=10)
 _SATURDAY = 5
 _CLAIMED_SHARE = 0.15
+_SUMMED_UP_SHARE = 0.2
+CACHE_WRITE, WEB_SEARCH = "cache_write_5m", "web_search"
 
 
 class _Session(NamedTuple):
@@ -95,11 +99,8 @@ class _Simulation:
         step, agent, context = _Steps(session, random), random.choice(_AGENTS), 0
         for _ in range(random.randint(1, 6)):
             new, output = random.randint(200, 9_000), random.randint(30, 1_500)
-            event = step.event(EventType.TOKEN_USAGE)._replace(agent_id=agent)
             # What the model has read before in this conversation comes out of its provider's cache.
-            yield self._with_model(
-                event._replace(input_tokens=context + new, cached_input_tokens=context, output_tokens=output)
-            )
+            yield self._answer(step, agent, context, new, output)
             context += new + output
             if random.random() < 0.4:
                 yield self._tool_call(step)
@@ -109,12 +110,46 @@ class _Simulation:
         event = step.event(EventType.TOOL_CALL)
         return event._replace(tool=self._random.choice(_TOOLS), calls=1, succeeded=succeeded)
 
-    def _with_model(self, event: UsageEvent) -> UsageEvent:
-        (provider,) = self._random.choices(tuple(_PROVIDERS), tuple(_PROVIDERS.values()))
+    def _answer(self, step: _Steps, agent: str, cached: int, new: int, output: int) -> UsageEvent:
+        """What one answer of an agent's model used: by unit, once the card in force knows more of them than three."""
+        event = step.event(EventType.TOKEN_USAGE)._replace(agent_id=agent)
+        event = event._replace(input_tokens=cached + new, cached_input_tokens=cached, output_tokens=output)
+        by_unit = WEB_SEARCH in self._card(event).units.by_name
+        if not by_unit or self._random.random() < _SUMMED_UP_SHARE:
+            return self._with_model(event)
+        return self._by_unit(self._with_model(event._replace(type=EventType.TOKEN_USAGE_V2)), new)
+
+    def _by_unit(self, event: UsageEvent, new: int) -> UsageEvent:
+        random, card = self._random, self._card(event)
+        price = card.models[event.provider or "", event.model or ""]
+        usage = {INPUT: event.input_tokens, CACHE_READ: event.cached_input_tokens, OUTPUT: event.output_tokens}
+        usage["reasoning"] = random.randint(0, event.output_tokens)
+        if CACHE_WRITE in price.prices:
+            usage[CACHE_WRITE] = random.randint(0, new)
+        if WEB_SEARCH in price.prices and random.random() < 0.1:
+            usage[WEB_SEARCH] = random.randint(1, 3)
+        special = [each.when for each in price.variants] + [each.when for each in price.uplifts]
+        conditions = random.choice(special) if special and random.random() < 0.2 else {}
+        names = [name for name, of in self._directory.aliases_of(event.provider or "").items() if of == event.model]
+        return event._replace(
+            model=random.choice(names) if names and random.random() < 0.3 else event.model,
+            usage=tuple(sorted(usage.items())),
+            conditions=tuple(sorted(conditions.items())),
+            is_partial=random.random() < 0.01,
+        )
+
+    def _card(self, event: UsageEvent) -> RateCard:
         card = self._directory.card_at(event.occurred_at)
         if card is None:
             raise ValueError("the simulated time must not begin before the first rate card")
-        model = self._random.choice(sorted(name for owner, name in card.models if owner == provider))
+        return card
+
+    def _with_model(self, event: UsageEvent) -> UsageEvent:
+        (provider,) = self._random.choices(tuple(_PROVIDERS), tuple(_PROVIDERS.values()))
+        card = self._card(event)
+        # Embeddings and audio are nobody's agents.
+        models = (key for key, price in card.models.items() if price.prices.keys() >= {INPUT, CACHE_READ, OUTPUT})
+        model = self._random.choice(sorted(name for owner, name in models if owner == provider))
         event = event._replace(provider=provider, model=model)
         if self._random.random() > _CLAIMED_SHARE:
             return event

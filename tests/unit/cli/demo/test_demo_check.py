@@ -13,10 +13,11 @@ from services.cli.demo.company import directory
 from services.cli.demo.delivery import Expectation
 from services.cli.demo.figures import Progress
 from services.domain.usage import EventType, Identity, UsageEvent
+from services.key_registry.model_aliases import packaged_aliases
 from services.key_registry.rate_cards import packaged_cards
 
 AT = datetime(2026, 11, 2, 12, tzinfo=UTC)
-KNOWN = directory(AT, [document.parse() for document in packaged_cards()], [])
+KNOWN = directory(AT, [document.parse() for document in packaged_cards()], packaged_aliases(), [])
 EVENT = UsageEvent("nightowl", "s", "1", EventType.TOOL_CALL, AT, "nia", tool="slack_post", calls=2)
 
 

@@ -13,14 +13,17 @@ from services.cli.demo.company import KEYS, ORGANIZATIONS, Arrived, directory
 from services.cli.demo.delivery import Expectation, deliveries
 from services.cli.demo.workload import simulate
 from services.domain.directory import Directory
-from services.domain.rating import NoRateCardError, UnpricedModelError, rate
+from services.domain.model_prices import UnpricedError
+from services.domain.rating import rate
 from services.domain.resolution import Flag
 from services.domain.scope import Plan, Scope, ScopeType
 from services.domain.usage import EventType, Identity, UsageEvent, payload_hash
+from services.key_registry.model_aliases import packaged_aliases
 from services.key_registry.rate_cards import packaged_cards
+from services.messages.unpriced import why_unpriced
 from services.messages.usage_events import Accepted, Rejected, known_fields, read_record
 
-START = datetime(2026, 10, 20, tzinfo=UTC)
+START = datetime(2026, 10, 28, tzinfo=UTC)
 END = START + timedelta(days=28)
 COUNT = 6_000
 
@@ -28,7 +31,7 @@ COUNT = 6_000
 @pytest.fixture(scope="module")
 def known() -> Directory:
     arrived = [Arrived(key, f"credential-{number}") for number, key in enumerate(KEYS)]
-    return directory(START, [document.parse() for document in packaged_cards()], arrived)
+    return directory(START, [document.parse() for document in packaged_cards()], packaged_aliases(), arrived)
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +56,7 @@ def test_everything_that_the_demo_is_to_show_happens(known: Directory, events: l
     ratings = [rate(event, known) for event in events]
     assert {event.type for event in events} == set(EventType)
     assert {event.org_id for event in events} == {organization.org_id for organization in ORGANIZATIONS}
-    assert {rating.card.card for rating in ratings} == {"2026-04-27", "2026-11-01"}
+    assert {rating.card.card for rating in ratings} == {"2026-04-27", "2026-11-01", "2026-11-20"}
     with_own_key = {event.provider for event, rating in zip(events, ratings, strict=True) if rating.amounts.saved_mc}
     assert with_own_key == {"openai", "anthropic", "google", "xai", "deepseek", "fireworks"}
     assert {"mistral", "perplexity"} < {event.provider for event in events}
@@ -64,6 +67,10 @@ def test_everything_that_the_demo_is_to_show_happens(known: Directory, events: l
     assert any(event.parent_run_id for event in events)
     assert not all(event.succeeded for event in events)
     assert any(event.cached_input_tokens for event in events)
+    assert {"cache_write_5m", "reasoning", "web_search"} <= {unit for event in events for unit, _ in event.usage}
+    assert {"processing", "service_tier", "region"} <= {name for event in events for name, _ in event.conditions}
+    assert any(rating.priced_model for rating in ratings)
+    assert any(event.is_partial for event in events)
 
 
 def test_every_event_goes_over_the_wire_and_back(events: list[UsageEvent]) -> None:
@@ -93,10 +100,8 @@ def test_everything_sent_has_the_fate_that_is_expected(known: Directory, events:
 def fate(event: UsageEvent, known: Directory, booked: dict[Identity, bytes]) -> str:
     try:
         rate(event, known)
-    except NoRateCardError:
-        return Reason.NO_RATE_CARD
-    except UnpricedModelError:
-        return Reason.UNPRICED_MODEL
+    except UnpricedError as error:
+        return why_unpriced(error).reason
     if event.identity not in booked:
         booked[event.identity] = payload_hash(event)
         return "recorded"
