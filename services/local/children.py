@@ -19,7 +19,7 @@ _STOP_SECONDS = {"journal": 5.0, "registry": 5.0, "ledger": 5.0, "metering": 8.0
 # Each service gets the secrets it needs and no others; none of them signs tokens.
 _WITHHELD = {
     "journal": {"BYOK_JWT_SIGNING_KEY_FILE", "BYOK_REGISTRY_DSN", "BYOK_KEK_FILE", "BYOK_KEKS"},
-    "registry": {"BYOK_JWT_SIGNING_KEY_FILE", "BYOK_LEDGER_DSN"},
+    "registry": {"BYOK_JWT_SIGNING_KEY_FILE"},
     "ledger": {"BYOK_JWT_SIGNING_KEY_FILE", "BYOK_REGISTRY_DSN", "BYOK_KEK_FILE", "BYOK_KEKS"},
     "metering": {"BYOK_JWT_SIGNING_KEY_FILE", "BYOK_REGISTRY_DSN", "BYOK_KEK_FILE", "BYOK_KEKS"},
 }

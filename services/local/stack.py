@@ -213,7 +213,7 @@ class Stack:
         self._report(", ".join(self._commands.services))
         # All at once: most of their start is importing, and none needs another to begin.
         children = [
-            self._supervisor.start(service_program(name, command, wiring.environment(), self._data.root))
+            self._supervisor.start(service_program(name, command, wiring.service_environment(name), self._data.root))
             for name, command in self._commands.services.items()
         ]
         for child in children:

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from services.local.dev_tokens import ALL_SCOPES, SigningKey, sign_token, token_claims
-from services.local.embedded.databases import DASHBOARD, DATABASES, REPLAYER
+from services.local.embedded.databases import COMPARER, DASHBOARD, DATABASES, REPLAYER
 from services.local.embedded.postgres import MAINTENANCE_DATABASE
 from services.local.endpoints import LOOPBACK, Endpoints, Ports, Tokens
 
@@ -45,6 +45,11 @@ class Wiring:
             "BYOK_JWT_JWKS_FILE": str(self.signing_key.jwks_file),
             "BYOK_JWT_SIGNING_KEY_FILE": str(self.signing_key.key_file),
         }
+
+    def service_environment(self, service: str) -> dict[str, str]:
+        """The same for one of SERVICES: the registry comes to the ledger to compare its log, and for nothing else."""
+        login = {"BYOK_LEDGER_DSN": self._login(COMPARER, "ledger")} if service == "registry" else {}
+        return self.environment() | login
 
     def owner_environment(self) -> dict[str, str]:
         """The same with the DSNs of the databases' owners, for `byok db upgrade` alone."""

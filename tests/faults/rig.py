@@ -253,8 +253,9 @@ class Rig:
 
     def registry_environment(self) -> dict[str, str]:
         """The settings of the registry."""
-        own_way = f"{LOOPBACK}:{self.registry_kafka.port}"
-        return self.environment() if self.cluster else self.environment(BYOK_KAFKA_BOOTSTRAP=own_way)
+        login = {"BYOK_LEDGER_DSN": self.wiring.service_environment("registry")["BYOK_LEDGER_DSN"]}
+        own_way = {} if self.cluster else {"BYOK_KAFKA_BOOTSTRAP": f"{LOOPBACK}:{self.registry_kafka.port}"}
+        return self.environment(**login, **own_way)
 
     def worker(self, name: str = "worker-1") -> Service:
         """A metering worker, not started by this."""

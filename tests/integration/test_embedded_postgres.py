@@ -162,6 +162,15 @@ def test_the_login_for_dashboards_is_a_reader_and_nothing_else(server):
         assert admin.execute(roles).fetchall() == [("ledger_reader",)]
 
 
+def test_what_the_registry_asks_the_ledger_as_can_connect_to_it_alone(server):
+    server.login("ledger_registry", "ledger").close()
+    with pytest.raises(psycopg.OperationalError, match="permission denied for database"):
+        server.login("ledger_registry", "registry")
+    with server.postgres.connect() as admin:
+        roles = "SELECT roleid::regrole::text FROM pg_auth_members WHERE member = 'ledger_registry'::regrole"
+        assert admin.execute(roles).fetchall() == []
+
+
 def test_a_restart_keeps_the_data(tmp_path):
     server = Server(tmp_path)
     try:

@@ -214,7 +214,7 @@ def test_each_service_gets_the_secrets_it_needs_and_no_others(shared):
         for name, pid in children_of(byok.running[0].pid).items()
     }
     secret = {"BYOK_LEDGER_DSN", "BYOK_REGISTRY_DSN", "BYOK_KEK_FILE", "BYOK_JWT_SIGNING_KEY_FILE"}
-    assert given["registry"] & secret == {"BYOK_REGISTRY_DSN", "BYOK_KEK_FILE"}
+    assert given["registry"] & secret == {"BYOK_REGISTRY_DSN", "BYOK_LEDGER_DSN", "BYOK_KEK_FILE"}
     assert given["ledger"] & secret == given["metering"] & secret == {"BYOK_LEDGER_DSN"}
     assert not [name for name, names in given.items() if any("ADMIN_DSN" in entry for entry in names)]
     assert not any(entry.startswith("BYOK_") for entry in given["postgres"])

@@ -13,7 +13,12 @@ REPLAYER = "ledger_replay"
 """Makes the shadow ledger of `byok verify --replay`, beside the real one, which it cannot enter."""
 DASHBOARD = "ledger_dashboard"
 """Whoever looks at the ledger's views: a login with what READER grants, and nothing else."""
-LOGIN_ROLES = (*(f"{database}_{role}" for database in DATABASES for role in ("owner", "service")), REPLAYER, DASHBOARD)
+COMPARER = "ledger_registry"
+"""Whom the registry is to the ledger: it reads the ledger's copy of its log, and nothing else (ADR 0029)."""
+LOGIN_ROLES = (
+    *(f"{database}_{role}" for database in DATABASES for role in ("owner", "service")),
+    *(REPLAYER, DASHBOARD, COMPARER),
+)
 
 
 def prepare_databases(admin: Connection[Any], passwords: Mapping[str, str]) -> None:
@@ -29,7 +34,8 @@ def prepare_databases(admin: Connection[Any], passwords: Mapping[str, str]) -> N
     _run(admin, "GRANT {} TO {}", READER, DASHBOARD)
     for database in DATABASES:
         _create_database(admin, database)
-    _run(admin, "GRANT CONNECT ON DATABASE ledger TO {}", READER)
+    for reader in (READER, COMPARER):
+        _run(admin, "GRANT CONNECT ON DATABASE ledger TO {}", reader)
 
 
 def _create_role(admin: Connection[Any], role: str) -> None:

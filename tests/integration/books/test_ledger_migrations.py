@@ -1,10 +1,11 @@
-"""Upgrading a ledger that is in use keeps what it says."""
+"""Upgrading a ledger that is in use keeps what it says, and who may read what."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import psycopg
+import pytest
 from alembic import command
 from alembic.config import Config
 
@@ -38,3 +39,16 @@ def test_a_log_that_was_there_before_is_read_whole_and_gone_on_with(postgres: Da
         late = plan(3, "enterprise")
         registry_log.append(connection, [(late.seq, late.key, payloads([late])[0])])
         assert [change.seq for change in registry_log.after(connection, before[-1].arrival)] == [3]
+
+
+def test_the_registry_may_read_the_ledgers_copy_of_its_log_and_nothing_else(postgres: Database, ledger: Ledger) -> None:
+    tables = "SELECT schemaname || '.' || tablename AS name FROM pg_tables WHERE schemaname = 'ledger'"
+    names = {row["name"] for row in ledger.rows(tables)} | {"ledger.entries", "ledger.dead_letters"}
+    readable = "SELECT has_table_privilege('ledger_registry', %s, %s) AS may"
+    rights = {name: [ledger.rows(readable, name, right)[0]["may"] for right in ("SELECT", "INSERT")] for name in names}
+    assert {name for name, (reads, _) in rights.items() if reads} == {"ledger.registry_change"}
+    assert not any(writes for _, writes in rights.values())
+    with psycopg.connect(postgres.dsn("ledger_registry", "books")) as connection:
+        assert registry_log.newest(connection) is None
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
+            connection.execute("SELECT FROM ledger.entry")
