@@ -12,6 +12,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
@@ -168,6 +169,7 @@ def test_dashboards_and_data_source_know_each_other() -> None:
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, Any] = COMPOSE["services"]
 OURS = ("registry", "ledger", "metering")
+EXPORTERS = ("postgres-exporter", "kafka-exporter", "node-exporter")
 
 
 def _environment(service: str) -> dict[str, str]:
@@ -176,9 +178,10 @@ def _environment(service: str) -> dict[str, str]:
 
 
 def test_the_compose_file_has_the_whole_system() -> None:
-    assert set(SERVICES) == {"kafka", "postgres", "migrate", "topics", "verify", *OURS, "prometheus", "grafana"}
+    commands = {"migrate", "topics", "verify", "nightly-verify"}
+    assert set(SERVICES) == {"kafka", "postgres", *commands, *OURS, "prometheus", "alertmanager", "grafana", *EXPORTERS}
     assert SERVICES["kafka"]["image"].startswith("apache/kafka:4.")
-    assert SERVICES["postgres"]["image"] == "postgres:18"
+    assert SERVICES["postgres"]["image"].startswith("postgres:18.")
     for name in OURS:
         assert "/readyz" in str(SERVICES[name]["healthcheck"]["test"])
 
@@ -211,14 +214,155 @@ def _make_dev_secrets(root: Path) -> dict[str, str]:
     return dict(line.split("=", 1) for line in lines)
 
 
-def test_no_password_has_a_default_and_what_is_missing_says_what_to_do() -> None:
-    variables = _VARIABLE.findall((ROOT / "docker-compose.yml").read_text())
-    passwords = [(kind, text) for name, kind, text in variables if "PASSWORD" in name]
-    assert len(passwords) >= 7
-    assert set(passwords) == {(":?", "run make dev-secrets")}
+def test_every_secret_is_a_file_and_what_is_missing_says_what_to_do() -> None:
+    text = (ROOT / "docker-compose.yml").read_text()
+    assert "PASSWORD" not in " ".join(name for name, _, _ in _VARIABLE.findall(text))
+    for secret in COMPOSE["secrets"].values():
+        assert secret["file"].startswith("${BYOK_SECRETS_DIR:?run make dev-secrets}/")
     for service in SERVICES.values():
         for name, value in (service.get("environment") or {}).items():
-            assert "PASSWORD" not in name or value.startswith("${"), name
+            assert "PASS" not in name or value.startswith("/run/"), name
+            # A DSN has a user, and no password.
+            assert not re.search(r"://[^/@]*:[^/@]*@", value), name
+    given = {secret for service in SERVICES.values() for secret in _secrets(service)}
+    assert given == set(COMPOSE["secrets"])
+
+
+def _secrets(service: dict[str, Any]) -> list[str]:
+    return [each if isinstance(each, str) else each["source"] for each in service.get("secrets", [])]
+
+
+def test_a_container_has_the_passwords_of_the_roles_of_its_dsns_and_no_others(tmp_path: Path) -> None:
+    _make_dev_secrets(tmp_path)
+    secrets = tmp_path / "deploy" / "dev-secrets" / "secrets"
+    for name, service in SERVICES.items():
+        (source, *others) = [each for each in _secrets(service) if each.startswith("pgpass_")] or [None]
+        assert not others
+        file = COMPOSE["secrets"][source]["file"].rpartition("}/")[2] if source else None
+        known = {line.split(":")[3] for line in (secrets / file).read_text().splitlines()} if file else set()
+        dsns = [value for key, value in (service.get("environment") or {}).items() if key.endswith("_DSN")]
+        assert known == {urlsplit(dsn).username for dsn in dsns}, name
+
+
+def test_whoever_starts_the_database_gives_every_role_its_password() -> None:
+    script = (ROOT / "deploy" / "postgres" / "10-roles.sh").read_text()
+    (roles,) = re.findall(r"^roles=\((.*)\)$", script, re.MULTILINE)
+    assert {*roles.split(), "postgres"} == set(_secrets(SERVICES["postgres"]))
+    assert set(re.findall(r"CREATE ROLE (\w+) LOGIN", script)) == set(roles.split())
+
+
+def _networks(name: str) -> set[str]:
+    return set(SERVICES[name]["networks"])
+
+
+def test_only_those_share_a_network_that_must_talk() -> None:
+    assert {name for name in SERVICES if "data" in _networks(name)} == {
+        *("postgres", "migrate", "verify", "nightly-verify", "postgres-exporter"),
+        *OURS,
+    }
+    assert {name for name in SERVICES if "broker" in _networks(name)} == {
+        *("kafka", "topics", "verify", "kafka-exporter"),
+        *OURS,
+    }
+    for name, network in COMPOSE["networks"].items():
+        # There is no way out of one, and no way from one container to another over the other.
+        quiet = {"com.docker.network.bridge.enable_icc": "false"}
+        assert network.get("internal") is True or (name, network["driver_opts"]) == ("ports", quiet)
+    for name, service in SERVICES.items():
+        assert not service.get("ports") or "ports" in service["networks"], name
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_a_container_is_bounded_its_log_too_and_it_is_locked_where_it_can_be(name: str) -> None:
+    service = SERVICES[name]
+    assert set(service["deploy"]["resources"]["limits"]) == {"cpus", "memory", "pids"}
+    assert set(service["logging"]["options"]) == {"max-size", "max-file"}
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    if name not in {"kafka", "postgres", "grafana"}:
+        assert service["read_only"] is True
+        assert service["cap_drop"] == ["ALL"]
+
+
+@pytest.mark.parametrize("name", [name for name, service in SERVICES.items() if service["restart"] != "no"])
+def test_what_runs_all_the_time_is_watched(name: str) -> None:
+    assert "healthcheck" in SERVICES[name] or name == "nightly-verify"
+
+
+def test_what_is_watched_is_where_it_listens() -> None:
+    ports = {f"BYOK_{name.upper()}_PORT": str(variables()[f"BYOK_{name.upper()}_PORT"]) for name in OURS}
+    for name in OURS:
+        assert f":{ports[f'BYOK_{name.upper()}_PORT']}/readyz" in str(SERVICES[name]["healthcheck"]["test"])
+    targets = {
+        job["job_name"]: _targets(job)
+        for job in yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())["scrape_configs"]
+    }
+    exposed = {name: SERVICES[name]["expose"][0] for name in EXPORTERS}
+    assert targets == {
+        **{name: (name, ports[f"BYOK_{name.upper()}_PORT"]) for name in OURS},
+        **{name.removesuffix("-exporter"): (name, port) for name, port in exposed.items()},
+    }
+    for target, _ in targets.values():
+        assert _networks(target) & _networks("prometheus"), target
+
+
+def _targets(job: dict[str, Any]) -> tuple[str, str]:
+    if "dns_sd_configs" in job:
+        (by_name,) = job["dns_sd_configs"]
+        assert by_name["type"] == "A"
+        return by_name["names"][0], str(by_name["port"])
+    (target,) = job["static_configs"][0]["targets"]
+    name, _, port = target.partition(":")
+    return name, port
+
+
+def test_more_workers_are_found_by_their_name_and_nothing_of_them_is_there_once() -> None:
+    assert not {"ports", "container_name"} & set(SERVICES["metering"])
+    assert {"dns_sd_configs"} < set(yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())["scrape_configs"][2])
+
+
+def test_byok_verify_leaves_its_file_where_node_exporter_looks() -> None:
+    (written,) = SERVICES["nightly-verify"]["volumes"]
+    (read,) = SERVICES["node-exporter"]["volumes"]
+    assert read == f"{written}:ro"
+    folder = written.partition(":")[2]
+    assert f"--textfile {folder}/byok-verify.prom;" in SERVICES["nightly-verify"]["command"][0]
+    assert f"--collector.textfile.directory={folder}" in SERVICES["node-exporter"]["command"]
+
+
+def test_alertmanager_speaks_of_alerts_that_there_are() -> None:
+    document = yaml.safe_load((ROOT / "deploy/alertmanager/alertmanager.yml").read_text())
+    rules = document["inhibit_rules"]
+    assert rules
+    matchers = [matcher for rule in rules for matcher in (*rule["source_matchers"], *rule["target_matchers"])]
+    named = {name for matcher in matchers for name in re.findall(r'alertname=~?"([^"]+)"', matcher)}
+    assert {one for name in named for one in name.split("|")} <= {rule["alert"] for rule in ALERTS}
+    receivers = {receiver["name"] for receiver in document["receivers"]}
+    routes = [document["route"], *document["route"]["routes"]]
+    assert {route["receiver"] for route in routes} == receivers
+    assert routes[1]["matchers"] == ['severity="page"']
+    alerting = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())["alerting"]
+    assert alerting["alertmanagers"][0]["static_configs"][0]["targets"] == ["alertmanager:9093"]
+
+
+def test_alertmanager_takes_its_configuration() -> None:
+    program = shutil.which("amtool")
+    skip_unless(program, "amtool is not installed", "apt install prometheus-alertmanager", needs="amtool")
+    command = [str(program), "check-config", "deploy/alertmanager/alertmanager.yml"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_images_have_exact_versions_which_a_script_pins_to_digests() -> None:
+    images = [service["image"] for service in SERVICES.values()]
+    images += re.findall(r"^FROM (\S+)", (ROOT / "deploy" / "Dockerfile").read_text(), re.MULTILINE)
+    for image in images:
+        assert re.search(r":(local|v?\d+(\.\d+)+[\w.-]*)(@sha256:[0-9a-f]{64})?$", image), image
+    looked_at = subprocess.run(
+        [ROOT / "deploy" / "pin-images", "--check"], capture_output=True, text=True, timeout=60, check=False
+    )
+    unpinned = {image for image in images if "@" not in image and not image.endswith(":local")}
+    assert set(looked_at.stdout.split()) == unpinned
+    assert looked_at.returncode == bool(unpinned)
 
 
 def test_dev_secrets_are_all_that_compose_insists_on_and_are_where_it_looks(tmp_path: Path, capsys: Any) -> None:
@@ -226,8 +370,12 @@ def test_dev_secrets_are_all_that_compose_insists_on_and_are_where_it_looks(tmp_
     assert "now: docker compose up --build" in capsys.readouterr().out
     needed = {name for name, kind, _ in _VARIABLE.findall((ROOT / "docker-compose.yml").read_text()) if kind == ":?"}
     assert needed <= made.keys()
-    assert len({made[name] for name in needed}) == len(needed)
-    assert min(len(made[name]) for name in needed) >= 32
+    passwords = [value for name, value in made.items() if name.endswith("_PASSWORD")]
+    assert len(set(passwords)) == len(passwords) >= 9
+    assert min(map(len, passwords)) >= 32
+    for secret in COMPOSE["secrets"].values():
+        file = tmp_path / made["BYOK_SECRETS_DIR"] / secret["file"].rpartition("}/")[2]
+        assert file.stat().st_mode & 0o777 == 0o600
     environment = tmp_path / "deploy" / "dev-secrets" / "env"
     assert environment.stat().st_mode & 0o777 == 0o600
     # Compose reads it by itself, whatever its command.
@@ -247,10 +395,13 @@ def test_dev_secrets_that_are_there_stay_and_what_a_release_adds_is_added(tmp_pa
     assert after.pop("GRAFANA_PASSWORD") not in before.values()
     del before["GRAFANA_PASSWORD"]
     assert after == before
+    # The files say what the volumes were made with.
+    password = tmp_path / "deploy" / "dev-secrets" / "secrets" / "passwords" / "ledger_service"
+    assert password.read_text() == after["LEDGER_SERVICE_PASSWORD"]
 
 
 def test_what_comes_from_outside_is_believed_to_come_from_a_proxy_by_every_service() -> None:
-    (network,) = COMPOSE["networks"]["default"]["ipam"]["config"]
+    (network,) = COMPOSE["networks"]["ports"]["ipam"]["config"]
     for name in OURS:
         default = _environment(name)["BYOK_TRUSTED_PROXIES"].removeprefix("${BYOK_TRUSTED_PROXIES:-").removesuffix("}")
         assert default == network["gateway"]
@@ -262,14 +413,15 @@ def test_what_comes_from_outside_is_believed_to_come_from_a_proxy_by_every_servi
 
 
 def test_each_service_gets_its_own_secrets_and_no_others() -> None:
-    assert "BYOK_LEDGER_DSN" not in _environment("registry")
+    # It looks whether it is old; what it reads there is its own log.
+    assert "//ledger_registry@" in _environment("registry")["BYOK_LEDGER_DSN"]
     for name in ("ledger", "metering"):
         assert "BYOK_REGISTRY_DSN" not in _environment(name)
         assert "BYOK_KEK_FILE" not in _environment(name)
         assert "kek" not in SERVICES[name].get("secrets", [])
     for name in OURS:
         assert not any(setting.endswith("_ADMIN_DSN") for setting in _environment(name))
-        assert "_owner:" not in str(_environment(name))
+        assert "_owner" not in str(_environment(name))
         assert "BYOK_REPLAY_DSN" not in _environment(name)
 
 
@@ -295,7 +447,8 @@ def _pins(lock: Path) -> list[str]:
 
 def test_the_roles_of_compose_are_those_of_byok_up() -> None:
     script = (ROOT / "deploy" / "postgres" / "10-roles.sh").read_text()
-    assert set(re.findall(r"CREATE ROLE (\w+) LOGIN", script)) == set(LOGIN_ROLES)
+    # And one that looks at the server.
+    assert set(re.findall(r"CREATE ROLE (\w+) LOGIN", script)) == {*LOGIN_ROLES, "monitoring"}
     assert re.findall(r"CREATE ROLE (\w+) NOLOGIN", script) == [READER]
     assert re.findall(r"CREATE ROLE (\w+) LOGIN CREATEDB", script) == [REPLAYER]
 
