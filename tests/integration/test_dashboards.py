@@ -1,4 +1,4 @@
-"""Every query of the dashboards answers something on what the demo leaves, asked by PromQL's own engine."""
+"""Every query of the dashboards, and every recorded one, answers on what the demo leaves, asked by PromQL's engine."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from services.local.endpoints import Ports
-from tests.contract.test_deploy import DASHBOARDS, dashboard_queries
+from tests.contract.test_deploy import DASHBOARDS, PROMETHEUS, RECORDED, dashboard_queries
 from tests.enabling import skip_unless
 
 READY_SECONDS = 180
@@ -81,18 +81,32 @@ def _something(query: str) -> dict[str, Any]:
 
 
 @pytest.mark.slow
-def test_every_query_of_the_dashboards_answers_on_the_data_of_the_demo(pages: dict[str, str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("file", DASHBOARDS, ids=lambda file: file.stem)
+def test_every_query_of_a_dashboard_answers_on_the_data_of_the_demo(
+    file: Path, pages: dict[str, str], tmp_path: Path
+) -> None:
+    queries = dashboard_queries(file)
+    assert len(queries) > 5
+    _assert_answered(queries, pages, tmp_path)
+
+
+@pytest.mark.slow
+def test_what_the_rules_record_is_there_as_well(pages: dict[str, str], tmp_path: Path) -> None:
+    assert RECORDED
+    _assert_answered(list(RECORDED), pages, tmp_path)
+
+
+def _assert_answered(queries: list[str], pages: dict[str, str], tmp_path: Path) -> None:
     promtool = shutil.which("promtool")
     skip_unless(promtool, "promtool is not installed", "apt install prometheus", needs="promtool")
-    queries = [query for file in DASHBOARDS for query in dashboard_queries(file)]
-    assert len(queries) > 20
     test = {
         "interval": "1m",
         "input_series": [series for job, page in pages.items() for series in _scraped(job, page)],
         "promql_expr_test": [_something(query) for query in queries],
     }
     file = tmp_path / "dashboards.yml"
-    file.write_text(yaml.safe_dump({"tests": [test]}, width=10_000))
+    document = {"rule_files": [str(PROMETHEUS / "alerts.yml")], "evaluation_interval": "1m", "tests": [test]}
+    file.write_text(yaml.safe_dump(document, width=10_000))
     done = subprocess.run(
         [str(promtool), "test", "rules", str(file)], capture_output=True, text=True, timeout=120, check=False
     )
