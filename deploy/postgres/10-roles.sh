@@ -8,7 +8,16 @@ set -euo pipefail
 : "${PASSWORDS:=/run/passwords}"
 roles=(ledger_owner ledger_service ledger_replay ledger_dashboard ledger_registry registry_owner registry_service monitoring)
 
-passwords() { for role in "${roles[@]}"; do printf "\\\\set %s '%s'\n" "$role" "$(<"$PASSWORDS/$role")"; done; }
+passwords() {
+  local role password
+  for role in "${roles[@]}"; do
+    password=$(<"$PASSWORDS/$role")
+    # As psql reads what stands in quotes.
+    password=${password//\\/\\\\}
+    password=${password//\'/\'\'}
+    printf "%s '%s'\n" "\set $role" "$password"
+  done
+}
 
 # Passwords come by the standard input, for arguments are seen by all.
 { passwords; cat <<'SQL'; } | psql --no-psqlrc --quiet --set ON_ERROR_STOP=1 --username "$POSTGRES_USER" --dbname postgres
