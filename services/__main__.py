@@ -124,14 +124,18 @@ def ledger() -> None:
 
 
 def _run_service(module: str, its_settings: type[Settings]) -> None:
+    from services.runtime.logs import configure_logs, log_crashes, logger
     from services.runtime.settings import SettingsError
 
+    # Also what ends it before it begins is a line of JSON: whoever collects the logs reads nothing else.
+    configure_logs("INFO", module.split(".")[1])
+    log_crashes()
     try:
         # The settings first: a mistake in them is told before the long imports.
         settings = its_settings.load()
         importlib.import_module(module).run(settings)
     except SettingsError as error:
-        typer.echo(f"byok: {error}", err=True)
+        logger("start").critical("cannot start", error=str(error))
         raise typer.Exit(2) from None
 
 

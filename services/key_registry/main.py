@@ -23,7 +23,7 @@ from services.key_registry.handlers.registry import Registry
 from services.key_registry.keyring.envelopes import keyring_of
 from services.key_registry.log.relay import OutboxRelay
 from services.key_registry.metrics import registry_metrics
-from services.key_registry.migrations import newest_revision
+from services.key_registry.migrations import REGISTRY
 from services.key_registry.model_aliases import packaged_aliases
 from services.key_registry.providers.checks import provider_checks
 from services.key_registry.rate_cards import packaged_cards
@@ -62,7 +62,7 @@ def run(settings: RegistrySettings) -> None:
         )
         tokens = TokenVerifier(settings)
         relay = OutboxRelay(settings, completeness, partial(_publish, registry.sessions))
-        patiently_until(stop, partial(_begin, relay, registry.sessions), _database_away)
+        patiently_until(stop, partial(_begin, settings, relay, registry.sessions), _database_away)
         if stop.is_set():
             return
         metrics, checks = registry_metrics(registry.sessions), readiness(registry, relay, watch_writes(engine))
@@ -79,8 +79,9 @@ def run(settings: RegistrySettings) -> None:
         engine.dispose()
 
 
-def _begin(relay: OutboxRelay, sessions: Sessions) -> None:
+def _begin(settings: RegistrySettings, relay: OutboxRelay, sessions: Sessions) -> None:
     """Find out whether the log is whole, and only then publish the cards that ship with us: they take numbers, too."""
+    REGISTRY.require_at(settings.registry_dsn.get_secret_value(), "key-registry-start")
     try:
         relay.begin()
     except LogBehindError as error:
@@ -113,24 +114,21 @@ def _database_away(error: Exception) -> None:
 def readiness(registry: Registry, relay: OutboxRelay, writes: LastFailure) -> Mapping[str, ReadinessCheck]:
     """What must hold before the service can do its work. An outage of the broker later on does not end that: keys are
     resolved and leased without it. It is told as what impairs the service, and who waits for a change, by its age."""
-    needed = newest_revision()
     return {
-        "database": lambda: _database_problem(registry.sessions, needed),
+        "database": lambda: _database_problem(registry.sessions),
         "writes": writes.unready,
         "outbox": relay.unready,
         "log": relay.completeness.unready,
     }
 
 
-def _database_problem(sessions: Sessions, needed: str) -> str | None:
+def _database_problem(sessions: Sessions) -> str | None:
     try:
         with sessions.begin() as session:
             found = session.connection().execute(text("SELECT version_num FROM registry.alembic_version")).scalar()
     except (sqlalchemy.exc.DBAPIError, sqlalchemy.exc.TimeoutError) as error:
         return f"the database cannot be read ({type(error).__name__})"
-    if found is None or found < needed:
-        return f"the database is at revision {found}, {needed} is needed; run byok db upgrade"
-    return None
+    return REGISTRY.lacks(found)
 
 
 def _refused_by_database(error: BaseException | None) -> str:

@@ -5,15 +5,14 @@ from __future__ import annotations
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
-from alembic.script import ScriptDirectory
+import psycopg
 from fastapi import FastAPI
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from schemas.topics import USAGE_EVENTS
-from services.books import migrations
+from services.books.schema import LEDGER
 from services.ledger.admission import Door
 from services.ledger.api import install_refusal_handlers, router
 from services.ledger.card_watch import CardWatch
@@ -30,11 +29,13 @@ from services.ledger.repository import EntryRepository
 from services.ledger.settings import LedgerSettings
 from services.runtime.background import in_background
 from services.runtime.connections import ConnectionBounds
-from services.runtime.logs import configure_logs, log_crashes
+from services.runtime.logs import configure_logs, log_crashes, logger
 from services.runtime.rate_limit import RateLimit
 from services.runtime.request_bodies import BodyBounds
 from services.runtime.tokens import TokenVerifier
 from services.runtime.web import ReadinessCheck, create_app, server
+
+_log = logger(__name__)
 
 BODY_BYTES_MAX = 4 * 1024 * 1024
 
@@ -88,23 +89,36 @@ def build_app(settings: LedgerSettings) -> FastAPI:
 
 
 def _database_check(engine: Engine) -> ReadinessCheck:
-    newest = ScriptDirectory(str(Path(migrations.__file__).parent)).get_current_head()
+    begun = False
 
     def check() -> str | None:
+        nonlocal begun
         try:
             with engine.connect() as connection:
                 version = connection.execute(text("SELECT version_num FROM ledger.alembic_version")).scalar()
         except SQLAlchemyError:
-            return "the database cannot be reached or has no schema"
-        return None if version == newest else "the database's schema is not the newest; run byok db upgrade"
+            return "the database cannot be reached or has no schema; run byok db upgrade"
+        # Upgraded beneath a service that runs, it goes on being read: migrations take nothing away.
+        why = LEDGER.lacks(version) or (None if begun else LEDGER.exceeds(version))
+        begun = begun or why is None
+        return why
 
     return check
+
+
+def _require_database(settings: LedgerSettings) -> None:
+    """Raise SchemaMismatch. A database that is away is waited for: /readyz tells, also what is wrong with it then."""
+    try:
+        LEDGER.require_at(settings.ledger_dsn.get_secret_value(), "ledger-start")
+    except psycopg.Error as error:
+        _log.warning("the database cannot be looked at yet", error=type(error).__name__)
 
 
 def run(settings: LedgerSettings) -> None:
     """Serve until SIGTERM or SIGINT. Raises SettingsError before anything starts."""
     configure_logs(settings.log_level, "ledger")
     log_crashes()
+    _require_database(settings)
     app = build_app(settings)
     # uvicorn stops cleanly and then sends itself the signal again; that must not turn a clean stop into a crash.
     for number in (signal.SIGTERM, signal.SIGINT):

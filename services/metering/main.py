@@ -16,6 +16,7 @@ from typing import NoReturn
 import uvloop
 
 from schemas.topics import REGISTRY_CHANGES, USAGE_DEAD_LETTERS, USAGE_EVENTS
+from services.books.schema import require_ledger
 from services.domain.directory import Directory
 from services.metering.booking.book_records import BookRecords
 from services.metering.booking.ledger_writer import Booked, LedgerWriter
@@ -31,12 +32,14 @@ from services.metering.settings import MeteringSettings
 from services.metering.stream.agents import define_agents
 from services.metering.stream.app import LedgerApp, create_faust_app
 from services.metering.stream.gap_reader import GapReader, LogTruncatedError
-from services.runtime.background import in_background
+from services.runtime.background import in_background, patiently
 from services.runtime.broker import wait_for_cluster_id
 from services.runtime.broker_refusals import Right
 from services.runtime.connections import ConnectionBounds
+from services.runtime.database import is_outage
 from services.runtime.logs import configure_logs, log_crashes, logger
 from services.runtime.request_bodies import BodyBounds
+from services.runtime.settings import SettingsError
 from services.runtime.topics import warn_of_differences
 from services.runtime.web import create_app, server
 
@@ -47,7 +50,8 @@ _BODY_BYTES_MAX = 1_000
 
 
 def run(settings: MeteringSettings) -> None:
-    """Meter until SIGTERM or SIGINT. Exits with 1 where the worker may not go on; what was not booked comes again."""
+    """Meter until SIGTERM or SIGINT. Exits with 1 where the worker may not go on, with 2 where its ledger
+    is of another release; what was not booked comes again."""
     configure_logs(settings.log_level, "metering")
     log_crashes()
     uvloop.run(_Worker(settings).serve())
@@ -80,12 +84,11 @@ class _Worker:
         work = asyncio.create_task(self._work(fatal))
         stopping = asyncio.create_task(stop.wait())
         await asyncio.wait({work, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        failed = work.done()
-        if failed:
-            _log.critical("the worker cannot go on", exc_info=work.exception())
-        await self._shut_down(work, exit_status=1 if failed else 0)
+        await self._shut_down(work, exit_status=_why_ended(work.exception()) if work.done() else 0)
 
     async def _work(self, fatal: asyncio.Future[None]) -> None:
+        looked_at = partial(asyncio.to_thread, require_ledger, self._ledger_dsn, "metering-start")
+        await patiently(looked_at, _database_away)
         cluster_id = await asyncio.to_thread(self._wait_for_cluster_id)
         # Beside each other: nobody waits for a warning.
         await asyncio.gather(asyncio.to_thread(warn_of_differences, self._settings.kafka), self._follower.catch_up())
@@ -203,6 +206,21 @@ def _limit(settings: MeteringSettings) -> Limit:
         settings.metering_pause_min_events,
         settings.metering_pause_spares_largest,
     )
+
+
+def _database_away(error: Exception) -> None:
+    if not is_outage(error):
+        raise error
+    _log.warning("waiting for the ledger database", error=type(error).__name__)
+
+
+def _why_ended(error: BaseException | None) -> int:
+    """Log why the worker cannot go on; the exit status that it comes to."""
+    if isinstance(error, SettingsError):
+        _log.critical("cannot start", error=str(error))
+        return 2
+    _log.critical("the worker cannot go on", exc_info=error)
+    return 1
 
 
 def _fail(fatal: asyncio.Future[None], error: Exception) -> None:

@@ -18,7 +18,7 @@ from services.key_registry.log.changes import (
     plan_change,
     rate_card_change,
 )
-from services.key_registry.migrations import newest_revision
+from services.key_registry.migrations import REGISTRY
 from services.key_registry.rate_cards import packaged_cards
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
@@ -75,4 +75,4 @@ def test_a_plan_history_is_stored_without_loss(periods: list[PlanPeriod]) -> Non
 
 
 def test_revisions_are_numbered() -> None:
-    assert newest_revision().isdigit()
+    assert REGISTRY.newest.isdigit()
