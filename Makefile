@@ -80,7 +80,7 @@ lock: ## Resolve the dependencies anew: requirements.lock, and its part for the 
 	@command -v uv >/dev/null || { echo "make lock needs uv: pip install uv" >&2; exit 1; }
 	@# editables is what hatchling needs for `pip install -e`, and says so only while it builds.
 	@echo 'editables>=0.5' | $(COMPILE) --all-extras --output-file requirements.lock pyproject.toml -
-	@$(COMPILE) --constraint requirements.lock --output-file deploy/requirements.runtime.lock pyproject.toml
+	@$(COMPILE) --extra otel --constraint requirements.lock --output-file deploy/requirements.runtime.lock pyproject.toml
 
 clean: ## Remove what can be made again; .byok, the data of `make up`, stays
 	rm -rf $(VENV) .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis dist build

@@ -17,8 +17,11 @@ def upgrade() -> None:
         from services.books.migrations import upgrade as upgrade_ledger
         from services.cli.settings import OwnerSettings
         from services.key_registry.migrations import upgrade as upgrade_registry
+        from services.runtime.logs import configure_logs, log_crashes
         from services.runtime.settings import not_set
 
+        configure_logs("WARNING", "db-upgrade")
+        log_crashes()
         settings = OwnerSettings.load()
         ledger, registry = settings.ledger_admin_dsn, settings.registry_admin_dsn
         if ledger is None and registry is None:

@@ -39,6 +39,8 @@ def receipt_lines(answer: dict[str, Any]) -> list[Line]:
     lines += [("revision", _revision(each)) for each in answer.get("revisions", []) if each["kind"] != "reversal"]
     if origin := answer.get("read_from"):
         lines.append(("read from", f"{origin['topic']} partition {origin['partition']} offset {origin['offset']}"))
+    if answer.get("traceparent"):
+        lines.append(("trace", answer["traceparent"]))
     if answer.get("current_entry_id") not in (None, entry["entry_id"]):
         lines.append(("put right by", str(answer["current_entry_id"])))
     lines.append(("derived again", _agreement(evidence)))

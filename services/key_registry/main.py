@@ -36,6 +36,7 @@ from services.runtime.last_failure import LastFailure
 from services.runtime.logs import configure_logs, log_crashes, logger
 from services.runtime.request_bodies import BodyBounds
 from services.runtime.settings import SettingsError
+from services.runtime.spans import configure_spans, flush_spans
 from services.runtime.tokens import TokenVerifier
 from services.runtime.web import ReadinessCheck, server
 
@@ -46,6 +47,7 @@ def run(settings: RegistrySettings) -> None:
     """Serve until SIGTERM or SIGINT. Raises SettingsError when it cannot start, and says what to do."""
     configure_logs(settings.log_level, "key_registry")
     log_crashes()
+    configure_spans(settings, "registry")
     # While the broker is away its client writes a hundred lines where the relay writes one.
     logging.getLogger("kafka").setLevel(logging.CRITICAL)
     stop = threading.Event()
@@ -77,6 +79,7 @@ def run(settings: RegistrySettings) -> None:
             server(app, settings.host, settings.registry_port, settings.trusted_proxies, bounds=bounds).run()
     finally:
         engine.dispose()
+        flush_spans()
 
 
 def _begin(settings: RegistrySettings, relay: OutboxRelay, sessions: Sessions) -> None:

@@ -22,6 +22,8 @@ from services.runtime.kafka_access import KafkaAccess, SecurityProtocol
 from services.runtime.last_failure import LastFailure
 from services.runtime.logs import logger
 from services.runtime.refusals import Refusal
+from services.runtime.spans import Attributes, SpanKind, span
+from services.runtime.trace_context import TRACEPARENT, TraceContext, current_trace
 
 _log = logger(__name__)
 
@@ -36,6 +38,7 @@ _WAITING_MAX = 24
 _CHECK_SECONDS = 2.0
 _CLOSE_SECONDS = 1.0
 _FORGOTTEN_SECONDS = 15.0
+_RECORDS_SHOWN = 5
 
 
 def broker_unavailable() -> Refusal:
@@ -89,9 +92,16 @@ class UsagePublisher:
         try:
             producer = self._connected(deadline)
             try:
-                self._send(producer, records, deadline)
+                with span(f"{USAGE_EVENTS.name} send", SpanKind.PRODUCER, attributes=_told(records)) as part:
+                    self._send(producer, records, deadline, part.context or current_trace.get())
             except (KafkaError, OSError, ValueError) as error:
-                _log.warning("usage events were not acknowledged", error=type(error).__name__)
+                _log.warning(
+                    "usage events were not acknowledged",
+                    error=type(error).__name__,
+                    topic=USAGE_EVENTS.name,
+                    records=[{"events": each.events, **each.first._asdict()} for each in records[:_RECORDS_SHOWN]],
+                    events=sum(each.events for each in records),
+                )
                 self._failure.happened(error)
                 self._replace(producer)
                 raise broker_unavailable() from None
@@ -123,8 +133,14 @@ class UsagePublisher:
                 raise broker_unavailable()
             return self._producer
 
-    def _send(self, producer: KafkaProducer, records: Sequence[UsageRecord], deadline: float) -> None:
-        futures = [producer.send(USAGE_EVENTS.name, record.value, record.org_id.encode()) for record in records]
+    def _send(
+        self, producer: KafkaProducer, records: Sequence[UsageRecord], deadline: float, trace: TraceContext | None
+    ) -> None:
+        headers = [] if trace is None else [(TRACEPARENT, str(trace).encode())]
+        futures = [
+            producer.send(USAGE_EVENTS.name, record.value, record.org_id.encode(), headers=headers)
+            for record in records
+        ]
         for future in futures:
             future.get(max(0.0, deadline - time.monotonic()))
 
@@ -158,6 +174,16 @@ class UsagePublisher:
             raise error
         self._trouble = cause(error)
         _log.warning("cannot connect to the broker", error=self._trouble)
+
+
+def _told(records: Sequence[UsageRecord]) -> Attributes:
+    return {
+        "messaging.system": "kafka",
+        "messaging.destination.name": USAGE_EVENTS.name,
+        "messaging.operation.type": "send",
+        "messaging.batch.message_count": len(records),
+        "byok.events": sum(record.events for record in records),
+    }
 
 
 def _close(producer: KafkaProducer) -> None:

@@ -32,6 +32,7 @@ from services.runtime.connections import ConnectionBounds
 from services.runtime.logs import configure_logs, log_crashes, logger
 from services.runtime.rate_limit import RateLimit
 from services.runtime.request_bodies import BodyBounds
+from services.runtime.spans import configure_spans, flush_spans
 from services.runtime.tokens import TokenVerifier
 from services.runtime.web import ReadinessCheck, create_app, server
 
@@ -118,6 +119,7 @@ def run(settings: LedgerSettings) -> None:
     """Serve until SIGTERM or SIGINT. Raises SettingsError before anything starts."""
     configure_logs(settings.log_level, "ledger")
     log_crashes()
+    configure_spans(settings, "ledger")
     _require_database(settings)
     app = build_app(settings)
     # uvicorn stops cleanly and then sends itself the signal again; that must not turn a clean stop into a crash.
@@ -125,3 +127,4 @@ def run(settings: LedgerSettings) -> None:
         signal.signal(number, lambda _number, _frame: None)
     bounds = ConnectionBounds.of(settings)
     server(app, settings.host, settings.ledger_port, settings.trusted_proxies, bounds=bounds).run()
+    flush_spans()

@@ -44,6 +44,7 @@ def build_receipt(entry: Row, repository: EntryRepository, registry: RegistryVie
         "flags": evident["flags"],
         "evidence": _evidence(event, evident, known, keys),
         "read_from": _origin(revisions[0], repository),
+        "traceparent": repository.traceparent(revisions[0]),
         "mc_per_credit": MC_PER_CREDIT,
     }
 

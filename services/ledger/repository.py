@@ -12,6 +12,7 @@ from sqlalchemy import ColumnElement, Engine, RowMapping, Select, and_, case, fa
 from services.books import registry_log
 from services.books.columns import IDENTITY, SUMMED
 from services.books.registry_log import Recorded
+from services.books.source_traces import OF_A_CHARGE
 from services.books.tables import DeadLetterRow, EntryRow, EntryView, SourcePartition, table_of
 from services.domain.permissions import Sight
 from services.domain.scope import ScopeType
@@ -147,6 +148,14 @@ class EntryRepository:
         statement = select(_PARTITION).where(_PARTITION.c.source_partition_id == source_partition_id)
         rows = self._rows(statement)
         return rows[0] if rows else None
+
+    def traceparent(self, charge: Row) -> str | None:
+        """The trace that a charge's event, or else its record, named."""
+        place = {name: charge[f"source_{name}"] for name in ("offset", "index")}
+        with self._engine.connect() as connection:
+            found = connection.exec_driver_sql(OF_A_CHARGE, place | {"partition": charge["source_partition_id"]})
+            trace: str | None = found.scalar()
+            return trace
 
     def newest_change(self) -> int:
         """The ``seq`` of the newest registry change that is recorded; 0 where none is."""

@@ -74,6 +74,9 @@ class Receipt(BaseModel):
     evidence: dict[str, Any] = Field(
         description="Plan, keys looked at, rate card, arithmetic; `agrees` with the entry?"
     )
+    traceparent: str | None = Field(
+        None, description="The trace (W3C) that the event, its Kafka record or its request named; null where none did."
+    )
 
 
 class Quote(BaseModel):

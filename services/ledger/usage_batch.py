@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from schemas.dead_letters import Reason
 from services.domain.masking import mask_bytes
+from services.domain.usage import Identity
 from services.messages.json_bytes import element_sources
 from services.messages.usage_events import OF_THE_WHOLE_RECORD, Accepted, Rejected, Rejection, known_fields, read_record
 from services.runtime.refusals import Refusal
@@ -22,6 +23,8 @@ class UsageRecord(NamedTuple):
     org_id: str
     value: bytes
     events: int
+    first: Identity
+    """Of its first event: by it the record is found in logs."""
 
 
 class UsageRequest(NamedTuple):
@@ -94,27 +97,35 @@ def pack(request: UsageRequest, *, bytes_max: int) -> list[UsageRecord]:
     """
     organizations, holds_key = request.organizations, mask_bytes(request.body)[1]
     if len(organizations) == 1 and not request.rejected and not holds_key and len(request.body) <= bytes_max:
-        return [UsageRecord(organizations.pop(), request.body, len(request.accepted))]
+        first = request.accepted[0].event.identity
+        return [UsageRecord(first.org_id, request.body, len(request.accepted), first)]
     sources = [] if holds_key else element_sources(request.body)
-    by_organization: dict[str, list[bytes]] = {}
-    for index, event in request.accepted:
-        own = by_organization.setdefault(event.org_id, [])
-        own.append(known_fields(event) if holds_key else sources[index])
-    return [record for org_id, own in by_organization.items() for record in _records(org_id, own, bytes_max)]
+    by_organization: dict[str, list[_Element]] = {}
+    for each in request.accepted:
+        own = by_organization.setdefault(each.event.org_id, [])
+        value = known_fields(each.event) if holds_key else sources[each.source_index]
+        own.append(_Element(each.event.identity, value))
+    return [record for own in by_organization.values() for record in _records(own, bytes_max)]
 
 
-def _records(org_id: str, elements: Iterable[bytes], bytes_max: int) -> Iterable[UsageRecord]:
-    chunk: list[bytes] = []
+class _Element(NamedTuple):
+    identity: Identity
+    value: bytes
+
+
+def _records(elements: Iterable[_Element], bytes_max: int) -> Iterable[UsageRecord]:
+    chunk: list[_Element] = []
     size = _BRACKETS
     for element in elements:
         # With a comma for each.
-        if chunk and size + len(element) + 1 > bytes_max:
-            yield _record(org_id, chunk)
+        if chunk and size + len(element.value) + 1 > bytes_max:
+            yield _record(chunk)
             chunk, size = [], _BRACKETS
         chunk.append(element)
-        size += len(element) + 1
-    yield _record(org_id, chunk)
+        size += len(element.value) + 1
+    yield _record(chunk)
 
 
-def _record(org_id: str, elements: list[bytes]) -> UsageRecord:
-    return UsageRecord(org_id, b"[" + b",".join(elements) + b"]", len(elements))
+def _record(elements: list[_Element]) -> UsageRecord:
+    value = b"[" + b",".join(element.value for element in elements) + b"]"
+    return UsageRecord(elements[0].identity.org_id, value, len(elements), elements[0].identity)

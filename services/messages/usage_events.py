@@ -29,6 +29,7 @@ from services.domain.faults import Fault
 from services.domain.masking import mask_text
 from services.domain.usage import Claim, EventType, UsageEvent, tokens_in
 from services.messages.json_bytes import LEVELS_MAX, MalformedJsonError, TooDeep, decode
+from services.runtime.trace_context import TRACEPARENT
 
 FUTURE_MAX = timedelta(minutes=5)
 RECORD_BYTES_MAX = 4 * 1024 * 1024
@@ -80,6 +81,8 @@ class Accepted(NamedTuple):
 
     source_index: int
     event: UsageEvent
+    traceparent: object = None
+    """What the event has as CloudEvents' extension of this name, whatever that is: no part of the event itself."""
 
 
 Outcome = Accepted | Rejected
@@ -112,7 +115,7 @@ def _outcome(index: int, element: Any, now: datetime) -> Outcome:
     try:
         event = to_event(_message(element))
         require_not_ahead(event, now)
-        return Accepted(index, event)
+        return Accepted(index, event, element.get(TRACEPARENT))
     except RejectedError as error:
         return Rejected(index, error.rejection)
 

@@ -40,6 +40,7 @@ from services.runtime.database import is_outage
 from services.runtime.logs import configure_logs, log_crashes, logger
 from services.runtime.request_bodies import BodyBounds
 from services.runtime.settings import SettingsError
+from services.runtime.spans import configure_spans, flush_spans
 from services.runtime.topics import warn_of_differences
 from services.runtime.web import create_app, server
 
@@ -54,6 +55,7 @@ def run(settings: MeteringSettings) -> None:
     is of another release; what was not booked comes again."""
     configure_logs(settings.log_level, "metering")
     log_crashes()
+    configure_spans(settings, "metering")
     uvloop.run(_Worker(settings).serve())
 
 
@@ -196,6 +198,7 @@ class _Worker:
                 await self._readiness.app.stop()
             await self._follower.stop()
             await self._gaps.stop()
+            await asyncio.to_thread(flush_spans)
         os._exit(exit_status)
 
 

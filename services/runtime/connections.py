@@ -16,8 +16,8 @@ from services.runtime.settings import HttpSettings
 
 _log = logger(__name__)
 
-# Whoever looks after the service must see it when it has too much to do.
-_ALWAYS_SERVED = ("/healthz", "/readyz", "/metrics")
+ALWAYS_SERVED = ("/healthz", "/readyz", "/metrics")
+"""What whoever looks after the service must see, also when it has too much to do."""
 
 
 class ConnectionBounds(NamedTuple):
@@ -116,7 +116,7 @@ def _busy_beside(app: ASGIApp) -> ASGIApp:
     )
 
     async def busy(scope: Scope, receive: Receive, send: Send) -> None:
-        served = scope["type"] != "http" or scope["path"] in _ALWAYS_SERVED
+        served = scope["type"] != "http" or scope["path"] in ALWAYS_SERVED
         await (app if served else problem_response(too_many))(scope, receive, send)
 
     return busy

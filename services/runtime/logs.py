@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import sys
 import threading
 import time
@@ -14,7 +15,10 @@ from structlog.typing import EventDict, Processor
 
 from services.domain.masking import mask_text
 
-_TALKATIVE = ("aiokafka", "alembic", "faust", "httpcore", "httpx", "kafka", "mode", "uvicorn")
+_TALKATIVE = (
+    *("aiokafka", "alembic", "faust", "httpcore", "httpx", "kafka", "mode", "opentelemetry", "requests", "urllib3"),
+    "uvicorn",
+)
 """Libraries that say at level INFO what only their own developers want to know."""
 
 _ON_THE_WIRE = {"aiokafka": logging.INFO, "httpcore": logging.WARNING, "httpx": logging.WARNING, "kafka": logging.INFO}
@@ -52,6 +56,21 @@ class _NotAgainAndAgain(logging.Filter):
         return said.times < _SAME_MAX
 
 
+class _JsonLines(logging.StreamHandler[Any]):
+    """Writes lines, and where one cannot be made, a line that says so: logging itself would write a traceback."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - as logging calls it
+        kind = sys.exc_info()[0]
+        if record.name == __name__ or (kind is not None and issubclass(kind, OSError)):
+            return  # Nobody reads any more.
+        logger(__name__).error(
+            "a line could not be written",
+            of=record.name,
+            place=f"{record.pathname}:{record.lineno}",
+            error=None if kind is None else kind.__name__,
+        )
+
+
 def masked(value: Any) -> Any:
     """``value`` with the shapes of keys masked, however deep they lie in it."""
     if isinstance(value, str):
@@ -60,7 +79,7 @@ def masked(value: Any) -> Any:
         return {masked(key): masked(item) for key, item in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):
         return [masked(item) for item in value]
-    if isinstance(value, (int, float, type(None))):
+    if isinstance(value, (int, type(None))) or (isinstance(value, float) and math.isfinite(value)):
         return value
     return mask_text(str(value))
 
@@ -76,13 +95,16 @@ def configure_logs(level: str, service: str) -> None:
         return {"service": service, **event}
 
     shared: list[Processor] = [
+        # What is known of the request or the records that are being worked on, on libraries' lines, too.
+        structlog.contextvars.merge_contextvars,
         name_service,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
     ]
-    handler = logging.StreamHandler(sys.stderr)
+    logging.captureWarnings(capture=True)
+    handler = _JsonLines(sys.stderr)
     handler.addFilter(_NotAgainAndAgain())
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(

@@ -17,6 +17,7 @@ from starlette.routing import Match
 
 from services.runtime.logs import logger, masked
 from services.runtime.refusals import Refusal
+from services.runtime.trace_context import TRACEPARENT, current_trace
 
 _log = logger(__name__)
 
@@ -33,6 +34,9 @@ class ProblemDocument(BaseModel):
         None,
         description="What of the request is not valid: `field` and `detail`; of usage events also `index` and `code`. "
         "At most the first hundred.",
+    )
+    trace_id: str | None = Field(
+        None, description="The trace of the request, as in `traceparent`: our logs of it are found by it."
     )
 
 
@@ -71,7 +75,11 @@ def problem_response(problem: Problem) -> JSONResponse:
         "detail": problem.detail,
         **problem.more,
     }
-    return JSONResponse(masked(body), problem.status, headers=problem.headers, media_type="application/problem+json")
+    headers, trace = problem.headers, current_trace.get()
+    if trace is not None:
+        # The answer to a bug is made around all that else would add the header.
+        body["trace_id"], headers = trace.trace_id, {**headers, TRACEPARENT: str(trace)}
+    return JSONResponse(masked(body), problem.status, headers=headers, media_type="application/problem+json")
 
 
 def problem_of(refusal: Refusal, statuses: Mapping[StrEnum, int]) -> Problem:

@@ -35,12 +35,16 @@ class RequestTimes:
         try:
             await self._app(scope, receive, noting)
         finally:
-            method = scope["method"] if scope["method"] in _METHODS else _OTHER
-            labels = (method, _template(scope), f"{status // 100}xx")
+            labels = (method(scope), template(scope), f"{status // 100}xx")
             self._seconds.labels(*labels).observe(time.perf_counter() - began)
 
 
-def _template(scope: Scope) -> str:
+def method(scope: Scope) -> str:
+    """GET, POST and so on; "other" for what somebody made up."""
+    return scope["method"] if scope["method"] in _METHODS else _OTHER
+
+
+def template(scope: Scope) -> str:
     """The path as the application declares it, such as ``/v1/plans/{org_id}``; "other" where no route took it.
 
     Routing notes the route in the scope, and where an application is mounted its place, which has no parameters.

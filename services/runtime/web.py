@@ -20,6 +20,7 @@ from services.runtime.metrics import histogram
 from services.runtime.problems import install_problem_handlers
 from services.runtime.request_bodies import BodyBounds, RequestBodies
 from services.runtime.request_times import RequestTimes
+from services.runtime.request_traces import RequestTraces
 
 ReadinessCheck = Callable[[], str | None]
 """Says what is not ready, in one sentence without secrets; None when all is well."""
@@ -42,7 +43,8 @@ def create_app(
     """A FastAPI application with problem+json errors, bounds on bodies, /docs, /healthz, /readyz and /metrics.
 
     What ``impaired`` finds is told by /readyz, too, but does not make the service unready: others are no better off.
-    Its requests are timed in ``metrics``. What lies under /v1/ needs a token, which ``app.state.tokens`` checks.
+    Its requests are timed in ``metrics``, and each belongs to a trace, which the answer names. What lies under /v1/
+    needs a token, which ``app.state.tokens`` checks.
     """
     app = FastAPI(
         title=title,
@@ -58,6 +60,7 @@ def create_app(
     looked_at = anyio.CapacityLimiter(_SCRAPES_AT_ONCE)
     app.add_middleware(RequestBodies, bounds=bodies)
     app.add_middleware(RequestTimes, seconds=histogram(HTTP_REQUEST, _REQUEST_SECONDS, metrics))
+    app.add_middleware(RequestTraces)
     install_problem_handlers(app)
     add_api_page(app)
 

@@ -13,6 +13,7 @@ from services.key_registry.handlers.registry import Registry
 from services.key_registry.settings import RegistrySettings
 from services.runtime.rate_limit import RateLimit
 from services.runtime.tokens import Authenticated
+from services.runtime.trace_context import current_trace
 
 _PRINTABLE = r"^[\x20-\x7e]+$"
 
@@ -36,14 +37,21 @@ def _origin(
     request: Request,
     request_id: Annotated[
         str | None,
-        Header(alias="X-Request-ID", max_length=128, pattern=_PRINTABLE, description="Noted in the audit log."),
+        Header(
+            alias="X-Request-ID",
+            max_length=128,
+            pattern=_PRINTABLE,
+            description="Noted in the audit log; without it, the id of the trace.",
+        ),
     ] = None,
     reason: Annotated[
         str | None,
         Header(alias="X-Reason", max_length=200, pattern=_PRINTABLE, description="Why; noted in the audit log."),
     ] = None,
 ) -> Origin:
-    return Origin(_address(request), request_id, reason)
+    trace = current_trace.get()
+    # Where no id came, the trace's stands for the request: by it our logs and the caller's are found.
+    return Origin(_address(request), request_id or (None if trace is None else trace.trace_id), reason)
 
 
 def _address(request: Request) -> str | None:

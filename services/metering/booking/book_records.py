@@ -12,7 +12,10 @@ from datetime import datetime
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
+from structlog.contextvars import bound_contextvars
+
 from schemas.dead_letters import Reason
+from schemas.topics import USAGE_EVENTS
 from services.domain.directory import Directory
 from services.messages.usage_events import Rejection
 from services.metering.booking.ledger_writer import (
@@ -33,13 +36,22 @@ from services.metering.booking.pricing import (
     price_batch,
     read_elements,
 )
+from services.metering.booking.told import DeadLetterLines, identity_of, places_of, traces_of
 from services.metering.dead_letters.share import Count, Origin
 from services.runtime.background import patiently
 from services.runtime.database import is_outage
 from services.runtime.last_failure import LastFailure
 from services.runtime.logs import logger
+from services.runtime.spans import SpanKind, records_spans, span
+from services.runtime.trace_context import TraceContext
 
 _log = logger(__name__)
+
+_MESSAGING = {
+    "messaging.system": "kafka",
+    "messaging.destination.name": USAGE_EVENTS.name,
+    "messaging.operation.type": "process",
+}
 
 # Dead letters hold the bytes of their records, and are written while the fence and the partitions are locked.
 _CHUNK_BYTES_MAX = 4 * 1024 * 1024
@@ -99,6 +111,7 @@ class BookRecords:
         self._positions: dict[int, Position] = {}
         self.failure = LastFailure("booking")
         """Whether the last transaction failed, and is tried again."""
+        self._dead_letter_lines = DeadLetterLines()
         self._one_at_a_time = asyncio.Lock()
         # One thread, so that transactions of one connection never run side by side.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="ledger-writer")
@@ -127,11 +140,16 @@ class BookRecords:
             chunks = _chunks(read, self._events_max)
             chunk = next(chunks, None)
             while chunk is not None:
-                booking = asyncio.create_task(self._patiently(partial(self._book, chunk)))
+                booking = asyncio.create_task(self._book_named(chunk))
                 await asyncio.sleep(0)
                 # While the database works on this chunk, the next one is read.
                 chunk = next(chunks, None)
                 await booking
+
+    async def _book_named(self, chunk: Sequence[ReadRecord]) -> None:
+        """Book the records; every line that is logged meanwhile says which they are."""
+        with bound_contextvars(**places_of(chunk)):
+            await self._patiently(partial(self._book, chunk))
 
     async def _book(self, chunk: Sequence[ReadRecord]) -> None:
         await self._learn_positions({read.record.partition for read in chunk})
@@ -182,7 +200,7 @@ class BookRecords:
             await self._gate.wait_free()
             batch = price_batch(self._covered(chunk), chunk, self._knowledge.directory)
             try:
-                booked = await self._book_batch(batch)
+                booked = await self._book_recorded(batch, chunk)
             except BehindFenceError as behind:
                 await self._knowledge.reaches(behind.seq)
                 continue
@@ -193,9 +211,17 @@ class BookRecords:
                 chunk = booked.taken_out_of(chunk)
                 continue
             self._advance(batch.covered)
+            self._dead_letter_lines.write(booked.refused)
             self._on_booked(chunk, booked)
             await self._gate.note(booked.by_origin)
             return
+
+    async def _book_recorded(self, batch: PricedBatch, chunk: Sequence[ReadRecord]) -> Booked | _Poison:
+        with span(
+            f"{USAGE_EVENTS.name} process", SpanKind.CONSUMER, links=traces_of(chunk) if records_spans() else ()
+        ) as part:
+            part.says({**_MESSAGING, "messaging.batch.message_count": len(chunk), "byok.events": len(batch.elements)})
+            return await self._book_batch(batch, part.context)
 
     def _advance(self, covered: Sequence[Covered]) -> None:
         for partition, _start, end in covered:
@@ -212,16 +238,20 @@ class BookRecords:
         ends = {read.record.partition: read.record.offset + 1 for read in chunk}
         return [Covered(partition, self._next_offset(partition), end) for partition, end in ends.items()]
 
-    async def _book_batch(self, batch: PricedBatch) -> Booked | _Poison:
+    async def _book_batch(self, batch: PricedBatch, within: TraceContext | None) -> Booked | _Poison:
         """What became of the batch, or the events for which the database refuses it. Raises its error where none is."""
         try:
-            booked: Booked = await self._in_thread(self._writer.book, batch)
+            with span("ledger commit", parent=within):
+                booked: Booked = await self._in_thread(self._writer.book, batch)
         except REFUSED_DATA as error:
             poison = _Poison([priced.element async for priced in self._refused(batch)], error.sqlstate)
             if not poison.can_be_taken_out:
                 raise
             _log.error(
-                "the database refuses events for their data", events=len(poison.elements), sqlstate=error.sqlstate
+                "the database refuses events for their data",
+                events=len(poison.elements),
+                sqlstate=error.sqlstate,
+                first=identity_of(poison.elements[0]),
             )
             return poison
         return booked

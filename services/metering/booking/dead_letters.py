@@ -11,6 +11,7 @@ from services.messages.json_bytes import MalformedJsonError, decode
 from services.messages.usage_events import RECORD_BYTES_MAX, Rejection, known_fields
 from services.metering.booking.pricing import Element
 from services.metering.dead_letters.share import Origin
+from services.runtime.trace_context import TRACEPARENT, TraceContext, read_traceparent
 
 PAYLOAD_BYTES_MAX = MESSAGE_BYTES_MAX
 """How much of a refused event is kept: all that fits into a record of the topic that the letter is copied to."""
@@ -41,6 +42,8 @@ class DeadLetter(NamedTuple):
     event: bytes | None
     """The known fields of a valid event whose ``payload`` is not what was sent: what a replay sends. Never shown, for
     its ids are as opaque as a key."""
+    trace: TraceContext | None = None
+    """The trace that the event names, else its record; for logs."""
 
     @property
     def origin(self) -> Origin:
@@ -71,6 +74,7 @@ def dead_letter(element: Element, rejection: Rejection) -> DeadLetter:
         masked=masked,
         whole_bytes=whole_bytes,
         event=_for_replay(element.event) if masked or whole_bytes is not None else None,
+        trace=read_traceparent(known.get(TRACEPARENT)) or element.record.trace,
     )
 
 
@@ -101,7 +105,7 @@ def _known(source: bytes) -> dict[str, str]:
         return {}
     data = raw.get("data")
     org_id = data.get("org_id") if isinstance(data, dict) else None
-    labels = {"org_id": org_id, **{name: raw.get(name) for name in ("source", "id", "type")}}
+    labels = {"org_id": org_id, **{name: raw.get(name) for name in ("source", "id", "type", TRACEPARENT)}}
     return {name: _label(value) for name, value in labels.items() if isinstance(value, str)}
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from operator import attrgetter
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -23,12 +23,13 @@ from services.books import columns
 from services.books import totals as count
 from services.books.entry_rows import entry_row
 from services.books.locks import FENCE
+from services.books.source_traces import OF_THE_RECORD, SourceTrace, write_traces
 from services.books.totals import Totals
 from services.domain.entries import Entry
 from services.domain.usage import UsageEvent
 from services.messages.usage_events import Rejection
 from services.metering.booking.dead_letters import DeadLetter, dead_letter
-from services.metering.booking.pricing import Covered, PricedBatch, PricedElement
+from services.metering.booking.pricing import Covered, Element, PricedBatch, PricedElement
 from services.metering.dead_letters.share import Count, Origin
 from services.runtime.database import arrays, connect
 
@@ -99,6 +100,8 @@ class Booked(NamedTuple):
     dead_letters: int
     by_origin: Mapping[Origin, Count]
     """All of them by whose they are."""
+    refused: Sequence[DeadLetter] = ()
+    """The dead letters."""
     seconds: float = 0.0
     """How long the transaction took, its commit included."""
 
@@ -212,8 +215,16 @@ class LedgerWriter:
             for c in batch.covered
         ]
         connection.execute(_INSERT_COVERED, arrays(covered))
+        write_traces(connection, self._traces(firsts[entry_id].element for entry_id in new))
         add_totals(connection, tally.totals, shard=min(c.partition for c in batch.covered))
-        return Booked(len(new), tally.duplicates, len(rows), tally.by_origin)
+        return Booked(len(new), tally.duplicates, len(rows), tally.by_origin, tally.dead_letters)
+
+    def _traces(self, booked: Iterable[Element]) -> Iterator[SourceTrace]:
+        for element in booked:
+            own, record = element.own_trace, element.record
+            if trace := own or record.trace:
+                index = OF_THE_RECORD if own is None else element.source_index
+                yield SourceTrace(self._ids[record.partition], record.offset, index, str(trace))
 
     def _stage(self, connection: Connection[Any], firsts: Mapping[UUID, PricedElement]) -> None:
         if not firsts:

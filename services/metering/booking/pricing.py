@@ -16,6 +16,7 @@ from services.domain.usage import UsageEvent, payload_hash
 from services.messages.json_bytes import element_sources
 from services.messages.unpriced import why_unpriced
 from services.messages.usage_events import OF_THE_WHOLE_RECORD, Accepted, Outcome, Rejected, Rejection, read_record
+from services.runtime.trace_context import TraceContext, read_traceparent
 
 
 class Record(NamedTuple):
@@ -29,6 +30,8 @@ class Record(NamedTuple):
     """When it was produced, in seconds since 1970."""
     unreadable: str | None = None
     """Why nobody can read it, where that is so; it has no key and no value then."""
+    trace: TraceContext | None = None
+    """The trace that its headers name."""
 
 
 class Element(NamedTuple):
@@ -39,6 +42,8 @@ class Element(NamedTuple):
     event: UsageEvent | None
     payload_hash: bytes
     rejection: Rejection | None
+    own_trace: TraceContext | None = None
+    """The trace that the event itself names."""
 
     @property
     def source(self) -> bytes:
@@ -91,7 +96,8 @@ def read_elements(record: Record, now: datetime) -> ReadRecord:
     for outcome in _outcomes(record, now):
         if isinstance(outcome, Accepted):
             digest = payload_hash(outcome.event)
-            elements.append(Element(record, outcome.source_index, outcome.event, digest, None))
+            trace = None if outcome.traceparent is None else read_traceparent(outcome.traceparent)
+            elements.append(Element(record, outcome.source_index, outcome.event, digest, None, trace))
         else:
             elements.append(Element(record, outcome.source_index, None, b"", outcome.rejection))
     return ReadRecord(record, tuple(elements))

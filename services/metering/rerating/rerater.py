@@ -111,11 +111,17 @@ class Rerater:
         _raise_fence(connection, head)
         for cause in causes:
             for where in cause.touched:
-                corrected = self._rerate(connection, cause, where, head, stop)
+                corrected, first = self._rerate(connection, cause, where, head, stop)
                 if stop.is_set():
                     return
-                if corrected:
-                    _log.info("late change worked off", seq=cause.seq, kind=cause.kind, corrected=corrected)
+                if first is not None:
+                    _log.info(
+                        "late change worked off",
+                        seq=cause.seq,
+                        kind=cause.kind,
+                        corrected=corrected,
+                        first=_named(first),
+                    )
         # Not where it was set back meanwhile, for a change that came late into the log: then there is more to do.
         connection.execute("UPDATE ledger.fence SET rerated_seq = %s WHERE rerated_seq = %s", (head, rerated))
 
@@ -139,18 +145,21 @@ class Rerater:
 
     def _rerate(
         self, connection: Connection[Any], cause: Cause, where: Touched, head: int, stop: threading.Event
-    ) -> int:
-        corrected, said_at = 0, time.monotonic()
+    ) -> tuple[int, Entry | None]:
+        """How many entries were corrected, and the first of them."""
+        corrected, first, said_at = 0, None, time.monotonic()
         for chunk in _chunks(connection, where, head):
-            corrected += self._correct(connection, cause, chunk, head)
+            done = self._correct(connection, cause, chunk, head)
+            corrected, first = corrected + len(done), first or next(iter(done), None)
             if time.monotonic() - said_at > _SAYING_SECONDS:
                 said_at, upto = time.monotonic(), chunk[-1].event.occurred_at.isoformat()
                 _log.info("re-rating goes on", seq=cause.seq, kind=cause.kind, corrected=corrected, upto=upto)
             if stop.is_set():
                 break
-        return corrected
+        return corrected, first
 
-    def _correct(self, connection: Connection[Any], cause: Cause, chunk: list[Entry], head: int) -> int:
+    def _correct(self, connection: Connection[Any], cause: Cause, chunk: list[Entry], head: int) -> list[Entry]:
+        """Those of the entries that were corrected."""
         revisions: list[Revision] = []
         unrated: list[Unrated] = []
         for entry in chunk:
@@ -165,7 +174,7 @@ class Rerater:
         refused = _write(connection, cause, revisions)
         unrated += refused
         if unrated:
-            first = unrated[0]._asdict() | {"entry_id": str(unrated[0].entry_id)}
+            first = unrated[0]._asdict() | _named(next(each for each in chunk if each.entry_id == unrated[0].entry_id))
             _log.error(
                 "entries cannot be rated anew, and stand as they are",
                 entries=len(unrated),
@@ -175,7 +184,14 @@ class Rerater:
             )
         set_aside(connection, unrated, cause.seq)
         settle(connection, {entry.entry_id for entry in chunk} - {each.entry_id for each in unrated})
-        return len(revisions) - len(refused)
+        stand = {each.entry_id for each in refused}
+        return [revision.old for revision in revisions if revision.old.entry_id not in stand]
+
+
+def _named(entry: Entry) -> dict[str, str]:
+    """The entry, and the event that it books, as log lines name them."""
+    org_id, source, event_id = entry.event.identity
+    return {"entry_id": str(entry.entry_id), "organization": org_id, "source": source, "id": event_id}
 
 
 def _write(connection: Connection[Any], cause: Cause, revisions: Sequence[Revision]) -> list[Unrated]:

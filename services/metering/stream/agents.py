@@ -12,6 +12,7 @@ from schemas.topics import USAGE_EVENTS
 from services.metering.booking.pricing import Record
 from services.metering.stream.app import LedgerApp
 from services.runtime.record_log import unreadable_because
+from services.runtime.trace_context import trace_in
 
 Book = Callable[[Sequence[Record]], Awaitable[None]]
 
@@ -37,5 +38,5 @@ def define_agents(app: LedgerApp, book: Book, *, most: int, linger_seconds: floa
 
 def _record(event: Any) -> Record:
     message = event.message
-    unreadable = unreadable_because(message.headers)
-    return Record(message.partition, message.offset, message.key, message.value, message.timestamp, unreadable)
+    unreadable, trace = unreadable_because(message.headers), trace_in(message.headers)
+    return Record(message.partition, message.offset, message.key, message.value, message.timestamp, unreadable, trace)

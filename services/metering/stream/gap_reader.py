@@ -18,6 +18,7 @@ from services.metering.booking.pricing import Record
 from services.runtime.broker_refusals import awaited_client_options, cause, trouble
 from services.runtime.kafka_access import KafkaAccess
 from services.runtime.record_log import read_tolerantly, unreadable_because
+from services.runtime.trace_context import trace_in
 
 _FETCH_MS = 500
 
@@ -145,5 +146,6 @@ def _away() -> Iterator[None]:
 def to_record(record: object) -> Record:
     """A record of aiokafka's as metering sees it."""
     fields = {name: getattr(record, name) for name in ("partition", "offset", "key", "value")}
-    unreadable = unreadable_because(getattr(record, "headers", ()))
-    return Record(**fields, timestamp=getattr(record, "timestamp", 0) / 1000, unreadable=unreadable)
+    headers = getattr(record, "headers", ())
+    unreadable, trace = unreadable_because(headers), trace_in(headers)
+    return Record(**fields, timestamp=getattr(record, "timestamp", 0) / 1000, unreadable=unreadable, trace=trace)

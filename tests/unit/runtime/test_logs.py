@@ -64,3 +64,45 @@ fail()
         assert "Traceback" in line["exception"]
         assert "in fail" in line["exception"]
         assert "abcdefgh" not in json.dumps(line)
+
+
+def test_warnings_stacks_and_lines_that_cannot_be_made_are_json_too() -> None:
+    logged = lines("""
+import warnings
+warnings.warn("sk-ant-api03-abcdefghijklmnopqrstuvwxyz012345 is no\\nkey")
+logging.getLogger("library").warning("of %d", "no number")
+logging.getLogger("library").warning("here", stack_info=True)
+odd = {"value": float("nan"), "more": {1: {2, 3}}, "any": object}
+logging.getLogger("library").warning("not a\\nnumber", extra=odd)
+try:
+    raise ValueError("one") from KeyError("other")
+except ValueError:
+    logging.getLogger("library").exception("failed")
+""")
+    assert [line["logger"] for line in logged] == ["py.warnings", "services.runtime.logs", *["library"] * 3]
+    warning, unmade, stack, odd, failed = logged
+    assert "[masked key] is no\nkey" in warning["event"]
+    assert (unmade["of"], unmade["error"]) == ("library", "TypeError")
+    assert "stack_info" in stack
+    assert odd["value"] == "nan"
+    assert "KeyError" in failed["exception"]
+
+
+def test_what_an_asyncio_task_dies_of_is_a_line_of_json() -> None:
+    logged = lines("""
+import asyncio, gc
+async def fail():
+    raise ValueError("in a task")
+async def main():
+    task = asyncio.create_task(fail())
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    del task
+    gc.collect()
+    asyncio.get_running_loop().call_soon(lambda: 1 / 0)
+    await asyncio.sleep(0.01)
+asyncio.run(main())
+""")
+    assert [line["level"] for line in logged] == ["error", "error"]
+    assert "in a task" in logged[0]["exception"]
+    assert "ZeroDivisionError" in logged[1]["exception"]
