@@ -16,6 +16,7 @@ from tests.e2e.canary_provider import talkative_provider
 from tests.e2e.canary_sinks import Sink, files, pages, tables, topics
 from tests.e2e.canary_tour import Tour, tours
 from tests.e2e.running import Stack, environment, start_stack
+from tests.otlp_receiver import collector
 
 # What is kept as it was sent, and therefore not tried here: a key that somebody gives out as an opaque id (a scope's, a
 # user's, a good event's own). Nothing is read into the shape of ids, and one that was altered would be another id.
@@ -55,7 +56,13 @@ def test_no_piece_of_a_key_is_anywhere(tmp_path: Path) -> None:
             sinks[name] = sinks.get(name, 0) + len(content)
             found.extend(canaries.search(name, content))
 
-    with talkative_provider() as urls, start_stack(tmp_path / "stack", BYOK_LOG_LEVEL="DEBUG", **urls) as stack:
+    with (
+        talkative_provider() as urls,
+        collector() as spans,
+        start_stack(
+            tmp_path / "stack", port_base=None, BYOK_LOG_LEVEL="DEBUG", BYOK_OTLP_TRACES_URL=spans.url, **urls
+        ) as stack,
+    ):
         all_tours = tours(stack, canaries)
         for tour in all_tours:
             tour.walk()
@@ -67,6 +74,9 @@ def test_no_piece_of_a_key_is_anywhere(tmp_path: Path) -> None:
             search(iter(tour.answers))
         produced = set(chain.from_iterable(tour.produced for tour in all_tours))
         search(chain(tables(stack), topics(stack, produced), pages(stack)))
+    # The services have ended, and sent what they had.
+    search((f"span {number}", body) for number, body in enumerate(spans.bodies))
+    assert {name for name, _ in spans.spans} == {"byok-ledger", "byok-metering", "byok-registry"}
     (tmp_path / "usage.jsonl").unlink()
     search(files(tmp_path))
     print(  # noqa: T201 (pytest -rP)
