@@ -3,7 +3,7 @@
 from alembic import op
 
 revision = "0009"
-down_revision = "0006"
+down_revision = "0008"
 
 # By the place and not by the entry: a record of a thousand events is one row, and nothing is added to an entry's own.
 _TRACES = """

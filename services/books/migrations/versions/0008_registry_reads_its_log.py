@@ -2,8 +2,8 @@
 
 from alembic import op
 
-revision = "0007"
-down_revision = "0006"
+revision = "0008"
+down_revision = "0007"
 
 # Databases that are older than the role do without; docs/how-to/deploy.md says how to make it there.
 _GRANTS = """
