@@ -11,7 +11,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from services.cli import audit, db, dead_letters, explain, kek, registry, registry_log, token, topics, up, verify
+from services.cli import (
+    audit,
+    db,
+    dead_letters,
+    explain,
+    kek,
+    models,
+    registry,
+    registry_log,
+    token,
+    topics,
+    up,
+    verify,
+)
 from services.cli.demo.run import demo
 from services.cli.rate_card import commands as rate_card
 from services.cli.usage import publish
@@ -67,6 +80,11 @@ cards = typer.Typer(help="Rate cards: dated, never edited.", no_args_is_help=Tru
 cards.command()(rate_card.check)
 cards.command()(rate_card.publish)
 app.add_typer(cards, name="rate-card")
+
+priced = typer.Typer(help="Models: what they cost, and their other names.", no_args_is_help=True)
+priced.command("list")(models.list_)
+priced.command()(models.alias)
+app.add_typer(priced, name="models")
 
 log = typer.Typer(help="The log of everything that moves a price.", no_args_is_help=True)
 log.command()(registry_log.republish)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from services.cli.settings import LetterSettings
     from services.metering.dead_letters.pause import Ignored, Pause
-    from services.metering.dead_letters.resend import DeadLetterSummary, Wanted
+    from services.metering.dead_letters.resend import DeadLetterSummary, Wanted, WhyNot
 
 _SHOWN_BYTES = 20_000
 _WORST_SHOWN = 10
@@ -127,6 +127,9 @@ def replay(
     force: Annotated[
         bool, typer.Option("--force", help="Send also what will be refused again: no JSON, too large, a conflict.")
     ] = False,
+    priced: Annotated[
+        bool, typer.Option("--priced", help="Only what lacked a price and has one by now: each of them is booked.")
+    ] = False,
     dry_run: DryRun = False,
     yes: Yes = False,
     data_dir: DataDir = None,
@@ -139,30 +142,40 @@ def replay(
     a new dead letter. Of a valid event in which something was masked the known
     fields are sent; what was no valid event and was masked or cut is gone.
 
+    After a rate card or another name of a model was published, --priced sends
+    what it prices, and of the rest nothing: so it makes no new dead letters,
+    and says beforehand how many events will be booked.
+
     Needs BYOK_LEDGER_DSN and BYOK_KAFKA_BOOTSTRAP. Exit status: 0 all that
     can be sent is sent; 1 not confirmed, or an --id was left out; 2 wrong
     options or settings; 3 database or broker do not answer, or refuse
     (repeat it).
     """
     with explained("dead-letters replay"):
-        from services.metering.dead_letters.resend import plan
+        from services.metering.dead_letters.resend import plan, what_helps, what_is_priced
 
+        if priced and force:
+            raise CommandFailed("--priced sends only what will be booked, --force also what will be refused: give one")
         wanted = _wanted(ids, reasons, org, since, until)
         with _ledger(data_dir) as (settings, connection):
-            planned = plan(connection, wanted, force=force)
+
+            def why() -> WhyNot:
+                return what_is_priced(connection) if priced else what_helps(force=force)
+
+            planned = plan(connection, wanted, why())
             total = planned.to_send.total()
             if not json:
                 _show_plan(planned)
             sent = 0
             if total and not dry_run:
-                confirm(f"Send {total:,} events to the topic once more?", yes=yes)
-                sent = _send(connection, settings, wanted, total, force=force)
+                booked = ", where all of them will be booked" if priced else ""
+                confirm(f"Send {total:,} events to the topic once more{booked}?", yes=yes)
+                sent = _send(connection, settings, wanted, total, why())
     if json:
         said = {"to_send": dict(planned.to_send), "left": dict(planned.left), "sent": sent, "dry_run": dry_run}
         typer.echo(json_format.dumps(said))
     elif total and not dry_run:
-        repeated = f"; {total - sent:,} said the very same and were left out" if sent < total else ""
-        typer.echo(f"Sent {sent:,} events{repeated}. `byok dead-letters list` shows whether they are booked.")
+        typer.echo(f"Sent {sent:,} events. `byok dead-letters list` shows whether they are booked.")
     raise typer.Exit(1 if ids and total < len(set(ids)) else 0)
 
 
@@ -295,7 +308,7 @@ def _ignored_as_json(left_out: list[Ignored]) -> list[dict[str, Any]]:
     return [each._asdict() | {"ignored_at": each.ignored_at.isoformat()} for each in left_out]
 
 
-def _send(connection: Connection[Any], settings: LetterSettings, wanted: Wanted, total: int, *, force: bool) -> int:
+def _send(connection: Connection[Any], settings: LetterSettings, wanted: Wanted, total: int, why: WhyNot) -> int:
     from schemas.topics import USAGE_EVENTS
     from services.metering.dead_letters.resend import replay as send
     from services.runtime.broker import kafka_producer
@@ -309,7 +322,7 @@ def _send(connection: Connection[Any], settings: LetterSettings, wanted: Wanted,
                 connection,
                 producer,
                 wanted,
-                force=force,
+                why,
                 timeout_seconds=timeout,
                 on_sent=lambda sent: bar.update(task, completed=sent),
             )

@@ -33,8 +33,8 @@ def explain(
     options or settings; 3 the ledger does not answer.
     """
     with explained("explain"):
-        from services.cli.ledger_api import ask_ledger
         from services.cli.receipt import receipt_lines, show_lines
+        from services.cli.service_api import ask_ledger
 
         try:
             number = uuid.UUID(entry_id)
@@ -60,6 +60,13 @@ def quote(
     input_tokens: Annotated[int, typer.Option(min=0, help="An agent's, cached ones included.")] = 0,
     cached_input_tokens: Annotated[int, typer.Option(min=0, help="Of these from the cache.")] = 0,
     output_tokens: Annotated[int, typer.Option(min=0, help="An agent's.")] = 0,
+    usage: Annotated[
+        list[str] | None, typer.Option(metavar="UNIT=COUNT", help="In place of tokens, of one request. Repeatable.")
+    ] = None,
+    conditions: Annotated[
+        list[str] | None,
+        typer.Option("--condition", metavar="NAME=VALUE", help="As served, e.g. processing=batch. Repeatable."),
+    ] = None,
     token: Token = None,
     data_dir: DataDir = None,
     json: Json = False,
@@ -84,8 +91,9 @@ def quote(
         "output_tokens": output_tokens,
     }
     with explained("quote"):
-        from services.cli.ledger_api import ask_ledger
+        asked |= {"usage": _counts(usage or []), "conditions": dict(_pairs("--condition", conditions or []))}
         from services.cli.receipt import quote_lines, show_lines
+        from services.cli.service_api import ask_ledger
 
         body = {name: value for name, value in asked.items() if value is not None}
         answer = ask_ledger(data_dir, token, "POST", "/v1/quote", body)
@@ -93,3 +101,20 @@ def quote(
         typer.echo(json_format.dumps(answer))
     else:
         show_lines(results(), quote_lines(answer))
+
+
+def _counts(written: list[str]) -> dict[str, int]:
+    counts = {}
+    for unit, text in _pairs("--usage", written):
+        if not (text.isascii() and text.isdigit()):
+            raise CommandFailed(f"--usage {unit}={text}: the count must be a whole number")
+        counts[unit] = int(text)
+    return counts
+
+
+def _pairs(option: str, written: list[str]) -> list[tuple[str, str]]:
+    pairs = [text.partition("=") for text in written]
+    for name, equals, value in pairs:
+        if not (name and equals and value):
+            raise CommandFailed(f"{option} {name}{equals}{value}: write it as NAME=VALUE")
+    return [(name, value) for name, _, value in pairs]

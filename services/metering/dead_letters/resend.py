@@ -17,6 +17,13 @@ from psycopg.rows import class_row
 
 from schemas.dead_letters import Reason
 from schemas.topics import USAGE_EVENTS
+from services.books import registry_log
+from services.domain.model_prices import UnpricedError
+from services.domain.rating import rate
+from services.domain.usage import Identity, payload_hash
+from services.messages.json_bytes import MalformedJsonError, decode
+from services.messages.unpriced import why_unpriced
+from services.messages.usage_events import RejectedError, read_event
 
 _IN_FLIGHT_MAX = 256
 _FETCHED_ROWS = 200
@@ -26,6 +33,11 @@ _USELESS = {
     Reason.IDENTITY_CONFLICT: "would conflict again: what is booked under an identity is never taken back",
 }
 _MASKED = "held a key that was masked: its bytes are gone, the producer has to send it anew"
+_REPEATED = "says the very same as one before it"
+FOR_WANT_OF_A_PRICE = frozenset(
+    {Reason.NO_RATE_CARD, Reason.UNPRICED_MODEL, Reason.UNPRICED_UNIT, Reason.UNPRICED_CONDITION}
+)
+"""What a card or another name of a model heals."""
 _CUT = "was too long to be kept whole: the producer has to send it anew"
 
 
@@ -146,18 +158,66 @@ def why_not(letter: DeadLetterSummary, *, force: bool) -> str | None:
     return None if force else _USELESS.get(Reason(letter.reason))
 
 
-def plan(connection: Connection[Any], wanted: Wanted, *, force: bool) -> Plan:
+WhyNot = Callable[[KeptLetter], str | None]
+"""Why a dead letter is left where it is; None where it is sent. It is asked in the order of the refusals, once each."""
+
+
+def what_helps(*, force: bool) -> WhyNot:
+    """Send what may be booked now, whatever it was refused for; ``force`` also what will be refused again.
+
+    The same bytes that were refused several times are sent once.
+    """
+    seen: set[bytes] = set()
+
+    def why(letter: KeptLetter) -> str | None:
+        found = why_not(letter.summary, force=force)
+        if found is None:
+            digest = hashlib.sha256(letter.to_send[1]).digest()
+            found = _REPEATED if digest in seen else None
+            seen.add(digest)
+        return found
+
+    return why
+
+
+def what_is_priced(connection: Connection[Any]) -> WhyNot:
+    """Send only what was refused for want of a price and has one by now: each of these is booked, and nothing else."""
+    with connection.transaction():
+        directory = registry_log.directory_upto(connection)
+    first: dict[Identity, bytes] = {}
+
+    def why(letter: KeptLetter) -> str | None:
+        if letter.summary.reason not in FOR_WANT_OF_A_PRICE:
+            return "was not refused for want of a price"
+        if (found := why_not(letter.summary, force=False)) is not None:
+            return found
+        try:
+            event = read_event(decode(letter.to_send[1]))
+            rate(event, directory)
+        except UnpricedError as error:
+            return f"has no price yet: {why_unpriced(error).reason}"
+        except (RejectedError, MalformedJsonError):
+            return "is not read as an event by this release"
+        digest = payload_hash(event)
+        if event.identity in first:
+            return _REPEATED if first[event.identity] == digest else _USELESS[Reason.IDENTITY_CONFLICT]
+        first[event.identity] = digest
+        return None
+
+    return why
+
+
+def plan(connection: Connection[Any], wanted: Wanted, why: WhyNot) -> Plan:
     """What a replay of what is wanted would do."""
     to_send: Counter[str] = Counter()
     left: Counter[str] = Counter()
-    with connection.transaction(), connection.cursor("replay_plan", row_factory=class_row(DeadLetterSummary)) as cursor:
-        cursor.itersize = _FETCHED_ROWS
-        for letter in cursor.execute(f"SELECT {_SUMMARY} {_FROM}", wanted._asdict()):
-            why = why_not(letter, force=force)
-            if why is None:
-                to_send[letter.reason] += 1
+    with connection.transaction():
+        for letter in _all_kept(connection, wanted):
+            found = why(letter)
+            if found is None:
+                to_send[letter.summary.reason] += 1
             else:
-                left[f"{letter.reason}: {why}"] += 1
+                left[f"{letter.summary.reason}: {found}"] += 1
     return Plan(to_send, left)
 
 
@@ -165,18 +225,17 @@ def replay(
     connection: Connection[Any],
     producer: Producer,
     wanted: Wanted,
+    why: WhyNot,
     *,
-    force: bool,
     timeout_seconds: float,
     on_sent: Callable[[int], None],
 ) -> int:
     """Send what is wanted and can be sent, in the order of the refusals; return how many the broker has acknowledged.
 
-    The same bytes that were refused several times are sent once. Raises KafkaError where a record is not acknowledged;
-    those before it are. ``on_sent`` hears the number acknowledged so far.
+    Raises KafkaError where a record is not acknowledged; those before it are. ``on_sent`` hears the number acknowledged
+    so far.
     """
     in_flight: deque[_Future] = deque()
-    seen: set[bytes] = set()
     sent = 0
 
     def acknowledge() -> None:
@@ -187,11 +246,9 @@ def replay(
 
     with connection.transaction():
         for letter in _all_kept(connection, wanted):
-            key, value = letter.to_send
-            digest = hashlib.sha256(value).digest()
-            if digest in seen or why_not(letter.summary, force=force) is not None:
+            if why(letter) is not None:
                 continue
-            seen.add(digest)
+            key, value = letter.to_send
             in_flight.append(producer.send(USAGE_EVENTS.name, key=key, value=value))
             while len(in_flight) >= _IN_FLIGHT_MAX:
                 acknowledge()

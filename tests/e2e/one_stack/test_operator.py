@@ -15,6 +15,7 @@ import psycopg
 import pytest
 from psycopg.conninfo import make_conninfo
 
+from services.key_registry.model_aliases import packaged_aliases
 from services.key_registry.rate_cards import packaged_cards
 from services.local.embedded.postgres import SUPERUSER
 from tests.e2e.running import Stack, node_call, start_stack, token_usage, wait_for
@@ -124,8 +125,9 @@ def test_a_dead_letter_is_booked_once_a_card_knows_its_model(tmp_path: Path) -> 
 
         replay = ("dead-letters", "replay")
         assert said(stack, *replay, "--dry-run") == {
-            "to_send": {"unpriced_model": 3},
+            "to_send": {"unpriced_model": 2},
             "left": {
+                "unpriced_model: says the very same as one before it": 1,
                 "unpriced_model: held a key that was masked: its bytes are gone, the producer has to send it anew": 1,
                 "malformed_json: is no event: the producer has to send it anew": 1,
             },
@@ -139,13 +141,10 @@ def test_a_dead_letter_is_booked_once_a_card_knows_its_model(tmp_path: Path) -> 
 
         card = _card_that_knows(tmp_path, "brand-new-1")
         changes = said(stack, "rate-card", "check", str(card))["changes"]
-        assert {change["place"] for change in changes} == {
-            "models.anthropic.brand-new-1.cached_input_usd_per_mtok",
-            "models.anthropic.brand-new-1.input_usd_per_mtok",
-            "models.anthropic.brand-new-1.output_usd_per_mtok",
-            "models.anthropic.brand-new-1.tier",
-            "models.anthropic.claude-sonnet-4-6.output_usd_per_mtok",
-        }
+        places = {change["place"] for change in changes}
+        assert "models.anthropic.claude-sonnet-4-6.usd.output" in places
+        assert all(place.startswith("models.anthropic.") for place in places)
+        assert said(stack, *replay, "--priced", "--yes")["to_send"] == {}
         text = " ".join(byok(stack, "rate-card", "publish", str(card), "--dry-run").stdout.split())
         # 200 output tokens at 30 instead of 15 USD per million: 0.003 USD more, 0.6 credits.
         assert "2 entries are booked for its time. 2 would be put right, of which 1 change their price" in text
@@ -161,7 +160,16 @@ def test_a_dead_letter_is_booked_once_a_card_knows_its_model(tmp_path: Path) -> 
         assert sum(entry["charged_mc"] for entry in stack.entries(org_id) if entry["event_id"] == "known") == 1_800_000
 
         # Two letters say the same; they are sent once, and booked once.
-        assert said(stack, *replay, "--reason", "unpriced_model", "--yes")["sent"] == 2
+        (still,) = stack.dead_letters(stack.publish(node_call(org_id, id="still", data={"model": "brand-new-2"})))
+        assert still["reason"] == "unpriced_model"
+        priced = said(stack, *replay, "--priced", "--yes")
+        assert (priced["to_send"], priced["sent"]) == ({"unpriced_model": 2}, 2)
+        assert priced["left"] == {
+            "unpriced_model: says the very same as one before it": 1,
+            "unpriced_model: held a key that was masked: its bytes are gone, the producer has to send it anew": 1,
+            "unpriced_model: has no price yet: unpriced_model": 1,
+            "malformed_json: was not refused for want of a price": 1,
+        }
         booked = wait_for(
             "the replayed event", lambda: [e for e in stack.entries(org_id) if e["event_id"] == "unknown"]
         )
@@ -171,12 +179,14 @@ def test_a_dead_letter_is_booked_once_a_card_knows_its_model(tmp_path: Path) -> 
             ("charge", 30_000_000, "after-the-fact")
         ]
         again = said(stack, *replay, "--reason", "unpriced_model", "--yes")
-        assert (again["sent"], again["left"]["unpriced_model: is booked meanwhile"]) == (0, 3)
+        assert (again["sent"], again["left"]["unpriced_model: is booked meanwhile"]) == (1, 3)
+        assert said(stack, *replay, "--priced", "--yes")["sent"] == 0
         # And even what is sent again in spite of that counts once.
         stack.wait_covered(stack.publish(unknown))
         assert [entry["event_id"] for entry in stack.entries(org_id)].count("unknown") == 1
 
-        assert said(stack, "registry-log", "republish")["changes"] == 4
+        cards_and_names, plan = len(packaged_cards()) + len(packaged_aliases()), 1
+        assert said(stack, "registry-log", "republish")["changes"] == cards_and_names + plan + 1
         whole = said(stack, "verify")
         assert (whole["differences"], whole["first"]) == (0, [])
 
@@ -186,8 +196,8 @@ def _card_that_knows(folder: Path, model: str) -> Path:
     newest = packaged_cards()[-1]
     body = json.loads(json.dumps(newest.body))
     models = body["models"]["anthropic"]
-    models["claude-sonnet-4-6"]["output_usd_per_mtok"] = "30"
-    models[model] = models["claude-sonnet-4-6"] | {"tier": "expert", "output_usd_per_mtok": "1"}
+    models["claude-sonnet-4-6"]["usd"]["output"] = "30"
+    models[model] = models["claude-sonnet-4-6"] | {"tier": "expert"}
     file = folder / "card.json"
     since = (datetime.now(UTC) - timedelta(hours=1)).isoformat()
     file.write_text(json.dumps({"card": "after-the-fact", "effective_from": since, "body": body}))

@@ -7,7 +7,7 @@ from threading import Thread
 
 import pytest
 
-from services.cli.ledger_api import ask_ledger
+from services.cli.service_api import ask_ledger
 from services.runtime.command_failed import AWAY, CommandFailed
 
 
