@@ -57,8 +57,8 @@ class Measured(NamedTuple):
 def main() -> int:
     """Measure and print; 1 where not everything was booked."""
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    options.add_argument("--events", type=int, default=200_000, help="in batches of 100")
-    options.add_argument("--single-events", type=int, default=50_000, help="each a record of its own")
+    options.add_argument("--events", type=int, default=200_000, help="in batches of 100; then as many by unit")
+    options.add_argument("--single-events", type=int, default=50_000, help="each a record of its own; likewise")
     asked = options.parse_args()
     switch = StopSwitch()
     without_metering = {name: BYOK_COMMANDS.services[name] for name in ("registry", "ledger")}
@@ -78,15 +78,17 @@ def _measure(stack: Stack, folder: Path, batched: int, single: int) -> int:
     with connect(endpoints.ledger_dsn, "bench", autocommit=True) as ledger:
         found = [
             _book(stack, folder, ledger, identities, batched, _BATCH_EVENTS),
+            _book(stack, folder, ledger, identities, batched, _BATCH_EVENTS, by_unit=True),
             _book(stack, folder, ledger, identities, single, 1),
+            _book(stack, folder, ledger, identities, single, 1, by_unit=True),
         ]
         (entries,) = ledger.execute("SELECT count(*) FROM ledger.entry").fetchone() or (0,)
         (version,) = ledger.execute("SHOW server_version").fetchone() or ("?",)
     with psycopg.connect(_owner_dsn(endpoints.ledger_dsn, folder), autocommit=True) as owner:
         floor = [_copy(owner, "no indexes", ""), _copy(owner, "with the ledger's indexes and CHECKs", "INCLUDING ALL")]
     _show([*floor, *found], version)
-    if entries != batched + single:
-        print(f"{batched + single:,} events were sent, but {entries:,} entries are booked", file=sys.stderr)
+    if entries != 2 * (batched + single):
+        print(f"{2 * (batched + single):,} events were sent, but {entries:,} entries are booked", file=sys.stderr)
         return 1
     return 0
 
@@ -102,10 +104,18 @@ def _add_keys(registry: Api) -> None:
 
 
 def _book(
-    stack: Stack, folder: Path, ledger: Connection[Any], identities: Iterator[int], events: int, batch: int
+    stack: Stack,
+    folder: Path,
+    ledger: Connection[Any],
+    identities: Iterator[int],
+    events: int,
+    batch: int,
+    *,
+    by_unit: bool = False,
 ) -> Measured:
     before = booked(ledger)
-    publish(stack, (event(f"org-{number % _ORGANIZATIONS}", number) for number in islice(identities, events)), batch)
+    numbers = islice(identities, events)
+    publish(stack, (event(f"org-{n % _ORGANIZATIONS}", n, by_unit=by_unit) for n in numbers), batch)
     began = ledger.execute("SELECT clock_timestamp()").fetchone()
     deadline, cpu_before = time.monotonic() + _DEADLINE_SECONDS, _children_seconds()
     with _metering(stack, folder) as worker:
@@ -114,6 +124,7 @@ def _book(
                 raise SystemExit(f"the metering did not book everything; the end of its log:\n{_log_end(folder)}")
             time.sleep(0.05)
     what = f"metering, batches of {batch}" if batch > 1 else "metering, single events"
+    what += ", tokens by unit" if by_unit else ""
     return _between_commits(what, ledger, began)._replace(worker_seconds=_children_seconds() - cpu_before)
 
 

@@ -24,8 +24,11 @@ _START = datetime.now(UTC) - timedelta(days=1)
 _MODELS = (("openai", "gpt-4o"), ("anthropic", "claude-sonnet-4-6"), ("mistral", "mistral-large-3"))
 
 
-def event(org_id: str, number: int) -> dict[str, Any]:
-    """The ``number``-th event: a third of all with each provider, of which one takes no own keys."""
+def event(org_id: str, number: int, *, by_unit: bool = False) -> dict[str, Any]:
+    """The ``number``-th event: a third of all with each provider, of which one takes no own keys.
+
+    ``by_unit``: tokens are counted by unit, with the same numbers and prices.
+    """
     provider, model = _MODELS[number % len(_MODELS)]
     data: dict[str, Any] = {
         "org_id": org_id,
@@ -39,6 +42,10 @@ def event(org_id: str, number: int) -> dict[str, Any]:
     else:
         kind, data["agent_id"] = "usage.token_usage.v1", "agent"
         data |= {"input_tokens": 1_000 + number % 5_000, "cached_input_tokens": 500, "output_tokens": number % 700}
+    if by_unit and not number % 2:
+        tokens = (data.pop(f"{name}_tokens") for name in ("input", "cached_input", "output"))
+        data["usage"] = dict(zip(("input", "cache_read", "output"), tokens, strict=True))
+        kind = "usage.token_usage.v2"
     at = _START + timedelta(milliseconds=number)
     return {
         "specversion": "1.0",

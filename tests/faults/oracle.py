@@ -16,14 +16,14 @@ from schemas.topics import USAGE_EVENTS
 from services.domain.directory import Directory, directory_of
 from services.domain.entries import attribution
 from services.domain.rating import rate
-from services.domain.usage import Claim, EventType, UsageEvent
+from services.domain.usage import Claim, EventType, UsageEvent, tokens_in
 from services.messages.registry_changes import read_change, to_change
 from tests.faults.admins import Answered
 from tests.faults.rig import Rig
 from tests.faults.sent import Identity, Sent, Wire
 
 _SUMS = ("list_mc", "charged_mc", "saved_mc", "quantity", "input_tokens", "cached_input_tokens", "output_tokens")
-_ATTRIBUTED = ("key_source", "byok_scope", "credential_id", "reason", "rate_card", "tier")
+_ATTRIBUTED = ("key_source", "byok_scope", "credential_id", "reason", "rate_card", "tier", "priced_model")
 
 
 class Finding(NamedTuple):
@@ -120,7 +120,11 @@ def as_event(wire: Wire) -> UsageEvent:
     data = dict(wire["data"])
     claim = data.pop("credential", None)
     kind = EventType(wire["type"])
-    defaults = {"calls": 0 if kind in (EventType.TOKEN_USAGE, EventType.WORKFLOW_RUN) else 1}
+    defaults: dict[str, Any] = {"calls": 1 if kind.counts_calls else 0}
+    if "usage" in data:
+        data["usage"] = tuple(sorted(data["usage"].items()))
+        data["is_partial"] = data.pop("usage_status", None) == "partial"
+        defaults |= tokens_in(data["usage"])
     return UsageEvent(
         source=wire["source"],
         id=wire["id"],

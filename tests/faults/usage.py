@@ -22,6 +22,8 @@ ORGANIZATIONS = ("acme", "brio", "solo", "dune")
 USERS = ("ada", "bob", "cy")
 TEAMS = ("red", "blue")
 MODELS = (
+    # Another name of claude-sonnet-4-6.
+    ("anthropic", "anthropic/claude-sonnet-4-6"),
     ("anthropic", "claude-sonnet-4-6"),
     ("openai", "gpt-5"),
     ("google", "gemini-2.5-flash"),
@@ -81,7 +83,7 @@ class EventMaker:
     def __call__(self) -> dict[str, Any]:
         """One well-formed event."""
         make = self._rng.choices(
-            [self._node_call, self._token_usage, self._tool_call, self._workflow_run], [5, 3, 1, 1]
+            [self._node_call, self._token_usage, self._by_unit, self._tool_call, self._workflow_run], [5, 2, 2, 1, 1]
         )
         return self._event(*make[0]())
 
@@ -142,6 +144,12 @@ class EventMaker:
         if self._rng.random() < _LARGEST_SHARE:
             tokens |= {"input_tokens": _TOKENS_MAX, "output_tokens": _TOKENS_MAX}
         return "usage.token_usage.v1", {"agent_id": "helper"} | tokens | self._model()
+
+    def _by_unit(self) -> tuple[str, dict[str, Any]]:
+        cached, fresh, reasoning = (self._rng.randrange(9_000) for _ in range(3))
+        usage = {"input": cached + fresh, "cache_read": cached, "output": reasoning + 1}
+        served: dict[str, Any] = {"usage_status": "partial"} if self._rng.random() < 0.1 else {}
+        return "usage.token_usage.v2", {"agent_id": "helper", "usage": usage} | served | self._model()
 
     def _tool_call(self) -> tuple[str, dict[str, Any]]:
         tool = {"tool": "send_mail", "calls": self._calls(), "succeeded": self._rng.random() < 0.8}

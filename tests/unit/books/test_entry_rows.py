@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from hypothesis import given
 
-from services.books.columns import BOOKED
+from services.books.columns import BOOKED, SERVED, USAGE
 from services.books.entry_rows import attribution_columns, entry_of, entry_row, event_columns, event_of
+from services.domain.directory import ModelAliases
 from services.domain.entries import charge, reprice
 from services.domain.rating import rate
 from services.domain.usage import Claim, payload_hash
-from tests.factories import START, credential, directory, node_call, plan, token_usage, tool_call, workflow_run
+from tests.factories import (
+    START,
+    card_2,
+    credential,
+    directory,
+    node_call,
+    plan,
+    request_usage,
+    token_usage,
+    tool_call,
+    workflow_run,
+)
 from tests.strategies import events
 
-PRICED = events().filter(lambda event: event.occurred_at >= START)
-KNOWN = directory(plan(), credential("my-key"), credential("org-key", "organization"))
+# A card of schema 1 prices no conditions.
+PRICED = events().filter(lambda event: event.occurred_at >= START and not event.conditions)
+ALIASES = ModelAliases("openai", {"s": "small"})
+KNOWN = directory(ALIASES, plan(), credential("my-key"), credential("org-key", "organization"))
 
 
 def booked(event):
@@ -22,7 +38,9 @@ def booked(event):
 
 
 def row_of(entry):
-    return dict(zip(BOOKED, entry_row(entry, b"h" * 32), strict=True))
+    row = dict(zip(BOOKED, entry_row(entry, b"h" * 32), strict=True))
+    # Objects are written as JSON, and come back as what they are.
+    return row | {name: json.loads(row[name]) for name in (*SERVED, USAGE) if row[name] is not None}
 
 
 @given(PRICED)
@@ -35,9 +53,20 @@ def test_every_charge_comes_back_as_it_was(event):
     assert rate(stored.event, KNOWN) == rate(event, KNOWN)
 
 
+def test_what_was_served_and_said_besides_comes_back():
+    usage = {"input": 9, "cache_read": 4, "output": 2, "web_search": 1}
+    said = {"is_partial": True, "provider_request_id": "req-1", "provider_cost_usd": "0.5"}
+    event = request_usage(usage, {"processing": "batch"}, model="large", **said)
+    entry = charge(event, rate(event, directory(cards=(card_2(),))), 5)
+    assert entry_of(row_of(entry)) == entry
+    row = row_of(entry)
+    assert row["usage"] == usage
+    assert row["evidence"] == {"usage_status": "partial", "provider_request_id": "req-1", "provider_cost_usd": "0.5"}
+
+
 @given(PRICED)
 def test_every_correction_comes_back_as_it_was(event):
-    later = directory(plan("pro"), credential("team-key", "team"))
+    later = directory(ALIASES, plan("pro"), credential("team-key", "team"))
     pair = reprice(booked(event), rate(event, later), 9)
     if pair is not None:
         assert entry_of(row_of(pair[1])) == pair[1]
@@ -53,7 +82,7 @@ def test_what_a_row_says_of_event_and_attribution_can_be_had_alone(event):
 
 @given(PRICED)
 def test_the_event_is_read_of_its_reversal_too(event):
-    pair = reprice(booked(event), rate(event, directory(plan("pro"), credential("team-key", "team"))), 9)
+    pair = reprice(booked(event), rate(event, directory(ALIASES, plan("pro"), credential("team-key", "team"))), 9)
     if pair is not None:
         assert event_of(row_of(pair[0])) == event
 

@@ -168,6 +168,28 @@ FROZEN = {
         "d6295a03cf0409c2848cc4919759d6da1c0e02e5dccfc1d38ed9bb4c6ac1a283",
     ),
 }
+FROZEN_BY_UNIT = {
+    "all that can be said": (
+        request_usage(
+            {"input": 10**10, "cache_read": 400, "output": 30, "web_search": 0},
+            {"region": "us", "processing": "batch"},
+            **_COMMON,
+            provider="anthropic",
+            model="claude-sonnet-4-6",
+            team_id="team-1",
+            run_id="run-1",
+            is_partial=True,
+            provider_request_id="req-1",
+            provider_cost_usd="0.0125",
+            claim=Claim("key-1"),
+        ),
+        "fa4d7f6c58c9552af079b98f4ab0ad6ab7ccd6e1551bccec2970db926fe8fcda",
+    ),
+    "the least": (
+        request_usage({"input": 1}, **_COMMON, claim=PLATFORM_CLAIM),
+        "37f27ab1fd21d632f4538118a01f3d46e0fbac2b963275165e34336e9a657662",
+    ),
+}
 FROZEN_IDS = {
     (0, EntryKind.CHARGE): "498d182e-a555-8f3c-9ba6-7b34e7f4d4f1",
     (1, EntryKind.REVERSAL): "a96536a7-bb94-853c-b757-f7d7fc90ef75",
@@ -190,6 +212,12 @@ def test_one_more_optional_field_moves_no_hash_of_a_v1_event(name, place):
     later = named("later", [*UsageEvent._fields[:place], "later_field", *UsageEvent._fields[place:]])
     for value in (None, "something"):
         assert payload_hash(later(**event._asdict(), later_field=value)).hex() == digest
+
+
+@pytest.mark.parametrize("name", FROZEN_BY_UNIT)
+def test_a_payload_hash_of_usage_by_unit_never_changes(name):
+    event, digest = FROZEN_BY_UNIT[name]
+    assert payload_hash(event).hex() == digest
 
 
 @pytest.mark.parametrize(("revision", "kind"), FROZEN_IDS)
