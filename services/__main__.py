@@ -13,11 +13,13 @@ import typer
 
 from services.cli import (
     audit,
+    credentials,
     db,
     dead_letters,
     explain,
     kek,
     models,
+    plan,
     registry,
     registry_log,
     token,
@@ -80,6 +82,22 @@ cards = typer.Typer(help="Rate cards: dated, never edited.", no_args_is_help=Tru
 cards.command()(rate_card.check)
 cards.command()(rate_card.publish)
 app.add_typer(cards, name="rate-card")
+
+keys = typer.Typer(help="Customers' own keys, by the key registry's API.", no_args_is_help=True)
+keys.command()(credentials.add)
+keys.command("list")(credentials.list_)
+keys.command()(credentials.show)
+keys.command()(credentials.rotate)
+keys.command()(credentials.verify)
+keys.command()(credentials.enable)
+keys.command()(credentials.disable)
+keys.command()(credentials.delete)
+app.add_typer(keys, name="credentials")
+
+plans = typer.Typer(help="The plans of organizations.", no_args_is_help=True)
+plans.command()(plan.get)
+plans.command("set")(plan.set_)
+app.add_typer(plans, name="plan")
 
 priced = typer.Typer(help="Models: what they cost, and their other names.", no_args_is_help=True)
 priced.command("list")(models.list_)

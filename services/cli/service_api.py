@@ -57,7 +57,7 @@ def _ask(
             response = client.request(method, url + path, headers=headers, json=body)
         if not response.is_success:
             raise _refused(service, response)
-        answer: dict[str, Any] = response.json()
+        answer: dict[str, Any] = response.json() if response.content else {}
         return answer
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
         # Of what is wrong with the request only the kind: httpx repeats a header that it does not take.
