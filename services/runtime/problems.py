@@ -36,7 +36,7 @@ class ProblemDocument(BaseModel):
         "At most the first hundred.",
     )
     trace_id: str | None = Field(
-        None, description="The trace of the request, as in `traceparent`: our logs of it are found by it."
+        None, description="Of a 5xx: the trace of the request, as in `traceparent`; our logs of it are found by it."
     )
 
 
@@ -78,7 +78,10 @@ def problem_response(problem: Problem) -> JSONResponse:
     headers, trace = problem.headers, current_trace.get()
     if trace is not None:
         # The answer to a bug is made around all that else would add the header.
-        body["trace_id"], headers = trace.trace_id, {**headers, TRACEPARENT: str(trace)}
+        headers = {**headers, TRACEPARENT: str(trace)}
+        if problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            # Not where the caller is at fault: what is hidden and what is not there are answered in the same bytes.
+            body["trace_id"] = trace.trace_id
     return JSONResponse(masked(body), problem.status, headers=headers, media_type="application/problem+json")
 
 
