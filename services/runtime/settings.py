@@ -73,7 +73,7 @@ class HttpSettings(Settings):
     send_seconds: Annotated[float, Field(gt=0, le=3600)] = 30
     """How long a client may read nothing of what is sent to it; then the connection is cut."""
 
-    otlp_traces_url: str | None = None
+    otlp_traces_url: Annotated[str, Field(pattern=r"^https?://")] | None = None
     """Where an OpenTelemetry collector takes spans (OTLP over HTTP); None: none are recorded."""
     otlp_traces_share: Annotated[float, Field(ge=0, le=1)] = 1
     """Which share of the traces that begin here are recorded; others are as whoever began them decided."""

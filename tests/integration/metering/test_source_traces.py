@@ -7,6 +7,7 @@ from typing import Any
 
 import psycopg
 import pytest
+import structlog
 
 from services.runtime.trace_context import TraceContext, new_trace
 from tests.integration.metering.ledgers import Ledger
@@ -65,3 +66,18 @@ def test_what_is_kept_is_never_changed(ledger: Ledger, broker: str, topic: str) 
     for statement in ("UPDATE ledger.source_trace SET source_index = 0", "DELETE FROM ledger.source_trace"):
         with pytest.raises(psycopg.errors.InsufficientPrivilege, match="append-only"):
             ledger.execute(statement)
+
+
+def test_what_fails_names_the_records_it_is_about(ledger: Ledger, broker: str, topic: str) -> None:
+    """A batch that the database refuses for an event, and one for which it is away."""
+    with structlog.testing.capture_logs(processors=[structlog.contextvars.merge_contextvars]) as lines:
+        ledger.execute("ALTER TABLE ledger.entry ADD CONSTRAINT none_of_these CHECK (event_id <> 'poison')")
+        trace = new_trace()
+        booked(ledger, broker, topic, ([node_call("a"), node_call("poison")], trace), (node_call("b"), trace))
+    (refused,) = [line for line in lines if line["event"] == "the database refuses events for their data"]
+    assert str(refused["offsets"]) == "0:0-1"
+    assert str(refused["trace_ids"]) == trace.trace_id
+    first = refused["first"]
+    assert (first["organization"], first["source"], first["id"], first["index"]) == ("acme", "s", "poison", 1)
+    (letter,) = [line for line in lines if line["event"] == "dead letter"]
+    assert (letter["reason"], letter["id"], letter["trace_id"]) == ("invalid_event", "poison", trace.trace_id)
