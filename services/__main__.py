@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -37,7 +36,9 @@ if TYPE_CHECKING:
 
 def _say_version(wanted: bool) -> None:  # noqa: FBT001  # as the option hands it over
     if wanted:
-        typer.echo(f"byok {importlib.metadata.version('byok-credit-metering')}")
+        from services.runtime.release import release
+
+        typer.echo(f"byok {release()}")
         raise typer.Exit
 
 

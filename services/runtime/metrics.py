@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -17,6 +16,7 @@ from prometheus_client.registry import Collector
 from schemas import metrics
 from schemas.metrics import Kind, Metric
 from services.runtime.logs import logger
+from services.runtime.release import release
 
 _log = logger(__name__)
 
@@ -46,8 +46,7 @@ def family(metric: Metric, series: Series = ()) -> Family:
 def process_registry() -> CollectorRegistry:
     """A registry that shows the release and what the operating system knows of this process, and takes what is ours."""
     registry = CollectorRegistry()
-    version = importlib.metadata.version("byok-credit-metering")
-    registry.register(Shown([metrics.BUILD_INFO], lambda: [family(metrics.BUILD_INFO, [((version,), 1)])]))
+    registry.register(Shown([metrics.BUILD_INFO], lambda: [family(metrics.BUILD_INFO, [((release(),), 1)])]))
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
     return registry

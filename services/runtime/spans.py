@@ -6,12 +6,12 @@ class is told. So no key can be in one.
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from enum import Enum
 from typing import TYPE_CHECKING, Any
 
+from services.runtime.release import release
 from services.runtime.settings import HttpSettings, SettingsError
 from services.runtime.trace_context import TraceContext, current_trace
 
@@ -91,8 +91,7 @@ def configure_spans(settings: HttpSettings, service: str) -> None:
         raise SettingsError(
             "BYOK_OTLP_TRACES_URL is set, but OpenTelemetry is not installed: pip install 'byok-credit-metering[otel]'"
         ) from None
-    version = importlib.metadata.version("byok-credit-metering")
-    named = Resource.create({"service.name": f"byok-{service}", "service.version": version})
+    named = Resource.create({"service.name": f"byok-{service}", "service.version": release()})
     provider = TracerProvider(resource=named, sampler=ParentBasedTraceIdRatio(settings.otlp_traces_share))
     exporter = OTLPSpanExporter(endpoint=settings.otlp_traces_url, timeout=_EXPORT_SECONDS)
     provider.add_span_processor(BatchSpanProcessor(exporter))
