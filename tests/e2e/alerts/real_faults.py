@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import services.key_registry.rate_cards
 from schemas.topics import USAGE_EVENTS
-from tests.e2e.alerts.rig import Rig
+from tests.e2e.alerts.monitored_stack import Rig
 from tests.e2e.running import USAGE, node_call, wait_for
 from tests.kafka.raw_batches import batch, changed, produce_bytes
 

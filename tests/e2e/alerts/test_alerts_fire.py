@@ -8,8 +8,8 @@ from contextlib import ExitStack
 import pytest
 
 from tests.contract.test_deploy import ALERTS
+from tests.e2e.alerts.monitored_stack import Rig, running_rig
 from tests.e2e.alerts.real_faults import FAULTS, LASTING, Fault
-from tests.e2e.alerts.rig import Rig, running_rig
 
 
 def test_every_alert_has_one_fault_that_fires_it() -> None:
