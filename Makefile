@@ -89,7 +89,7 @@ clean: ## Remove what can be made again; .byok, the data of `make up`, stays
 kafka: setup ## Apache Kafka 4 (KRaft) on this machine, without Docker, until Ctrl-C; needs Java 17
 	@$(BIN)/python -m tests.kafka.run $(KAFKA_OPTIONS)
 
-faults: setup ## Random faults under load on Apache Kafka: make faults SEED=1 RUNS=20; needs Java 17
-	@$(BIN)/python -m tests.faults --seed $(or $(SEED),1) --runs $(or $(RUNS),1)
+faults: setup ## Random faults under load on Apache Kafka, one broker or three: make faults SEED=1 RUNS=20 BROKERS=3; needs Java 17
+	@$(BIN)/python -m tests.faults --seed $(or $(SEED),1) --runs $(or $(RUNS),1) $(if $(BROKERS),--brokers $(BROKERS))
 
 .PHONY: kafka faults

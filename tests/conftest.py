@@ -38,3 +38,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> _ByPlac
     """Share the tests out by their place; the many short ones, which come last, fill what the long ones leave."""
     config.option.loadscopereorder = False
     return _ByPlace(config, log)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Show the figures that long tests leave, which pytest keeps to itself where all is well."""
+    for report in terminalreporter.getreports("passed"):
+        for name, value in report.user_properties:
+            if name == "figures":
+                terminalreporter.write_line(f"{report.nodeid.rpartition('::')[2]}: {value}")

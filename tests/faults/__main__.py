@@ -15,7 +15,8 @@ from tests.faults.runs import Outcome, run_seed
 from tests.kafka.jars import KafkaUnavailableError, fetch, java
 
 _SHOWN = 5
-_HEADINGS = ("seed", "events", "kills", "corrections", "wrong", "lost", "doubled", "residual", "rest s", "run s")
+_COUNTED = ("events", "kills", "moves", "corrections", "wrong", "lost", "doubled", "residual")
+_HEADINGS = ("seed", "brokers", *_COUNTED, "rest s", "run s")
 
 
 def main() -> int:
@@ -23,6 +24,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make faults", description=__doc__)
     parser.add_argument("--seed", type=int, default=1, help="the first seed")
     parser.add_argument("--runs", type=int, default=1, help="how many seeds, counted up from the first")
+    parser.add_argument("--brokers", type=int, choices=(1, 3), help="how many (default: 1 for odd seeds, 3 for even)")
     parser.add_argument("--keep", type=Path, help="keep the logs of runs that went wrong there")
     parser.add_argument("--keep-always", action="store_true", help="those of runs that went right, too")
     options = parser.parse_args()
@@ -35,7 +37,7 @@ def main() -> int:
     outcomes: list[Outcome] = []
     broken = 0
     for seed in range(options.seed, options.seed + options.runs):
-        outcome = _run(seed, options.keep, always=options.keep_always)
+        outcome = _run(seed, options.brokers, options.keep, always=options.keep_always)
         if outcome is None:
             broken += 1
         else:
@@ -46,12 +48,16 @@ def main() -> int:
     return 0 if not broken and all(outcome.right for outcome in outcomes) else 1
 
 
-def _run(seed: int, keep: Path | None, *, always: bool) -> Outcome | None:
+def _run(seed: int, brokers: int | None, keep: Path | None, *, always: bool) -> Outcome | None:
     folder = Path(tempfile.mkdtemp(prefix=f"byok-faults-{seed}-"))
     began = time.monotonic()
     outcome = None
     try:
-        outcome = run_seed(seed, folder, lambda text: _say(f"seed {seed}: {time.monotonic() - began:5.1f} s {text}"))
+
+        def say(text: str) -> None:
+            _say(f"seed {seed}: {time.monotonic() - began:5.1f} s {text}")
+
+        outcome = run_seed(seed, folder, say, brokers=brokers)
         _report(outcome)
     except Exception:  # noqa: BLE001 - the other seeds are worth running all the same
         _say(f"seed {seed}: {traceback.format_exc()}")
@@ -75,15 +81,16 @@ def _report(outcome: Outcome) -> None:
 def _row(outcome: Outcome) -> tuple[str, ...]:
     verdict = outcome.verdict
     counts = (verdict.count(kind) for kind in ("wrong", "lost", "doubled", "conservation"))
-    numbers = (outcome.seed, verdict.events, outcome.kills, verdict.corrections, *counts)
+    events = (verdict.events, outcome.kills, outcome.moves, verdict.corrections)
+    numbers = (outcome.seed, outcome.brokers, *events, *counts)
     return (*map(str, numbers), f"{outcome.rest_seconds:.1f}", f"{outcome.seconds:.0f}")
 
 
 def _table(outcomes: Sequence[Outcome]) -> None:
     rows = [_row(outcome) for outcome in outcomes]
-    summed = [str(sum(int(row[column]) for row in rows)) for column in range(1, 8)]
+    summed = [str(sum(int(row[column]) for row in rows)) for column in range(2, 2 + len(_COUNTED))]
     slowest = max((outcome.rest_seconds for outcome in outcomes), default=0.0)
-    rows.append(("all", *summed, f"{slowest:.1f}", f"{sum(outcome.seconds for outcome in outcomes):.0f}"))
+    rows.append(("all", "", *summed, f"{slowest:.1f}", f"{sum(outcome.seconds for outcome in outcomes):.0f}"))
     for row in (_HEADINGS, *rows):
         _say("  ".join(cell.rjust(max(len(heading), 6)) for cell, heading in zip(row, _HEADINGS, strict=True)))
 

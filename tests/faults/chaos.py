@@ -4,31 +4,36 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
+from schemas.topics import REGISTRY_CHANGES, USAGE_EVENTS
 from tests.faults.admins import Admins
 from tests.faults.rig import Rig, Service, wait_for
+from tests.kafka.apache_kafka import ApacheKafka
+from tests.kafka.cluster import COORDINATION, ApacheCluster
 
+_USAGE_LEADERS_MOVED = 4
 _TAKEN_OVER_SECONDS = 40.0
 # Longer than a worker's session with its group (6 s): its partitions are given to others meanwhile.
 _PAST_SESSION_SECONDS = 7.0
 
 
 class Chaos:
-    """Breaks things, from a seed. ``kills`` counts what was killed with -9."""
+    """Breaks things, from a seed. ``kills`` counts what was killed with -9, ``moves`` the leaders that were moved."""
 
     def __init__(self, rig: Rig, admins: Admins, rng: random.Random, say: Callable[[str], None]) -> None:
         self.kills = 0
+        self.moves = 0
         self._rig = rig
         self._admins = admins
         self._rng = rng
         self._say = say
-        self._main = rig.worker("worker-1")
-        self._second = rig.worker("worker-2")
 
     def schedule(self, how_many: int) -> list[Callable[[], None]]:
-        """Faults in a random order; a worker is killed in every schedule, and something that takes long in most."""
+        """Faults in a random order; a worker is killed in every schedule, and something that takes long in most.
+
+        Three brokers move their leaders in every schedule. The way to one of them cannot be cut for some alone.
+        """
         quick = [
             self.kill_worker,
             self.kill_registry,
@@ -36,13 +41,16 @@ class Chaos:
             self.postgres_away,
             self.postgres_hangs,
             self.postgres_slow,
-            self.broker_away,
-            self.broker_hangs,
-            self.registry_log_late,
             self.burst_of_changes,
         ]
-        long = [self.broker_restarts, self.broker_killed, self.zombie, self.zombie, self.join_and_leave]
-        chosen = [self.kill_worker, *self._rng.sample(quick, how_many - 2), self._rng.choice(long)]
+        if self._rig.cluster is None:
+            always = [self.kill_worker]
+            quick += [self.broker_away, self.broker_hangs, self.registry_log_late]
+        else:
+            always = [self.kill_worker, self.leaders_move]
+            quick += [self.leaders_move, self.one_of_the_brokers_hangs]
+        long = [self.broker_restarts, self.broker_killed, self.zombie, self.zombie, self.leave_and_join]
+        chosen = [*always, *self._rng.sample(quick, how_many - len(always) - 1), self._rng.choice(long)]
         self._rng.shuffle(chosen)
         return chosen
 
@@ -55,11 +63,12 @@ class Chaos:
         self._pause(0.3, 1.0)
 
     def kill_worker(self) -> None:
-        """kill -9 of the worker, which is the re-rater and the relay of dead letters too."""
-        self._kill(self._main)
+        """kill -9 of a worker: of the one that is the re-rater and the relay of dead letters, or of the other."""
+        worker = self._any_worker()
+        self._kill(worker)
         self._pause(0.0, 1.0)
-        self._main.start()
-        self._main.wait_ready()
+        worker.start()
+        worker.wait_ready()
 
     def kill_registry(self) -> None:
         """kill -9 of the registry, and so of the relay of its log."""
@@ -122,43 +131,68 @@ class Chaos:
         self._admins.burst()
 
     def broker_restarts(self) -> None:
-        """A clean restart on the same log."""
-        self._rig.kafka.stop()
-        self._rig.kafka.start()
+        """A clean restart on the same log; of one of three brokers, where there are three."""
+        self._restart_broker(ApacheKafka.stop)
 
     def broker_killed(self) -> None:
-        """kill -9 of the broker, and a start on what it left."""
-        self._rig.kafka.kill()
+        """kill -9 of a broker, and a start on what it left."""
+        self._restart_broker(ApacheKafka.kill)
         self.kills += 1
-        self._rig.kafka.start()
+
+    def _restart_broker(self, how: Callable[[ApacheKafka], None]) -> None:
+        if self._rig.cluster is not None:
+            self._rig.cluster.restart(self._rng.choice(self._rig.cluster.brokers), how)
+        elif isinstance(self._rig.kafka, ApacheKafka):
+            how(self._rig.kafka)
+            self._rig.kafka.start()
+
+    def one_of_the_brokers_hangs(self) -> None:
+        """It counts as dead, others lead in its place; then it goes on, and must not believe that it still leads."""
+        cluster = self._cluster()
+        broker = self._rng.choice(cluster.brokers)
+        broker.hold()
+        self._pause(0.5, 4.0)
+        broker.let_go()
+        cluster.wait_in_sync()
+
+    def leaders_move(self) -> None:
+        """Another broker leads the log of the registry, the groups, and some of the usage."""
+        usage = self._rng.sample(range(USAGE_EVENTS.partitions), _USAGE_LEADERS_MOVED)
+        places = [(REGISTRY_CHANGES.name, 0), (COORDINATION, 0), *((USAGE_EVENTS.name, number) for number in usage)]
+        self._rng.shuffle(places)
+        for topic, partition in places:
+            self._cluster().move_leader(topic, partition)
+            self.moves += 1
+
+    def _cluster(self) -> ApacheCluster:
+        assert self._rig.cluster is not None, "there is one broker alone"
+        return self._rig.cluster
 
     def zombie(self) -> None:
         """A worker is stopped past its session, its partitions are taken over, and then it goes on."""
-        with self._two_workers():
-            self._main.hold()
-            self._admins.burst()
-            began = time.monotonic()
-            self._wait_advance()
-            # By then nothing is held back: whatever the stopped worker had in flight is an old story.
-            time.sleep(max(0.0, _PAST_SESSION_SECONDS - (time.monotonic() - began)))
-            self._main.let_go()
-            self._main.wait_ready()
-            self._pause(0.5, 1.5)
+        worker = self._any_worker()
+        worker.hold()
+        self._admins.burst()
+        began = time.monotonic()
+        self._wait_advance()
+        # By then nothing is held back: whatever the stopped worker had in flight is an old story.
+        time.sleep(max(0.0, _PAST_SESSION_SECONDS - (time.monotonic() - began)))
+        worker.let_go()
+        worker.wait_ready()
 
-    def join_and_leave(self) -> None:
-        """A second worker comes, and goes in peace or by kill -9."""
-        with self._two_workers():
-            self._pause(1.0, 2.0)
-
-    @contextmanager
-    def _two_workers(self) -> Iterator[None]:
-        self._second.start()
-        self._second.wait_ready()
-        yield
+    def leave_and_join(self) -> None:
+        """A worker goes, in peace or by kill -9, the other has all the work, and it comes back."""
+        worker = self._any_worker()
         if self._rng.random() < 0.5:
-            self._kill(self._second)
+            self._kill(worker)
         else:
-            self._second.stop()
+            worker.stop()
+        self._pause(1.0, 2.0)
+        worker.start()
+        worker.wait_ready()
+
+    def _any_worker(self) -> Service:
+        return self._rng.choice(self._rig.workers)
 
     def _wait_advance(self) -> None:
         """Wait until every partition has been booked on, which only one that is not stopped can have done."""

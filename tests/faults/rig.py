@@ -248,8 +248,11 @@ class Rig:
 
     def environment(self, **changes: str) -> dict[str, str]:
         """The settings of a service of ours, with ``changes``."""
-        cluster = {} if self.cluster is None else {"BYOK_KAFKA_BOOTSTRAP": self.cluster.bootstrap}
-        return self.wiring.environment() | cluster | changes
+        return self.wiring.environment() | self._cluster_settings | changes
+
+    @property
+    def _cluster_settings(self) -> dict[str, str]:
+        return {} if self.cluster is None else {"BYOK_KAFKA_BOOTSTRAP": self.cluster.bootstrap}
 
     def registry_environment(self) -> dict[str, str]:
         """The settings of the registry."""
@@ -294,7 +297,7 @@ class Rig:
 
     def byok(self, *arguments: str, **changes: str) -> subprocess.CompletedProcess[str]:
         """What an operator's command says, and how it ends, with ``changes`` to its settings."""
-        environment = os.environ | self.wiring.operator_environment() | changes
+        environment = os.environ | self.wiring.operator_environment() | self._cluster_settings | changes
         return subprocess.run(
             (*_BYOK, *arguments), env=environment, capture_output=True, text=True, timeout=_COMMAND_SECONDS, check=False
         )

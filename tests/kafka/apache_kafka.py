@@ -166,9 +166,20 @@ class ApacheKafka:
 
     def kill(self) -> None:
         """End it as a failing machine would."""
-        if self._child is not None:
-            os.kill(self._child.pid, signal.SIGKILL)
+        self._signal(signal.SIGKILL)
         self.stop()
+
+    def hold(self) -> None:
+        """SIGSTOP: it keeps its connections, and does nothing."""
+        self._signal(signal.SIGSTOP)
+
+    def let_go(self) -> None:
+        """SIGCONT."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._child is not None:
+            os.kill(self._child.pid, number)
 
     def _program(self) -> Program:
         return Program(

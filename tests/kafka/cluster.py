@@ -14,6 +14,8 @@ from services.local.endpoints import Ports
 from tests.kafka.apache_kafka import START_SECONDS, ApacheKafka, Quorum
 
 _BROKERS = 3
+COORDINATION = "__consumer_offsets"
+"""Whoever leads its one partition is the coordinator of every group."""
 _PREFERRED = 0
 """The kind of election that makes the first replica the leader."""
 _SETTINGS = {
@@ -84,6 +86,17 @@ class ApacheCluster:
         for broker in self.brokers:
             broker.kill()
 
+    def restart(self, broker: ApacheKafka, how: Callable[[ApacheKafka], None] = ApacheKafka.stop) -> None:
+        """End one broker, as ``how`` ends it, and start it again; return when it has all that the others have."""
+        how(broker)
+        broker.start()
+        self.wait_in_sync()
+
+    def wait_in_sync(self) -> None:
+        """Return when every replica of every partition is in sync: only then may another broker be ended."""
+        with _Admin(self.bootstrap) as admin:
+            _until(admin.all_in_sync)
+
     def leader(self, topic: str, partition: int) -> int:
         """The number of the broker that leads the partition."""
         with _Admin(self.bootstrap) as admin:
@@ -113,6 +126,11 @@ class _Admin:
     def leader(self, topic: str, partition: int) -> int:
         (described,) = self._client.describe_topics([topic])
         return next(int(each["leader_id"]) for each in described["partitions"] if each["partition_index"] == partition)
+
+    def all_in_sync(self) -> bool:
+        described = self._client.describe_topics()
+        partitions = [partition for topic in described for partition in topic["partitions"]]
+        return all(len(each["isr_nodes"]) == len(each["replica_nodes"]) for each in partitions)
 
     def prefer(self, topic: str, partition: int, replicas: Sequence[int]) -> None:
         place = TopicPartition(topic, partition)
