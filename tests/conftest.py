@@ -24,13 +24,16 @@ structlog.configure(processors=[*structlog.get_config()["processors"][:-1], _pla
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+_STARTED_ONCE = ("tests/e2e/one_stack", "tests/apache_kafka/one_rig")
+
+
 class _ByPlace(LoadScopeScheduling):
-    """Keeps the tests of a file in one process, and those of the one end-to-end stack, which takes long to start."""
+    """Keeps the tests of a file in one process, and those of a folder that share what takes long to start."""
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
         folder = file.rpartition("/")[0]
-        return folder if folder == "tests/e2e/one_stack" else file
+        return folder if folder in _STARTED_ONCE else file
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.apache_kafka.metering import Metering
-from tests.faults.rig import Rig, running_rig
+from tests.faults.rig import Rig
 from tests.kafka.needed import need_apache_kafka
 
 
@@ -17,18 +17,9 @@ def apache_kafka() -> None:
     need_apache_kafka()
 
 
-@pytest.fixture(scope="module")
-def rig(apache_kafka: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
-    """The parts, with the registry ready and no worker."""
-    with running_rig(tmp_path_factory.mktemp("rig") / "data") as running:
-        running.registry.start()
-        running.registry.wait_ready()
-        yield running
-
-
 @pytest.fixture
 def metering(rig: Rig) -> Iterator[Metering]:
-    """What a test needs to send usage and look at the ledger; no worker is left afterwards."""
+    """What a test needs to send usage and look at the ledger; no worker is left afterwards, and nothing is away."""
     used = Metering(rig)
     yield used
     used.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
+import zlib
 from typing import Any
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
@@ -15,6 +16,10 @@ from tests.faults.rig import Rig, Service, wait_for
 USAGE = "byok.usage-events"
 GROUP = "byok-metering"
 BOOKED_SECONDS = 60.0
+UNTOUCHED = 11
+"""A partition that nobody writes to but the one test that is about just that."""
+ROTTEN = 9
+"""The partition in whose file a test damages bytes; what others write to it is small."""
 
 
 class Metering:
@@ -25,11 +30,13 @@ class Metering:
         self.org_id = f"org-{uuid.uuid4().hex[:12]}"
         self.producer = KafkaProducer(bootstrap_servers=rig.kafka.bootstrap.split(","), acks="all")
         self._number = 0
+        self._partition = zlib.crc32(self.org_id.encode()) % min(ROTTEN, UNTOUCHED)
 
     def close(self) -> None:
-        """Stop every worker, and let go of the broker."""
+        """Stop every worker, let go of the broker, and let everything be reached again."""
         for worker in self.rig.workers:
             worker.stop()
+        self.rig.restore()
         self.producer.close(timeout=1)
 
     def start(self, name: str = "worker-1") -> Service:
@@ -45,7 +52,7 @@ class Metering:
         return node_call(self.org_id, id=f"{self._number:05}")
 
     def send(self, how_many: int, partition: int | None = None) -> int:
-        """So many events, each a record of its own; the offset of the last one."""
+        """So many events, each a record of its own, to one partition; the offset of the last one."""
         futures = [self._send(self.producer, partition) for _ in range(how_many)]
         return max(int(future.get(30).offset) for future in futures)
 
@@ -70,23 +77,23 @@ class Metering:
 
     def _send(self, producer: KafkaProducer, partition: int | None) -> Any:
         value = json.dumps(self.event()).encode()
+        partition = self._partition if partition is None else partition
         return producer.send(USAGE, value=value, key=self.org_id.encode(), partition=partition)
 
-    def charges(self) -> list[str]:
+    def charges(self, database: str = "ledger") -> list[str]:
         """The ids of the organization's charges, in order, as often as they were charged."""
-        rows = self.rig.rows(
-            "SELECT event_id FROM ledger.entry WHERE org_id = %s AND kind = 'charge' ORDER BY event_id", self.org_id
-        )
+        statement = "SELECT event_id FROM ledger.entry WHERE org_id = %s AND kind = 'charge' ORDER BY event_id"
+        rows = self.rig.rows(statement, self.org_id, database=database)
         return [row["event_id"] for row in rows]
 
     def sent_ids(self) -> list[str]:
         """The ids of every event made so far."""
         return [f"{number:05}" for number in range(1, self._number + 1)]
 
-    def wait_charged(self, ids: list[str]) -> None:
+    def wait_charged(self, ids: list[str], database: str = "ledger") -> None:
         """Wait until at least so many are charged, and insist that it is these, each once."""
-        wait_for(f"{len(ids)} charges", lambda: len(self.charges()) >= len(ids), BOOKED_SECONDS)
-        assert self.charges() == ids
+        wait_for(f"{len(ids)} charges", lambda: len(self.charges(database)) >= len(ids), BOOKED_SECONDS)
+        assert self.charges(database) == ids
 
     def assert_conserved(self, partition: int | None = None) -> None:
         """Covered ranges meet end to end in every partition (or one), and each recorded event has its charge."""

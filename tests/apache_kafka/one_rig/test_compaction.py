@@ -61,7 +61,8 @@ def _final(metering: Metering, database: str) -> list[dict[str, Any]]:
         return connection.execute(
             """SELECT event_id, sum(list_mc) AS list_mc, sum(charged_mc) AS charged_mc,
                  (array_agg(rate_card || key_source || reason ORDER BY revision DESC, kind))[1] AS said
-               FROM ledger.entry GROUP BY org_id, event_source, event_id ORDER BY org_id, event_id"""
+               FROM ledger.entry WHERE org_id = %s GROUP BY event_source, event_id ORDER BY event_id""",
+            (metering.org_id,),
         ).fetchall()
 
 

@@ -6,13 +6,10 @@ import threading
 
 import pytest
 
-from tests.apache_kafka.metering import Metering
+from tests.apache_kafka.metering import UNTOUCHED, Metering
 from tests.faults.rig import wait_for
 
 pytestmark = pytest.mark.slow
-
-# No other test writes to it, so nothing of it is booked before the test that is about just that.
-_UNTOUCHED = 11
 
 
 def test_what_came_while_it_was_away_is_booked_when_it_is_back(metering: Metering) -> None:
@@ -67,8 +64,8 @@ def test_records_that_the_group_has_skipped_are_booked(metering: Metering) -> No
 
 def test_a_partition_that_is_new_to_the_ledger_is_booked_from_its_beginning(metering: Metering) -> None:
     metering.start().stop()
-    last = metering.send(20, partition=_UNTOUCHED)
-    metering.move_committed(_UNTOUCHED, last)
+    last = metering.send(20, partition=UNTOUCHED)
+    metering.move_committed(UNTOUCHED, last)
     metering.start()
     metering.wait_charged(metering.sent_ids())
     metering.assert_conserved()

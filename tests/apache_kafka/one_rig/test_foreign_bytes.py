@@ -9,13 +9,12 @@ from pathlib import Path
 import pytest
 from kafka import KafkaProducer
 
-from tests.apache_kafka.metering import USAGE, Metering
+from tests.apache_kafka.metering import ROTTEN, USAGE, Metering
 from tests.kafka.raw_batches import CODECS, HEADER_BYTES, batch, produce_bytes, with_odd_header_keys
 
 pytestmark = pytest.mark.slow
 
 _HEADERS = [("traceparent", b"00-abc"), ("größe", b""), ("traceparent", b"\xff\x00")]
-_OWN = 9
 
 
 def _send(metering: Metering, partition: int, codec: str | None) -> None:
@@ -48,22 +47,22 @@ def test_keys_of_headers_that_are_no_text_are_nobodys_concern(codec: int, meteri
 def test_bytes_that_rot_on_the_brokers_disk_are_dead_letters_and_all_else_is_booked(metering: Metering) -> None:
     """Kafka hands out what its files hold, and looks at no checksum."""
     kafka = metering.rig.kafka
-    before = metering.send(3, _OWN)
+    before = metering.send(3, ROTTEN)
     rotten = batch([b'{"rotten": 1}', b'{"rotten": 2}', b'{"rotten": 3}'])
-    first = produce_bytes(kafka.bootstrap, USAGE, _OWN, rotten)
+    first = produce_bytes(kafka.bootstrap, USAGE, ROTTEN, rotten)
     assert first == before + 1
-    metering.send(3, _OWN)
+    metering.send(3, ROTTEN)
     kafka.stop()
-    _damage(metering.rig.data.root / "kafka" / "data" / f"{USAGE}-{_OWN}", b'{"rotten": 2}')
+    _damage(metering.rig.data.root / "kafka" / "data" / f"{USAGE}-{ROTTEN}", b'{"rotten": 2}')
     kafka.start()
     worker = metering.start()
     metering.wait_charged(metering.sent_ids())
-    letters = metering.rig.rows("SELECT * FROM ledger.dead_letters WHERE source_partition = %s", _OWN)
+    letters = metering.rig.rows("SELECT * FROM ledger.dead_letters WHERE source_partition = %s", ROTTEN)
     why = f"the batch of offsets {first} to {first + 2} cannot be read: its checksum is wrong"
     assert sorted((row["source_offset"], row["reason"], row["detail"]) for row in letters) == [
         (first + number, "malformed_json", why) for number in range(3)
     ]
-    metering.assert_conserved(_OWN)
+    metering.assert_conserved(ROTTEN)
     assert worker.running
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
@@ -14,28 +12,24 @@ from services.proof.replay.topic import TopicReader
 from services.runtime.command_failed import CommandFailed
 from services.runtime.kafka_access import KafkaAccess
 from services.runtime.topics import create_topics
-from tests.kafka.apache_kafka import ApacheKafka
+from tests.faults.rig import Rig
 
 pytestmark = pytest.mark.slow
 
-TOPIC = USAGE_EVENTS.name
+TOPIC = "deleted-while-replayed"
 RECORDS, DELETED = 5, 3
 
 
 @pytest.fixture
-def bootstrap(apache_kafka: None, tmp_path: Path) -> Iterator[str]:
-    """A broker with a few records in the first partition."""
-    kafka = ApacheKafka(tmp_path / "kafka")
-    try:
-        kafka.start()
-        create_topics(KafkaAccess(kafka.bootstrap), [USAGE_EVENTS], replication_factor=1)
-        producer = KafkaProducer(bootstrap_servers=kafka.bootstrap)
-        for _ in range(RECORDS):
-            producer.send(TOPIC, b"{}", partition=0).get(timeout=30)
-        producer.close()
-        yield kafka.bootstrap
-    finally:
-        kafka.stop()
+def bootstrap(rig: Rig) -> str:
+    """A broker with a few records in the first partition of a topic that is this test's alone."""
+    bootstrap = rig.kafka.bootstrap
+    create_topics(KafkaAccess(bootstrap), [USAGE_EVENTS._replace(name=TOPIC)], replication_factor=1)
+    producer = KafkaProducer(bootstrap_servers=bootstrap)
+    for _ in range(RECORDS):
+        producer.send(TOPIC, b"{}", partition=0).get(timeout=30)
+    producer.close()
+    return bootstrap
 
 
 def _delete(bootstrap: str) -> None:
