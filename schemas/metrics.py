@@ -89,6 +89,14 @@ CORRECTED_CREDITS = Metric(
 DEAD_LETTERS = Metric(
     "byok_dead_letters_total", Kind.COUNTER, Unit.EVENTS, ("reason",), _LEDGER, "Events that were refused."
 )
+REMOVED_DEAD_LETTERS = Metric(
+    "byok_removed_dead_letters_total",
+    Kind.COUNTER,
+    Unit.EVENTS,
+    ("reason",),
+    _LEDGER,
+    "Dead letters whose time was over, and that were removed.",
+)
 CREDENTIAL_FLAGS = Metric(
     "byok_credential_flags_total", Kind.COUNTER, Unit.EVENTS, ("flag",), _LEDGER, "Charges that carry a flag."
 )

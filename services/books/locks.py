@@ -12,3 +12,5 @@ DEAD_LETTER_RELAY = 4_270_004
 """Whoever copies dead letters to their topic."""
 APPEND = 4_270_005
 """Whoever appends to the copy of the registry log: the order of arrival is that of the commits."""
+UPKEEP = 4_270_010
+"""Whoever merges covered ranges and removes old dead letters."""

@@ -19,6 +19,7 @@ SHOWN_AS = {
     "charged_mc": metrics.CHARGED_CREDITS,
     "saved_mc": metrics.SAVED_CREDITS,
     "dead_letters": metrics.DEAD_LETTERS,
+    "removed_dead_letters": metrics.REMOVED_DEAD_LETTERS,
     "credential_flags": metrics.CREDENTIAL_FLAGS,
     "corrections": metrics.CORRECTIONS,
     "corrected_mc": metrics.CORRECTED_CREDITS,
@@ -57,6 +58,11 @@ def events(totals: Totals, outcomes: Mapping[tuple[object, str], int]) -> None:
 def dead_letter(totals: Totals, reason: str) -> None:
     """Count one dead letter."""
     totals[_total("dead_letters", reason=reason)] += 1
+
+
+def removed_letters(totals: Totals, reason: str, how_many: int) -> None:
+    """Count dead letters that were removed."""
+    totals[_total("removed_dead_letters", reason=reason)] += how_many
 
 
 def charges(totals: Totals, entries: Iterable[Entry]) -> None:

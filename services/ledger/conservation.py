@@ -2,7 +2,8 @@
 
 Entries and covered ranges are append-only, so a look counts what came since the last one. But whoever owns the tables,
 or their disk, can change what was counted: for a part of each look ranges are counted again, one lap over all of them
-after the other, each lap in place of the count before.
+after the other, each lap in place of the count before. Old ranges are merged meanwhile, which changes no count; where
+that reaches the very range at which a count stands, it begins anew.
 """
 
 from __future__ import annotations
@@ -28,7 +29,11 @@ STALE_SECONDS = 60.0
 RECOUNT_SECONDS = 0.5
 """How long a look goes on counting again."""
 RECOUNTED_RANGES = 500
-"""How many ranges one statement counts again: a look goes beyond its time by one of them at most."""
+"""How many ranges one statement counts again, at most: a look goes beyond its time by one of them."""
+RECOUNTED_EVENTS = 20_000
+"""Nor many more events: a merged range has as many."""
+_RECOUNTED_FOR = timedelta(hours=1)
+"""Nor what was booked over a much longer time: charges are looked for among all that were recorded in it."""
 # The first look counts all charges there are.
 _LOOK_SECONDS_MAX = 300
 
@@ -38,10 +43,20 @@ _PARTITIONS = text(
 )
 _RANGES = text(
     "SELECT coalesce(sum(to_offset - from_offset), 0)::bigint AS covered,"
-    " coalesce(sum(recorded), 0)::bigint AS recorded, max(from_offset) AS newest, max(to_offset) AS upto,"
-    " min(recorded_at) AS since, max(recorded_at) AS until"
-    " FROM (SELECT * FROM ledger.covered_range WHERE source_partition_id = :id AND from_offset > :newest"
-    " ORDER BY from_offset LIMIT :most) AS next"
+    " coalesce(sum(recorded), 0)::bigint AS recorded, max(from_offset) AS newest,"
+    " (array_agg(to_offset ORDER BY from_offset DESC))[1] AS ends, max(to_offset) AS upto,"
+    " min(since) AS since, max(recorded_at) AS until"
+    " FROM (SELECT *, sum(events) OVER (ORDER BY from_offset) - events AS events_before,"
+    "   row_number() OVER (ORDER BY from_offset) AS place, first_value(since) OVER (ORDER BY from_offset) AS begun"
+    "   FROM (SELECT *, coalesce(first_recorded_at, recorded_at) AS since FROM ledger.covered_range"
+    "     WHERE source_partition_id = :id AND from_offset > :newest ORDER BY from_offset LIMIT :most) AS next"
+    " ) AS stretch"
+    # The first one in any case: whatever it holds, the lap must go on.
+    " WHERE CAST(:most AS bigint) IS NULL OR place = 1 OR events_before < :events AND recorded_at <= begun + :span"
+)
+_NEWEST = text(
+    "SELECT from_offset, to_offset FROM ledger.covered_range"
+    " WHERE source_partition_id = :id AND from_offset <= :newest ORDER BY from_offset DESC LIMIT 1"
 )
 _CHARGES = text(
     "SELECT count(*) FROM ledger.entry WHERE kind = 'charge' AND source_partition_id = :id"
@@ -57,6 +72,8 @@ class _Counted(NamedTuple):
 
     newest: int
     """Where the newest range begins that was counted."""
+    ends: int
+    """Where that one ends."""
     seen: int
     """The first offset after all of them."""
     covered: int = 0
@@ -66,7 +83,7 @@ class _Counted(NamedTuple):
     @classmethod
     def nothing(cls, partition: Row[Any]) -> _Counted:
         """Before the first range."""
-        return cls(partition.origin_offset - 1, partition.origin_offset)
+        return cls(partition.origin_offset - 1, partition.origin_offset, partition.origin_offset)
 
 
 class ConservationWatch:
@@ -106,7 +123,7 @@ class ConservationWatch:
         rows = connection.execute(_PARTITIONS, {"topic": self._topic}).all()
         partitions = {row.source_partition_id: row for row in rows}
         for key, row in partitions.items():
-            self._counted[key] = _counted_on(connection, key, self._counted.get(key) or _Counted.nothing(row))
+            self._counted[key] = _counted_on(connection, key, _still(connection, row, self._counted.get(key)))
         self._recount(connection, partitions)
         residuals: dict[int, int] = defaultdict(int)
         for key, row in partitions.items():
@@ -122,7 +139,7 @@ class ConservationWatch:
         self._lap = self._lap or deque(partitions)
         while self._lap:
             key = self._lap[0]
-            before = self._again or _Counted.nothing(partitions[key])
+            before = _still(connection, partitions[key], self._again)
             self._again = _counted_on(connection, key, before, RECOUNTED_RANGES)
             if self._again == before or self._again.newest >= self._counted[key].newest:
                 self._counted[key], self._again = self._again, None
@@ -131,10 +148,20 @@ class ConservationWatch:
                 return
 
 
+def _still(connection: Connection, partition: Row[Any], counted: _Counted | None) -> _Counted:
+    """What was counted, or nothing, where the range at which the count stands is not what it was."""
+    nothing = _Counted.nothing(partition)
+    if counted is None or counted == nothing:
+        return nothing
+    where = {"id": partition.source_partition_id, "newest": counted.newest}
+    return counted if connection.execute(_NEWEST, where).first() == (counted.newest, counted.ends) else nothing
+
+
 def _counted_on(connection: Connection, partition: int, counted: _Counted, most: int | None = None) -> _Counted:
     """What has been counted with the ranges that follow, ``most`` of them at most."""
     where = {"id": partition, "newest": counted.newest, "seen": counted.seen}
-    ranges = connection.execute(_RANGES, where | {"most": most}).one()
+    bounds = {"most": most, "events": RECOUNTED_EVENTS, "span": _RECOUNTED_FOR}
+    ranges = connection.execute(_RANGES, where | bounds).one()
     if ranges.newest is None:
         return counted
     upto = max(counted.seen, ranges.upto)
@@ -142,6 +169,7 @@ def _counted_on(connection: Connection, partition: int, counted: _Counted, most:
     charges = connection.execute(_CHARGES, where | times | {"upto": upto}).scalar_one()
     return _Counted(
         ranges.newest,
+        ranges.ends,
         upto,
         counted.covered + ranges.covered,
         counted.miscounted + abs(ranges.recorded - charges),

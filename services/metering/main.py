@@ -32,6 +32,7 @@ from services.metering.settings import MeteringSettings
 from services.metering.stream.agents import define_agents
 from services.metering.stream.app import LedgerApp, create_faust_app
 from services.metering.stream.gap_reader import GapReader, LogTruncatedError
+from services.metering.upkeep.upkeep import Keep, Upkeep
 from services.runtime.background import in_background, patiently
 from services.runtime.broker import wait_for_cluster_id
 from services.runtime.broker_refusals import Right
@@ -95,6 +96,7 @@ class _Worker:
         # Beside each other: nobody waits for a warning.
         await asyncio.gather(asyncio.to_thread(warn_of_differences, self._settings.kafka), self._follower.catch_up())
         relay = DeadLetterRelay(self._ledger_dsn, self._settings.kafka, self._settings.kafka_timeout_seconds)
+        upkeep = Upkeep(self._ledger_dsn, _keep(self._settings))
         loop = asyncio.get_running_loop()
 
         def died(error: Exception) -> None:
@@ -103,6 +105,8 @@ class _Worker:
         with (
             in_background("rerater", self._rerater.run, died=died),
             in_background("dead-letter-relay", relay.run, died=died),
+            # Nothing that is booked depends on it: should it die, the log says so, and the worker goes on.
+            in_background("upkeep", upkeep.run),
         ):
             writer = LedgerWriter(self._ledger_dsn, cluster_id, USAGE_EVENTS.name)
             # A restart forgets no pause: what is known before there are partitions is told before anybody calls it
@@ -224,6 +228,14 @@ def _why_ended(error: BaseException | None) -> int:
         return 2
     _log.critical("the worker cannot go on", exc_info=error)
     return 1
+
+
+def _keep(settings: MeteringSettings) -> Keep:
+    return Keep(
+        settings.metering_merge_after_seconds,
+        settings.metering_dead_letter_days,
+        settings.metering_replayable_dead_letter_days,
+    )
 
 
 def _fail(fatal: asyncio.Future[None], error: Exception) -> None:

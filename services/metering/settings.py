@@ -39,3 +39,9 @@ class MeteringSettings(HttpSettings, StreamSettings, BatchSettings, LedgerDataba
     """Among fewer events within the window, any share is fine."""
     metering_pause_spares_largest: bool = True
     """Whether the rest must be as bad without its largest organization and source; false where one company has all."""
+    metering_merge_after_seconds: Annotated[int, Field(ge=0)] = 3_600
+    """Covered ranges older than this are merged; younger ones stay one for each batch."""
+    metering_dead_letter_days: Annotated[int, Field(ge=30)] = 365
+    """How long dead letters are kept that no replay would book: booked meanwhile, or refused for ever."""
+    metering_replayable_dead_letter_days: Annotated[int, Field(ge=30)] | None = None
+    """How long those that a replay could still book; without it, for ever."""

@@ -67,8 +67,11 @@ _CHARGES_AT = """
 SELECT source_partition_id, source_offset AS "offset", count(*) AS how_many FROM ledger.entry
 WHERE kind = 'charge' GROUP BY source_partition_id, source_offset ORDER BY source_partition_id, source_offset
 """
+# Those that were removed are counted where the range begins that they lay in.
 _DEAD_LETTERS_AT = """
-SELECT source_partition_id, source_offset AS "offset", count(*) AS how_many FROM ledger.dead_letter
+SELECT source_partition_id, source_offset AS "offset", sum(letters)::bigint AS how_many
+FROM (SELECT source_partition_id, source_offset, count(*) AS letters FROM ledger.dead_letter GROUP BY 1, 2
+      UNION ALL SELECT source_partition_id, source_offset, letters FROM ledger.removed_dead_letter) AS letter
 GROUP BY source_partition_id, source_offset ORDER BY source_partition_id, source_offset
 """
 _TOTALS = "SELECT metric, labels, value FROM ledger.metric_total"
@@ -90,6 +93,9 @@ WITH charge AS (
     AND (r.org_id, r.event_source, r.event_id, r.revision) = (c.org_id, c.event_source, c.event_id, c.revision)
   LEFT JOIN ledger.registry_change k ON k.seq = c.caused_by_seq
   WHERE c.kind = 'correction'
+), letter AS (
+  SELECT reason, event_type, count(*) AS letters FROM ledger.dead_letter GROUP BY reason, event_type
+  UNION ALL SELECT reason, event_type, letters FROM ledger.removed_dead_letter
 ), flag AS (
   SELECT unnest(flags) AS flag FROM ledger.entry WHERE kind = 'charge' AND flags <> '{{}}'
   UNION ALL
@@ -99,12 +105,14 @@ SELECT 'usage_events', jsonb_build_object('event_type', event_type, 'outcome', '
   FROM charge GROUP BY event_type
 UNION ALL SELECT 'usage_events', jsonb_build_object('outcome', 'duplicate'), sum(duplicates) FROM ledger.covered_range
 UNION ALL SELECT 'usage_events', jsonb_build_object('outcome', 'dead_letter', 'event_type',
-    CASE WHEN event_type = ANY (%(event_types)s) THEN event_type ELSE 'other' END), count(*)
-  FROM ledger.dead_letter GROUP BY 2
+    CASE WHEN event_type = ANY (%(event_types)s) THEN event_type ELSE 'other' END), sum(letters)
+  FROM letter GROUP BY 2
 UNION ALL SELECT 'list_mc', labels, list_mc FROM charge
 UNION ALL SELECT 'charged_mc', labels, charged_mc FROM charge
 UNION ALL SELECT 'saved_mc', labels, saved_mc FROM charge
-UNION ALL SELECT 'dead_letters', jsonb_build_object('reason', reason), count(*) FROM ledger.dead_letter GROUP BY reason
+UNION ALL SELECT 'dead_letters', jsonb_build_object('reason', reason), sum(letters) FROM letter GROUP BY reason
+UNION ALL SELECT 'removed_dead_letters', jsonb_build_object('reason', reason), sum(letters)
+  FROM ledger.removed_dead_letter GROUP BY reason
 UNION ALL SELECT 'credential_flags', jsonb_build_object('flag', flag), count(*) FROM flag GROUP BY flag
 UNION ALL SELECT 'corrections', jsonb_build_object('reason', reason), count(*) FROM revised GROUP BY reason
 UNION ALL SELECT 'corrected_mc', jsonb_build_object('reason', reason, 'direction',

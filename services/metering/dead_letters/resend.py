@@ -27,11 +27,12 @@ from services.messages.usage_events import RejectedError, read_event
 
 _IN_FLIGHT_MAX = 256
 _FETCHED_ROWS = 200
-_USELESS = {
+USELESS = {
     Reason.MALFORMED_JSON: "is no event: the producer has to send it anew",
     Reason.BATCH_TOO_LARGE: "is no event: the producer has to send it anew, in smaller batches",
     Reason.IDENTITY_CONFLICT: "would conflict again: what is booked under an identity is never taken back",
 }
+"""Reasons for which an event would be refused again, however often it is sent, and why."""
 _MASKED = "held a key that was masked: its bytes are gone, the producer has to send it anew"
 _REPEATED = "says the very same as one before it"
 FOR_WANT_OF_A_PRICE = frozenset(
@@ -155,7 +156,7 @@ def why_not(letter: DeadLetterSummary, *, force: bool) -> str | None:
         return _CUT if letter.whole_bytes is not None else _MASKED
     if letter.booked and letter.reason != Reason.IDENTITY_CONFLICT:
         return "is booked meanwhile"
-    return None if force else _USELESS.get(Reason(letter.reason))
+    return None if force else USELESS.get(Reason(letter.reason))
 
 
 WhyNot = Callable[[KeptLetter], str | None]

@@ -212,6 +212,64 @@ def test_while_ranges_are_counted_again_new_ones_come(counted, watch, books):
         assert watch.residuals == {0: 0}
 
 
+def merge(connection, start, end):
+    connection.execute("SELECT ledger.merge_covered_ranges(1, %s, %s)", (start, end))
+
+
+def test_ranges_that_are_merged_are_no_residual_wherever_the_counts_stand(counted, watch, books):
+    for start, end in ((0, 3), (3, 5), (0, 5)):
+        merge(counted, start, end)
+        for _ in range(2 * LAP):
+            watch.look()
+            assert watch.residuals == {0: 0}
+    # What was never looked at goes into one range with the newest that was.
+    for index in range(7, 9):
+        partition = books.partition(0, next_offset=index + 1)
+        books.book(f"e{index}")
+        books.covered(partition, index, index + 1, recorded=1)
+    merge(counted, 5, 9)
+    for _ in range(2 * LAP):
+        watch.look()
+        assert watch.residuals == {0: 0}
+
+
+MERGED_AND_CHANGED = {name: change for name, change in CHANGED.items() if name.startswith("an entry")} | {
+    "a merged range widened": "UPDATE ledger.covered_range SET to_offset = to_offset + 1 WHERE from_offset = 0",
+    "a merged range that says more": "UPDATE ledger.covered_range SET events = 9, recorded = 9 WHERE from_offset = 0",
+    "a merged range deleted": "DELETE FROM ledger.covered_range WHERE from_offset = 0",
+}
+
+
+@pytest.mark.parametrize("change", MERGED_AND_CHANGED.values(), ids=MERGED_AND_CHANGED)
+def test_what_is_changed_after_it_was_merged_is_noticed(counted, watch, change):
+    merge(counted, 0, 5)
+    watch.look()
+    for table in ("entry", "covered_range"):
+        counted.execute(f"ALTER TABLE ledger.{table} DISABLE TRIGGER USER")
+    counted.execute(change)
+    for _ in range(2 * LAP):
+        watch.look()
+    for _ in range(2 * LAP):
+        watch.look()
+        assert watch.residuals[0] != 0
+
+
+def test_a_stretch_that_is_counted_again_is_bounded_in_events_and_in_time(counted, watch, monkeypatch):
+    monkeypatch.setattr(conservation, "RECOUNTED_RANGES", 500)
+    monkeypatch.setattr(conservation, "RECOUNTED_EVENTS", 1)
+    for _ in range(2):
+        watch.look()
+    counted.execute("ALTER TABLE ledger.entry DISABLE TRIGGER USER")
+    counted.execute("DELETE FROM ledger.entry WHERE source_offset = 4")
+    noticed = []
+    for _ in range(8):
+        watch.look()
+        noticed.append(watch.residuals[0])
+    # One range a look: it is there after as many looks as there are ranges, and not after one.
+    assert noticed[0] == 0
+    assert noticed[-1] == 1
+
+
 def test_partitions_of_several_clusters_never_hide_each_other(books, watch):
     for cluster, recorded in (("c1", 1), ("c2", 0)):
         partition_id = books.connection.execute(

@@ -21,5 +21,6 @@ def test_the_numbers_are_those_of_every_release_that_may_still_run():
         "RERATER": 4_270_003,
         "DEAD_LETTER_RELAY": 4_270_004,
         "APPEND": 4_270_005,
+        "UPKEEP": 4_270_010,
     }
     assert RELAY_LOCK == 4_270_002

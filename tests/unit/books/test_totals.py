@@ -124,3 +124,10 @@ def test_labels_are_the_same_text_whoever_writes_them():
         '{"event_type": "usage.tool_call.v1", "outcome": "duplicate"}',
         '{"reason": "plan"}',
     ]
+
+
+def test_dead_letters_that_were_removed_are_counted_by_reason():
+    totals = Totals()
+    count.removed_letters(totals, "malformed_json", 3)
+    count.removed_letters(totals, "malformed_json", 2)
+    assert readable(totals) == {("removed_dead_letters", ("reason", "malformed_json")): 5}
