@@ -201,7 +201,7 @@ def what_is_priced(connection: Connection[Any]) -> WhyNot:
             return "is not read as an event by this release"
         digest = payload_hash(event)
         if event.identity in first:
-            return _REPEATED if first[event.identity] == digest else _USELESS[Reason.IDENTITY_CONFLICT]
+            return _REPEATED if first[event.identity] == digest else USELESS[Reason.IDENTITY_CONFLICT]
         first[event.identity] = digest
         return None
 

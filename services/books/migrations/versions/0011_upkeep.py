@@ -2,8 +2,8 @@
 
 from alembic import op
 
-revision = "0008"
-down_revision = "0006"
+revision = "0011"
+down_revision = "0010"
 
 # Seconds for a million ranges, and workers wait meanwhile: the checks are held against what is there.
 _TABLES = """
