@@ -47,6 +47,12 @@ class OwnerSettings(Settings):
     registry_admin_dsn: SecretStr | None = None
 
 
+class PublishSettings(KafkaSettings):
+    """Of `byok usage publish`: without a ledger it cannot see what becomes of the events."""
+
+    ledger_dsn: SecretStr | None = None
+
+
 class ApiSettings(TokenSettings):
     """Of the commands that ask a service."""
 

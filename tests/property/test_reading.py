@@ -9,7 +9,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from services.cli.usage.formats import TimeFormat
-from services.cli.usage.mapping import EventBuilder
+from services.cli.usage.mapping import EventBuilder, Mapped
 from services.cli.usage.publication import DryRun, Publication
 from services.cli.usage.rejected_rows import RejectedRows
 from services.cli.usage.sources import Lines, jsonl_rows
@@ -157,11 +157,10 @@ def said_over_http(value):
 def said_of_a_file(line):
     """The same out of the file of rejected rows, for one line of JSON."""
     builder = EventBuilder(
-        columns=None,
-        fixed={},
+        Mapped(None),
         event_type=None,
         source="file:f",
-        read_time=time_reader(TimeFormat.ISO, assume_utc=False),
+        read_time=time_reader(TimeFormat.ISO, None),
         shift=Shift(None),
     )
     written = StringIO()

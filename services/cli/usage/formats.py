@@ -10,10 +10,12 @@ class FileFormat(StrEnum):
 
     JSONL = "jsonl"
     CSV = "csv"
+    JSON = "json"
+    """One JSON document with an array of objects."""
 
 
 class TimeFormat(StrEnum):
-    """How a file writes its times."""
+    """How a file writes its times, where it needs no pattern to say so."""
 
     ISO = "iso"
     UNIX = "unix"

@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
 from math import isfinite
 from pathlib import Path
-from typing import BinaryIO, Self
+from typing import Any, BinaryIO, Self
+
+from pydantic import ValidationError
 
 from schemas.fields import parse_time
-from schemas.usage_events import EVENT_MODELS
-from services.cli.usage.formats import FileFormat, TimeFormat
-from services.cli.usage.mapping import FIELDS, EventBuilder, columns_for, parse_pairs
+from services.cli.usage.formats import FileFormat
+from services.cli.usage.identity import LINE, ROW, Identity, identity_from
+from services.cli.usage.json_document import document_rows
+from services.cli.usage.long_format import LongFormat
+from services.cli.usage.mapping import EventBuilder, Mapped, columns_for, counts_of, kind_of, parse_pairs
+from services.cli.usage.profile import Profile, in_words, load
+from services.cli.usage.selection import Selection, parse_where
 from services.cli.usage.sources import CsvTable, Lines, Rows, jsonl_rows
-from services.cli.usage.times import Shift, time_reader
+from services.cli.usage.text_encoding import as_utf8
+from services.cli.usage.times import Shift, time_reader, time_zone
 from services.messages.usage_events import RejectedError
 from services.runtime.command_failed import CommandFailed
 
 _STANDARD_INPUT = Path("-")
-_LOCAL_BROKER = "127.0.0.1:9092"
 
 
 @dataclass(frozen=True)
@@ -30,20 +36,13 @@ class Job:
     """One file to publish, and how."""
 
     file: Path
-    file_format: FileFormat
-    maps: Mapping[str, str]
-    fixed: Mapping[str, str]
-    event_type: str | None
-    source: str
-    delimiter: str
-    time_format: TimeFormat
-    assume_utc: bool
+    how: Profile
     start: datetime | None
     pace: float | None
     batch_events: int
     limit: int | None
-    broker: str
     refused_file: Path | None
+    wait_seconds: float
     dry_run: bool
 
     @classmethod
@@ -51,92 +50,178 @@ class Job:
         cls,
         *,
         file: Path,
-        file_format: FileFormat | None,
-        maps: list[str],
-        sets: list[str],
-        event_type: str | None,
-        source: str | None,
-        delimiter: str | None,
-        time_format: TimeFormat,
-        assume_utc: bool,
+        profile_name: str | None,
+        options: dict[str, Any],
         start: str | None,
         pace: float | None,
         batch_events: int,
         limit: int | None,
-        bootstrap: str | None,
         refused_file: Path | None,
+        wait_seconds: float,
         dry_run: bool,
     ) -> Self:
-        """The job that the options describe. Raises CommandFailed."""
-        if source is None and file == _STANDARD_INPUT:
-            raise CommandFailed("standard input has no name to tell its events by; give it a --source")
-        if event_type is not None and event_type not in EVENT_MODELS:
-            raise CommandFailed(f"--type {event_type}: must be one of {', '.join(EVENT_MODELS)}")
+        """The job that the options describe; ``options`` are those that a profile may hold. Raises CommandFailed."""
         if pace is not None and not (isfinite(pace) and pace > 0):
             raise CommandFailed("--pace: must be greater than 0")
-        delimiter = delimiter or ("\t" if file.suffix.lower() == ".tsv" else ",")
-        if len(delimiter) != 1 or delimiter in '"\r\n':
-            raise CommandFailed("--delimiter: must be one character, and neither a quote nor a line end")
         with _usage_errors():
-            return cls(
+            # Through the validator once more: what makes sense apart need not do so together.
+            given = Profile.model_validate(options)
+            how = given if profile_name is None else load(profile_name).with_options(given)
+            how = Profile.model_validate(how.model_dump(exclude_unset=True))
+            job = cls(
                 file=file,
-                file_format=file_format or _guess(file),
-                maps=parse_pairs("--map", maps),
-                fixed=parse_pairs("--set", sets),
-                event_type=event_type,
-                source=source or f"file:{file.name}",
-                delimiter=delimiter,
-                time_format=time_format,
-                assume_utc=assume_utc,
+                how=how,
                 start=None if start is None else _start(start),
                 pace=pace,
                 batch_events=batch_events,
                 limit=limit,
-                broker=bootstrap or _LOCAL_BROKER,
                 refused_file=refused_file,
+                wait_seconds=wait_seconds,
                 dry_run=dry_run,
             )
+            job._check()
+        return job
+
+    def _check(self) -> None:
+        """Raise ValueError for what makes no sense, before the file is opened."""
+        how = self.how
+        if how.source is None and self.file == _STANDARD_INPUT:
+            raise ValueError("standard input has no name to tell its events by; give it a --source")
+        identity_from(how.id_from)
+        if how.id_from and {"id"} & {*how.maps, *how.sets}:
+            raise ValueError("--id-from and a field id given otherwise exclude each other")
+        if how.unit_from is not None and (not how.id_from or {LINE, ROW} & set(how.id_from)):
+            raise ValueError("--unit-from: --id-from names the columns by which rows belong together")
+        time_reader(how.time_format, self._zone())
+
+    @property
+    def source(self) -> str:
+        """The source of events that name none."""
+        return self.how.source or f"file:{self.file.name}"
+
+    @property
+    def is_by_line(self) -> bool:
+        """Whether events without an id are told by where they stand in the file."""
+        return list(self.how.id_from) in ([], [LINE])
 
     @contextmanager
     def open(self) -> Iterator[BinaryIO]:
-        """The file's bytes. Raises CommandFailed where it cannot be read."""
+        """The file as UTF-8. Raises CommandFailed where it cannot be read."""
         if self.file == _STANDARD_INPUT:
-            yield sys.stdin.buffer
+            yield as_utf8(sys.stdin.buffer, self.how.encoding)
             return
         try:
             opened = self.file.open("rb")
         except OSError as error:
             raise CommandFailed(f"{self.file}: {error.strerror}") from None
         with opened:
-            yield opened
+            yield as_utf8(opened, self.how.encoding)
 
     def size(self) -> int | None:
         """The file's size in bytes, where it has one."""
         return self.file.stat().st_size if self.file.is_file() else None
 
-    def rows(self, lines: Lines) -> tuple[Rows, EventBuilder]:
-        """The rows to send and what makes events of them. Raises CommandFailed where they do not fit together."""
-        with _usage_errors():
-            columns: Mapping[str, str] | None = None
-            if self.file_format is FileFormat.CSV:
-                table = CsvTable(lines, self.delimiter)
-                columns = columns_for(self.maps, table.columns)
-                rows = table.rows()
-            else:
-                rows = jsonl_rows(lines)
-                # Objects need not have the same keys, so there is no header to check the mapping against.
-                columns = columns_for(self.maps, (*FIELDS, *self.maps.values())) if self.maps else None
-            return islice(rows, self.limit), self._builder(columns)
+    def identity(self) -> Identity:
+        """What gives ids to events that have none."""
+        return identity_from(self.how.id_from)
 
-    def _builder(self, columns: Mapping[str, str] | None) -> EventBuilder:
+    def selection(self) -> Selection:
+        """Which rows are meant."""
+        return Selection(self.how.where)
+
+    def rows(self, file: BinaryIO, lines: Lines, selection: Selection, identity: Identity) -> tuple[Rows, EventBuilder]:
+        """The rows that are meant and what makes events of them. Raises CommandFailed where they do not fit."""
+        how = self.how
+        with _usage_errors():
+            table: tuple[str, ...] | None = None
+            match self._format(file):
+                case FileFormat.CSV:
+                    csv_table = CsvTable(lines, how.delimiter or ("\t" if self._suffix == ".tsv" else None))
+                    table, rows = csv_table.columns, csv_table.rows()
+                case FileFormat.JSON:
+                    rows = document_rows(file, how.rows)
+                case FileFormat.JSONL:
+                    rows = jsonl_rows(lines)
+            if table is not None:
+                self._require(table)
+            rows = selection.rows(rows)
+            if how.unit_from is not None and how.count_from is not None:
+                together = LongFormat(
+                    how.unit_from, how.count_from, how.id_from, self._units(), frozenset(how.ignore_units)
+                )
+                rows = together.rows(rows)
+                table = None if table is None else (*table, *sorted(together.units))
+            builder = self._builder(table, identity)
+            if how.skip_empty and not builder.counts:
+                raise ValueError("--skip-empty: no column fills a count, so no row can be empty")
+            return islice(rows, self.limit), builder
+
+    @property
+    def _suffix(self) -> str:
+        return self.file.suffix.lower()
+
+    def _format(self, file: BinaryIO) -> FileFormat:
+        how = self.how
+        if how.file_format is not None:
+            return how.file_format
+        if self._suffix in {".csv", ".tsv"}:
+            return FileFormat.CSV
+        # No line of JSON lines begins with a bracket: it would be no event.
+        head: bytes = getattr(file, "peek", lambda _size: b"")(1024)
+        is_array = head.removeprefix(b"\xef\xbb\xbf").lstrip().startswith(b"[")
+        return FileFormat.JSON if how.rows is not None or is_array else FileFormat.JSONL
+
+    def _require(self, table: tuple[str, ...]) -> None:
+        """Raise ValueError for a column that is asked for and not there."""
+        how = self.how
+        id_columns = () if self.is_by_line or list(how.id_from) == [ROW] else how.id_from
+        asked: list[tuple[str, Iterable[str]]] = [
+            ("--where", how.where),
+            ("--id-from", id_columns),
+            ("--unit-from", [how.unit_from] if how.unit_from else []),
+            ("--count-from", [how.count_from] if how.count_from else []),
+        ]
+        for option, names in asked:
+            for name in names:
+                if name not in table and not any(name.startswith(f"{column}.") for column in table):
+                    raise ValueError(f"{option} {name}: the file has no such column; it has {', '.join(table)}")
+
+    def _units(self) -> frozenset[str]:
+        """The units of a long table that some field is filled from."""
+        mapped = {
+            part.strip() for name, text in self.how.maps.items() if kind_of(name) is int for part in text.split("+")
+        }
+        return counts_of(self.how.event_type) | mapped
+
+    def _builder(self, table: tuple[str, ...] | None, identity: Identity) -> EventBuilder:
+        how = self.how
+        is_mapped = table is not None or bool(how.maps or how.defaults)
+        columns = columns_for(how.maps, table, event_type=how.event_type, optional=how.optional) if is_mapped else None
         return EventBuilder(
-            columns=columns,
-            fixed=self.fixed,
-            event_type=self.event_type,
+            Mapped(columns, how.sets, how.defaults, how.values, frozenset(how.maps)),
+            event_type=how.event_type,
             source=self.source,
-            read_time=time_reader(self.time_format, assume_utc=self.assume_utc),
+            read_time=time_reader(how.time_format, self._zone()),
             shift=Shift(self.start),
+            identity=identity,
         )
+
+    def _zone(self) -> Any:
+        return None if self.how.time_zone is None else time_zone(self.how.time_zone)
+
+
+def options(**given: Any) -> dict[str, Any]:
+    """What was given on the command line, as a profile says it. Raises CommandFailed."""
+    said = {name: value for name, value in given.items() if value not in (None, [])}
+    with _usage_errors():
+        for name, option in (("maps", "--map"), ("sets", "--set"), ("defaults", "--default")):
+            if name in said:
+                said[name] = parse_pairs(option, said[name])
+        if "where" in said:
+            said["where"] = parse_where(said["where"])
+        if "id_from" in said:
+            said["id_from"] = [name.strip() for name in said["id_from"].split(",") if name.strip()]
+    return said
 
 
 @contextmanager
@@ -144,13 +229,11 @@ def _usage_errors() -> Iterator[None]:
     try:
         yield
     except RejectedError as error:
-        raise CommandFailed(f"--set {error}") from None
+        raise CommandFailed(f"--set or --default {error}") from None
+    except ValidationError as error:
+        raise CommandFailed(in_words(error)) from None
     except ValueError as error:
         raise CommandFailed(str(error)) from None
-
-
-def _guess(file: Path) -> FileFormat:
-    return FileFormat.CSV if file.suffix.lower() in {".csv", ".tsv"} else FileFormat.JSONL
 
 
 def _start(text: str) -> datetime:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from itertools import islice
+from typing import Any, NamedTuple, Protocol
 
 import orjson
 
 from services.cli.usage.mapping import EventBuilder
+from services.cli.usage.moved import Guard, MovedError
 from services.cli.usage.pacing import Pacer
 from services.cli.usage.rejected_rows import RejectedRows
 from services.cli.usage.sources import Row, Unreadable
@@ -17,13 +19,14 @@ from services.domain.usage import UsageEvent
 from services.messages.usage_events import RejectedError, known_fields, read_event, require_not_ahead
 
 _LINGER_SECONDS = 0.1
+_GUARDED_AT_ONCE = 500
 
 
 class Sender(Protocol):
     """Where checked events go; BatchSender, or nowhere in a dry run."""
 
-    def add(self, org_id: str, event: bytes) -> None:
-        """Take in one event (JSON)."""
+    def add(self, org_id: str, event: bytes, line: int = 0) -> None:
+        """Take in one event (JSON), from a line of the file."""
 
     def flush(self) -> None:
         """Send what waits."""
@@ -36,6 +39,14 @@ class Sender(Protocol):
         ...
 
 
+class _Prepared(NamedTuple):
+    """An event that can be read, with the line that it is from."""
+
+    line: int
+    raw: dict[str, Any]
+    event: UsageEvent
+
+
 class Publication:
     """One run over a file. Its counters are right at any moment, also after a failure."""
 
@@ -44,37 +55,77 @@ class Publication:
         builder: EventBuilder,
         rejected: RejectedRows,
         *,
+        skip_empty: bool = False,
+        guard: Guard | None = None,
+        check: Callable[[UsageEvent], None] = lambda _event: None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
+        """``guard`` looks at events in the order of the file, some at a time, before any of them is sent; ``check`` at
+        each one, and raises RejectedError. ``skip_empty`` passes over rows that count nothing."""
         self._builder = builder
         self._rejected = rejected
+        self._skip_empty = skip_empty
+        self._guard = guard
+        self._check = check
         self._now = now
         self._sleep = sleep
         self.rows = 0
+        self.skipped = 0
+        """How many rows counted nothing."""
         self.first = b""
         """The first good event."""
 
     def run(self, rows: Iterable[Row | Unreadable], sender: Sender, pacer: Pacer | None) -> None:
-        """Send every good row; return when all are acknowledged. Raises SendFailed."""
+        """Send every good row; return when all are acknowledged. Raises SendFailed, and what the guard raises: then
+        what came before is sent, and no more."""
+        try:
+            for each in self._guarded(self._prepared(rows)):
+                self._send(each, sender, pacer)
+        except MovedError:
+            sender.finish()
+            raise
+        sender.finish()
+
+    def _prepared(self, rows: Iterable[Row | Unreadable]) -> Iterator[_Prepared]:
         for row in rows:
             self.rows += 1
             if isinstance(row, Unreadable):
                 self._rejected.add(row.line, row.rejection)
-                continue
-            try:
-                raw = self._builder.event(row)
-                event = read_event(raw)
-                if pacer is not None:
-                    self._wait(pacer.seconds_until(event.occurred_at), sender)
-                require_not_ahead(event, self._now())
-            except RejectedError as error:
-                self._rejected.add(row.line, error.rejection)
-                continue
-            value = _encoded(raw, event)
-            self.first = self.first or value
-            sender.add(event.org_id, value)
-        sender.finish()
+            elif self._skip_empty and self._builder.counts_nothing(row):
+                self.skipped += 1
+            else:
+                yield from self._read(row)
+
+    def _read(self, row: Row) -> Iterator[_Prepared]:
+        try:
+            raw = self._builder.event(row)
+            event = read_event(raw)
+            self._check(event)
+        except RejectedError as error:
+            self._rejected.add(row.line, error.rejection)
+        else:
+            yield _Prepared(row.line, raw, event)
+
+    def _guarded(self, events: Iterator[_Prepared]) -> Iterator[_Prepared]:
+        # Without a guard no event waits for others.
+        size = 1 if self._guard is None else _GUARDED_AT_ONCE
+        while some := list(islice(events, size)):
+            if self._guard is not None:
+                self._guard.check([(each.line, each.event) for each in some])
+            yield from some
+
+    def _send(self, each: _Prepared, sender: Sender, pacer: Pacer | None) -> None:
+        if pacer is not None:
+            self._wait(pacer.seconds_until(each.event.occurred_at), sender)
+        try:
+            require_not_ahead(each.event, self._now())
+        except RejectedError as error:
+            self._rejected.add(each.line, error.rejection)
+            return
+        value = _encoded(each.raw, each.event)
+        self.first = self.first or value
+        sender.add(each.event.org_id, value, each.line)
 
     def _wait(self, seconds: float, sender: Sender) -> None:
         if seconds <= 0:
@@ -98,7 +149,7 @@ class DryRun:
 
     events = records = 0
 
-    def add(self, org_id: str, event: bytes) -> None:
+    def add(self, org_id: str, event: bytes, line: int = 0) -> None:
         """Nothing."""
 
     def flush(self) -> None:

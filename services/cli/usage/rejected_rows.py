@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
-from enum import StrEnum
 from typing import NamedTuple, TextIO
 
 from services.messages.usage_events import Rejection
 
 _SHOWN_MAX = 20
+_FIELD = re.compile(r"[a-z_]+(\.[a-z_0-9]+)*")
 
 
 class RejectedRow(NamedTuple):
@@ -27,20 +28,30 @@ class RejectedRow(NamedTuple):
         field = rejection.faults[0].field
         return cls(line, rejection.reason.value, field, rejection.detail.removeprefix(f"{field}: "))
 
+    @classmethod
+    def of_detail(cls, line: int, code: str, detail: str) -> RejectedRow:
+        """What a dead letter says; its detail names the field where one is wrong."""
+        field, colon, problem = detail.partition(": ")
+        named = bool(colon) and _FIELD.fullmatch(field) is not None
+        return cls(line, code, field if named else "", problem if named else detail)
+
 
 class RejectedRows:
     """Counts rejected rows and keeps the first of them; writes every one to ``file`` as a line of JSON."""
 
     def __init__(self, file: TextIO | None = None) -> None:
         self._file = file
-        self.counts: Counter[StrEnum] = Counter()
+        self.counts: Counter[str] = Counter()
         """How many there were, by reason."""
         self.shown: list[RejectedRow] = []
 
     def add(self, line: int, rejection: Rejection) -> None:
         """Take note of one."""
-        row = RejectedRow.of(line, rejection)
-        self.counts[rejection.reason] += 1
+        self.add_row(RejectedRow.of(line, rejection))
+
+    def add_row(self, row: RejectedRow) -> None:
+        """The same, of what metering has refused."""
+        self.counts[row.code] += 1
         if len(self.shown) < _SHOWN_MAX:
             self.shown.append(row)
         if self._file is not None:

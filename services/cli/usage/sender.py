@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from schemas.topics import BATCH_EVENTS_MAX, MESSAGE_BYTES_MAX, USAGE_EVENTS
@@ -35,6 +35,7 @@ class Producer(Protocol):
 class _Batch:
     def __init__(self, since: float) -> None:
         self.events: list[bytes] = []
+        self.lines: list[int] = []
         self.size = 2
         self.since = since
 
@@ -51,26 +52,29 @@ class BatchSender:
         batch_events: int,
         *,
         timeout_seconds: float,
+        acknowledged: Callable[[Any, Sequence[int]], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``batch_events`` 1 to 1,000; 1 sends single events instead of arrays."""
+        """``batch_events`` 1 to 1,000; 1 sends single events instead of arrays. ``acknowledged`` hears of each record
+        where it lies, and from which lines its events are."""
         if not 1 <= batch_events <= BATCH_EVENTS_MAX:
             raise ValueError(f"a batch holds 1 to {BATCH_EVENTS_MAX} events")
         self._producer = producer
         self._batch_events = batch_events
         self._timeout_seconds = timeout_seconds
+        self._acknowledged = acknowledged
         self._clock = clock
         self._waiting: dict[str, _Batch] = {}
         self._waiting_events = 0
         self._waiting_bytes = 0
-        self._in_flight: deque[tuple[_Future, int]] = deque()
+        self._in_flight: deque[tuple[_Future, list[int]]] = deque()
         self.events = 0
         """How many events the broker has acknowledged."""
         self.records = 0
         """In how many records."""
 
-    def add(self, org_id: str, event: bytes) -> None:
-        """Take in one event (JSON). Raises SendFailed when an earlier record was not acknowledged."""
+    def add(self, org_id: str, event: bytes, line: int = 0) -> None:
+        """Take in one event (JSON), from a line of the file. Raises SendFailed when an earlier one did not arrive."""
         batch = self._waiting.get(org_id)
         if batch is not None and batch.size + len(event) > _RECORD_BYTES_MAX:
             self._send(org_id)
@@ -78,6 +82,7 @@ class BatchSender:
         if batch is None:
             batch = self._waiting[org_id] = _Batch(self._clock())
         batch.events.append(event)
+        batch.lines.append(line)
         batch.size += len(event) + 1
         self._waiting_events += 1
         self._waiting_bytes += len(event)
@@ -115,16 +120,18 @@ class BatchSender:
             raise
         except Exception as error:
             raise SendFailed(_reason(error)) from error
-        self._in_flight.append((future, len(batch.events)))
+        self._in_flight.append((future, batch.lines))
 
     def _await_oldest(self) -> None:
-        future, events = self._in_flight.popleft()
+        future, lines = self._in_flight.popleft()
         try:
-            future.get(timeout=self._timeout_seconds)
+            place = future.get(timeout=self._timeout_seconds)
         except Exception as error:
             raise SendFailed(_reason(error)) from error
-        self.events += events
+        self.events += len(lines)
         self.records += 1
+        if self._acknowledged is not None:
+            self._acknowledged(place, lines)
 
 
 def _reason(error: Exception) -> str:

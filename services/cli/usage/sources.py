@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterator, Mapping
 from enum import StrEnum
+from itertools import chain
 from typing import Any, BinaryIO, NamedTuple
 
 from schemas.dead_letters import Reason
@@ -18,7 +20,9 @@ LINE_BYTES_MAX = MESSAGE_BYTES_MAX - 100_000
 
 _BOM = b"\xef\xbb\xbf"
 _TOO_LONG = f"is longer than {LINE_BYTES_MAX:,} bytes"
-_NOT_UTF8 = "is not UTF-8"
+_NOT_UTF8 = "is not UTF-8; --encoding says what it is, e.g. cp1252"
+_SEPARATOR = re.compile(r"sep=(.)")
+_DELIMITERS = ",;\t|"
 
 
 class Row(NamedTuple):
@@ -95,11 +99,19 @@ def _json_row(number: int, line: bytes) -> Row | Unreadable:
 class CsvTable:
     """A CSV file with a header line (RFC 4180: quoted fields may hold delimiters, quotes and line ends)."""
 
-    def __init__(self, lines: Lines, delimiter: str = ",") -> None:
-        """Reads the header. Raises CommandFailed where there is none that can be used."""
+    def __init__(self, lines: Lines, delimiter: str | None = None) -> None:
+        """Reads the header, which also says what parts the fields where ``delimiter`` does not.
+
+        Raises CommandFailed where there is none that can be used.
+        """
         self._lines = lines
         self._too_long = False
-        self._reader = csv.reader(self._texts(), delimiter=delimiter, strict=True)
+        texts = self._texts()
+        first = next((text for text in texts if text.strip()), "")
+        if told := _SEPARATOR.fullmatch(first.strip()):
+            # A line that Excel writes for itself.
+            delimiter, first = delimiter or told[1], next(texts, "")
+        self._reader = csv.reader(chain((first,), texts), delimiter=delimiter or _delimiter_of(first), strict=True)
         self.columns = self._header()
 
     def rows(self) -> Rows:
@@ -147,6 +159,12 @@ class CsvTable:
         if len(set(columns)) != len(columns):
             raise CommandFailed("the header names a column twice")
         return columns
+
+
+def _delimiter_of(header: str) -> str:
+    """What parts the names of a header: a comma, where there is one outside of quotes."""
+    bare = re.sub(r'"[^"]*"', "", header)
+    return next((delimiter for delimiter in _DELIMITERS if delimiter in bare), ",")
 
 
 def _has_stray_bytes(text: str) -> bool:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
 from services.cli.usage.formats import TimeFormat
-from services.cli.usage.mapping import DATA_FIELDS, EventBuilder, columns_for, parse_pairs, typed
+from services.cli.usage.mapping import DATA_FIELDS, EventBuilder, Mapped, columns_for, parse_pairs, typed
 from services.cli.usage.sources import Row
 from services.cli.usage.times import Shift, time_reader
 from services.messages.usage_events import RejectedError
@@ -24,15 +25,16 @@ def builder(
     columns: Mapping[str, str] | None = None,
     fixed: Mapping[str, str] | None = None,
     *,
+    defaults: Mapping[str, str] | None = None,
     event_type: str | None = None,
     start: datetime | None = None,
 ) -> EventBuilder:
+    mapped = None if columns is None else {name: (column,) for name, column in columns.items()}
     return EventBuilder(
-        columns=columns,
-        fixed=fixed or {},
+        Mapped(mapped, fixed or {}, defaults or {}, explicit=frozenset(columns or {})),
         event_type=event_type,
         source="file:trace.csv",
-        read_time=time_reader(TimeFormat.ISO, assume_utc=True),
+        read_time=time_reader(TimeFormat.ISO, ZoneInfo("UTC")),
         shift=Shift(start),
     )
 
@@ -56,7 +58,13 @@ def test_a_row_of_a_trace_becomes_an_event_named_by_its_place() -> None:
 
 
 def test_an_event_keeps_its_own_identity_and_unknown_fields() -> None:
-    own = {"specversion": "1.0", "id": "e1", "source": "runner", "type": "t", "time": "2026-11-01T00:00:00Z"}
+    own = {
+        "specversion": "1.0",
+        "id": "e1",
+        "source": "runner",
+        "type": "usage.tool_call.v1",
+        "time": "2026-11-01T00:00:00Z",
+    }
     row = Row(3, {**own, "subject": "s", "data": {"org_id": "a", "extra": [1]}})
     assert builder(fixed={"org_id": "b"}, event_type="other").event(row) == {
         **own,
@@ -115,10 +123,14 @@ def test_a_refused_first_row_still_sets_the_start() -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "text", "expected"),
+    ("field", "cell", "expected"),
     [
         ("input_tokens", " 12 ", 12),
         ("calls", "0", 0),
+        ("calls", "3.0", 3),
+        ("input_tokens", "59200.000", 59200),
+        ("input_tokens", 3.0, 3),
+        ("user_id", 42, "42"),
         ("succeeded", "False", False),
         ("credential", "platform", {"source": "platform"}),
         ("credential", "byok:a:b", {"source": "byok", "credential_id": "a:b"}),
@@ -126,15 +138,15 @@ def test_a_refused_first_row_still_sets_the_start() -> None:
         ("id", "7", "7"),
     ],
 )
-def test_values_get_the_type_of_their_field(field: str, text: str, expected: object) -> None:
-    value = typed(field, text)
+def test_values_get_the_type_of_their_field(field: str, cell: object, expected: object) -> None:
+    value = typed(field, cell)
     assert (value, type(value)) == (expected, type(expected))
 
 
 @pytest.mark.parametrize(
     ("field", "text"),
     [
-        *(("input_tokens", text) for text in ("1.0", "-1", "1_000", "٣", "", "9" * 19)),
+        *(("input_tokens", text) for text in ("1.5", "1.000", "1E+05", "1,000", "-1", "1_000", "٣", "", "9" * 19)),
         *(("succeeded", text) for text in ("1", "yes")),
         *(("credential", text) for text in ("", "byok", "byok:", "platform:x", "other:1")),
     ],
@@ -162,6 +174,7 @@ def test_a_wrong_pair_is_named(pairs: list[str]) -> None:
 
 
 def test_columns_named_like_fields_map_themselves() -> None:
-    assert columns_for({"time": "TS"}, ["TS", "time", "org_id", "x"]) == {"time": "TS", "org_id": "org_id"}
+    columns = columns_for({"time": "TS"}, ["TS", "time", "org_id", "x"])
+    assert columns == {"time": ("TS",), "org_id": ("org_id",)}
     with pytest.raises(ValueError, match="no such column"):
         columns_for({"time": "TSS"}, ["TS"])

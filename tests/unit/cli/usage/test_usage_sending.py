@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from services.cli.usage.formats import TimeFormat
-from services.cli.usage.mapping import EventBuilder
+from services.cli.usage.mapping import EventBuilder, Mapped
 from services.cli.usage.pacing import Pacer
 from services.cli.usage.publication import Publication
 from services.cli.usage.rejected_rows import RejectedRows
@@ -71,11 +71,10 @@ def row(line: int, seconds: float = 0, org: str = "a", **data: Any) -> Row:
 
 def publication(rejected: RejectedRows, clock: Clock | None = None, now: datetime = START) -> Publication:
     builder = EventBuilder(
-        columns=None,
-        fixed={},
+        Mapped(None),
         event_type=None,
         source="file:x",
-        read_time=time_reader(TimeFormat.ISO, assume_utc=False),
+        read_time=time_reader(TimeFormat.ISO, None),
         shift=Shift(None),
     )
     return Publication(builder, rejected, now=lambda: now, sleep=(clock or Clock()).sleep)

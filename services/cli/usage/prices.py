@@ -1,0 +1,46 @@
+"""Whether events have a price, as of the time of each: looked up with the functions that book."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from psycopg import Connection
+
+from services.books.registry_log import directory_upto
+from services.domain.directory import Directory
+from services.domain.usage import UsageEvent
+from services.key_registry.rate_cards import packaged_cards
+from services.messages.usage_events import RejectedError
+from services.metering.booking.pricing import Element, ReadRecord, Record, price_batch
+
+_NOWHERE = Record(partition=0, offset=0, key=None, value=None, timestamp=0.0)
+
+
+class PriceCheck:
+    """Rates events, and books nothing."""
+
+    def __init__(self, directory: Directory, known: str) -> None:
+        """``known`` says in words whose prices they are."""
+        self._directory = directory
+        self.known = known
+
+    @classmethod
+    def with_ledger(cls, connection: Connection[Any]) -> PriceCheck:
+        """With all that the ledger knows of cards, keys and plans now. Raises psycopg.Error."""
+        with connection.transaction():
+            return cls(directory_upto(connection), "what the ledger knows now")
+
+    @classmethod
+    def with_packaged_cards(cls) -> PriceCheck:
+        """With the cards that ship with us."""
+        directory = Directory()
+        for seq, document in enumerate(packaged_cards(), 1):
+            directory.apply(seq, document.parse())
+        return cls(directory, "the rate cards that ship with us")
+
+    def __call__(self, event: UsageEvent) -> None:
+        """Raises RejectedError where it would become a dead letter for want of a price."""
+        element = Element(_NOWHERE, 0, event, b"", None)
+        (priced,) = price_batch((), [ReadRecord(_NOWHERE, (element,))], self._directory).elements
+        if priced.rejection is not None:
+            raise RejectedError(priced.rejection.reason, *priced.rejection.faults)

@@ -1,0 +1,158 @@
+"""One file on its way: asked about, sent, and followed until it is known what became of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import BinaryIO
+
+import psycopg
+from kafka.errors import KafkaError
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+from services.cli.settings import PublishSettings
+from services.cli.usage.booked import Booked
+from services.cli.usage.job import Job
+from services.cli.usage.moved import ContentGuard, Guard, LineGuard, MovedError
+from services.cli.usage.outcome import Outcome, SentRecords, await_outcome
+from services.cli.usage.pacing import Pacer
+from services.cli.usage.prices import PriceCheck
+from services.cli.usage.producer import LateProducer
+from services.cli.usage.publication import DryRun, Publication
+from services.cli.usage.rejected_rows import RejectedRows
+from services.cli.usage.sender import BatchSender, SendFailed
+from services.cli.usage.sources import Lines, Rows
+from services.runtime.broker import wait_for_cluster_id
+from services.runtime.database import connect
+
+_ROWS_PER_UPDATE = 500
+
+
+@dataclass
+class Ledger:
+    """The ledger's database, where there is one to ask."""
+
+    booked: Booked
+    prices: Callable[[], PriceCheck]
+    since: datetime
+
+    @classmethod
+    def of(cls, settings: PublishSettings, stack: ExitStack) -> Ledger | None:
+        """Connects. Raises psycopg.Error."""
+        if settings.ledger_dsn is None:
+            return None
+        dsn = settings.ledger_dsn.get_secret_value()
+        connection = stack.enter_context(connect(dsn, "usage-publish", autocommit=True))
+        booked = Booked(connection)
+        return cls(booked, lambda: PriceCheck.with_ledger(connection), booked.now())
+
+    def guard(self, job: Job) -> Guard:
+        """What looks whether ids stand for other events."""
+        return (LineGuard if job.is_by_line else ContentGuard)(self.booked, job.source)
+
+
+class Run:
+    """One file, published, and what became of it."""
+
+    def __init__(
+        self, job: Job, settings: PublishSettings, rejected: RejectedRows, ledger: Ledger | None, console: Console
+    ) -> None:
+        """Publishes, and waits for what becomes of it. Raises CommandFailed, psycopg.Error and KafkaError."""
+        self._job, self._settings, self._rejected, self._ledger = job, settings, rejected, ledger
+        self.error: str | None = None
+        """Why the run broke off."""
+        self.is_moved = self.is_interrupted = False
+        self.outcome: Outcome | None = None
+        """What became of the events; None where nobody looked."""
+        self.selection, self.identity = job.selection(), job.identity()
+        self.prices = self._prices() if job.dry_run else None
+        self.sender: BatchSender | DryRun = DryRun()
+        self._sent = SentRecords()
+        began = time.monotonic()
+        with job.open() as file:
+            self._publish(file, console)
+        self.seconds = time.monotonic() - began
+        self.out_of_sight: str | None = None
+        """Why what became of the events could not be looked at."""
+        if self._ledger is not None and self.sender.events and job.wait_seconds > 0 and not self.is_interrupted:
+            try:
+                self.outcome = self._await_outcome(self._ledger, console)
+            except (psycopg.Error, KafkaError) as error:
+                self.out_of_sight = type(error).__name__
+
+    @property
+    def is_blind(self) -> bool:
+        """Whether there is no ledger that could say what becomes of what was sent."""
+        return self._ledger is None and self.sender.events > 0
+
+    @property
+    def first(self) -> str:
+        """The first good event."""
+        return self.publication.first.decode()
+
+    def _prices(self) -> PriceCheck:
+        return PriceCheck.with_packaged_cards() if self._ledger is None else self._ledger.prices()
+
+    def _publish(self, file: BinaryIO, console: Console) -> None:
+        job, lines = self._job, Lines(file)
+        rows, builder = job.rows(file, lines, self.selection, self.identity)
+        self.publication = Publication(
+            builder,
+            self._rejected,
+            skip_empty=job.how.skip_empty,
+            guard=None if self._ledger is None else self._ledger.guard(job),
+            check=self.prices or (lambda _event: None),
+        )
+        try:
+            with self._connected() as self.sender, _progress(job, lines, console) as show:
+                pacer = None if job.pace is None or job.dry_run else Pacer(job.pace)
+                self.publication.run(_watched(rows, show), self.sender, pacer)
+        except SendFailed as failure:
+            self.error = f"The broker {self._settings.kafka.bootstrap} did not take everything: {failure}"
+        except MovedError as moved:
+            self.error, self.is_moved = f"Refused: {moved}", True
+        except KeyboardInterrupt:
+            self.error, self.is_interrupted = f"Interrupted after line {lines.number}.", True
+
+    @contextmanager
+    def _connected(self) -> Iterator[BatchSender | DryRun]:
+        if self._job.dry_run:
+            yield DryRun()
+            return
+        timeout = self._settings.kafka_timeout_seconds
+        producer = LateProducer(self._settings.kafka, timeout)
+        heard = None if self._ledger is None else self._sent.add
+        try:
+            yield BatchSender(producer, self._job.batch_events, timeout_seconds=timeout, acknowledged=heard)
+        finally:
+            producer.close()
+
+    def _await_outcome(self, ledger: Ledger, console: Console) -> Outcome:
+        # Offsets mean something only within one cluster.
+        seconds = self._settings.kafka_timeout_seconds
+        cluster_id = wait_for_cluster_id(self._settings.kafka, timeout_seconds=seconds)
+        with console.status("Waiting for metering …"):
+            outcome = await_outcome(ledger.booked, cluster_id, self._sent, ledger.since, seconds=self._job.wait_seconds)
+        for row in outcome.refused:
+            self._rejected.add_row(row)
+        return outcome
+
+
+@contextmanager
+def _progress(job: Job, lines: Lines, console: Console) -> Iterator[Callable[[], None]]:
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    # Nothing is drawn where standard error is no terminal.
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+        task = progress.add_task(job.file.name, total=job.size())
+        yield lambda: progress.update(task, completed=lines.bytes_read)
+
+
+def _watched(rows: Rows, show: Callable[[], None]) -> Rows:
+    for count, row in enumerate(rows):
+        if count % _ROWS_PER_UPDATE == 0:
+            show()
+        yield row
