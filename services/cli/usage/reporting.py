@@ -102,9 +102,9 @@ def run_and_report(job: Job, settings: PublishSettings, *, json_summary: bool) -
     summary = Summary.of(run, rejected, job)
     _show_rejected(rejected, console)
     for note in _notes(summary, run, job):
-        console.print(note, style="yellow")
+        console.print(note, style="yellow", soft_wrap=True)
     if run.error is not None:
-        console.print(run.error if run.is_moved else f"{run.error}\n{_REPEAT}", style="red")
+        console.print(run.error if run.is_moved else f"{run.error}\n{_REPEAT}", style="red", soft_wrap=True)
     typer.echo(json.dumps(asdict(summary)) if json_summary else _in_words(summary, run))
     return _status(summary, run)
 
@@ -158,7 +158,7 @@ def _show_rejected(rejected: RejectedRows, console: Console) -> None:
         console.print(f"… and {more:,} more; --refused FILE lists all of them.")
     found = {(row.code, row.field) for row in rejected.shown}
     for hint in dict.fromkeys(hint for at, hint in _HINTS.items() if at in found):
-        console.print(hint, style="yellow")
+        console.print(hint, style="yellow", soft_wrap=True)
 
 
 def _in_words(summary: Summary, run: Run) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -178,3 +179,157 @@ def test_columns_named_like_fields_map_themselves() -> None:
     assert columns == {"time": ("TS",), "org_id": ("org_id",)}
     with pytest.raises(ValueError, match="no such column"):
         columns_for({"time": "TSS"}, ["TS"])
+
+
+# --- what empty cells mean --------------------------------------------------------------------------------------------
+
+
+def test_an_empty_cell_is_never_a_call() -> None:
+    build = builder({"time": "t", "calls": "n", "succeeded": "ok"}, event_type="usage.tool_call.v1")
+    row = {"t": "2026-11-01T00:00:00Z", "n": "", "ok": "true"}
+    with pytest.raises(RejectedError, match="calls: is empty, which says nothing; --default calls=…"):
+        build.event(Row(2, row))
+    with pytest.raises(RejectedError, match="succeeded: is empty"):
+        build.event(Row(2, row | {"n": "1", "ok": " "}))
+
+
+def test_a_default_says_what_an_empty_cell_means() -> None:
+    columns = {"time": "t", "calls": "n", "team_id": "team"}
+    build = builder(columns, defaults={"calls": "2", "team_id": "none"}, event_type="usage.tool_call.v1")
+    row = {"t": "2026-11-01T00:00:00Z", "n": "", "team": ""}
+    assert build.event(Row(2, row))["data"] == {"calls": 2, "team_id": "none"}
+    assert build.event(Row(3, row | {"n": "5"}))["data"]["calls"] == 5
+
+
+def test_an_object_without_a_count_has_that_of_the_contract() -> None:
+    build = EventBuilder(
+        Mapped(columns_for({"time": "t"}, None), explicit=frozenset({"time"})),
+        event_type="usage.tool_call.v1",
+        source="s",
+        read_time=time_reader(TimeFormat.ISO, ZoneInfo("UTC")),
+        shift=Shift(None),
+    )
+    assert build.event(Row(1, {"t": "2026-11-01", "tool": "x"}))["data"] == {"tool": "x"}
+    with pytest.raises(RejectedError, match="calls: is empty"):
+        build.event(Row(1, {"t": "2026-11-01", "tool": "x", "calls": None}))
+
+
+# --- columns that are added up ----------------------------------------------------------------------------------------
+
+SUM = Mapped({"input_tokens": ("fresh", "read", "written")}, explicit=frozenset({"input_tokens"}))
+
+
+def summed(mapped: Mapped, **cells: Any) -> Any:
+    build = EventBuilder(
+        mapped, event_type=None, source="s", read_time=time_reader(TimeFormat.ISO, None), shift=Shift(None)
+    )
+    return build.event(Row(2, cells))["data"].get("input_tokens")
+
+
+def test_columns_are_added_up() -> None:
+    assert summed(SUM, fresh="5", read="7.0", written="0") == 12
+    assert summed(SUM, fresh=5, read=7.0, written=1) == 13
+    assert summed(SUM, fresh="", read=None, written="") is None
+
+
+def test_an_empty_part_of_a_sum_is_never_taken_for_nothing() -> None:
+    with pytest.raises(RejectedError, match="input_tokens: read is empty; --default input_tokens=0"):
+        summed(SUM, fresh="5", read="", written="1")
+    assert summed(dataclasses.replace(SUM, defaults={"input_tokens": "0"}), fresh="5", read="", written="1") == 6
+
+
+@pytest.mark.parametrize("part", [True, "1.5", 1.5, "1E+05", "x"])
+def test_only_counts_are_added_up(part: Any) -> None:
+    with pytest.raises(RejectedError, match="input_tokens: "):
+        summed(SUM, fresh="5", read=part, written="1")
+
+
+def test_a_plus_may_be_a_part_of_a_columns_name() -> None:
+    assert columns_for({"input_tokens": "a+b"}, ["a+b"])["input_tokens"] == ("a+b",)
+    assert columns_for({"input_tokens": "a+b"}, ["a", "b"])["input_tokens"] == ("a", "b")
+    with pytest.raises(ValueError, match="no such column as b"):
+        columns_for({"input_tokens": "a+b"}, ["a"])
+    with pytest.raises(ValueError, match="only counts can be added up"):
+        columns_for({"user_id": "a+b"}, ["a", "b"])
+
+
+def test_a_column_that_older_files_lack_may_be_optional() -> None:
+    assert columns_for({"input_tokens": "a"}, ["b"], optional=["input_tokens"]) == {}
+
+
+# --- types ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("cell", "expected"),
+    [
+        ("output_tokens", "usage.tool_call.v1"),
+        ("", "usage.tool_call.v1"),
+        ("usage.node_call.v1", "usage.node_call.v1"),
+        ("usage.tool_call.v9", "usage.tool_call.v9"),
+    ],
+)
+def test_a_column_called_type_that_holds_none_gives_way_to_the_option(cell: str, expected: str) -> None:
+    event = builder({"type": "type"}, event_type="usage.tool_call.v1").event(Row(2, {"type": cell}))
+    assert event["type"] == expected
+
+
+# --- events that count by units ---------------------------------------------------------------------------------------
+
+
+def test_units_and_conditions_are_fields_with_names_of_their_own() -> None:
+    columns = columns_for({"usage.input": "a+b", "conditions.service_tier": "tier"}, ["a", "b", "tier", "output"])
+    assert "usage.output" not in columns
+    columns = columns_for(
+        {"usage.input": "a+b", "conditions.service_tier": "tier"},
+        ["a", "b", "tier", "output"],
+        event_type="usage.token_usage.v2",
+    )
+    build = EventBuilder(
+        Mapped(columns, {"usage.web_search": "1", "agent_id": "x"}),
+        event_type="usage.token_usage.v2",
+        source="s",
+        read_time=time_reader(TimeFormat.ISO, None),
+        shift=Shift(None),
+    )
+    assert build.event(Row(2, {"a": "1", "b": "2", "tier": "flex", "output": ""}))["data"] == {
+        "usage": {"input": 3, "web_search": 1},
+        "conditions": {"service_tier": "flex"},
+        "agent_id": "x",
+    }
+    assert build.counts == ("usage.output", "usage.input")
+
+
+def test_a_unit_alone_is_one_of_usage() -> None:
+    pairs = parse_pairs("--map", ["input=a", "usage.cache_read=b", "data.usage.special=c", "conditions.region=d"])
+    assert pairs == {"usage.input": "a", "usage.cache_read": "b", "usage.special": "c", "conditions.region": "d"}
+    with pytest.raises(ValueError, match="there is no field 'usage'"):
+        parse_pairs("--map", ["usage=a"])
+
+
+def test_fixed_units_join_those_of_an_event() -> None:
+    build = builder(fixed={"conditions.processing": "batch"})
+    event = build.event(Row(1, {"data": {"conditions": {"region": "us"}}}))
+    assert event["data"] == {"conditions": {"region": "us", "processing": "batch"}}
+
+
+def test_texts_may_mean_something_else() -> None:
+    mapped = Mapped(
+        {"conditions.processing": ("batch",)}, values={"conditions.processing": {"TRUE": "batch", "FALSE": None}}
+    )
+    build = EventBuilder(
+        mapped, event_type=None, source="s", read_time=time_reader(TimeFormat.ISO, None), shift=Shift(None)
+    )
+    assert build.event(Row(2, {"batch": "TRUE"}))["data"] == {"conditions": {"processing": "batch"}}
+    assert build.event(Row(2, {"batch": "FALSE"}))["data"] == {}
+
+
+# --- rows that count nothing ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("n", "expected"), [("", True), ("0", True), ("0.0", True), (0, True), ("1", False), ("x", False)]
+)
+def test_a_row_whose_counts_are_all_empty_or_0_counts_nothing(n: Any, expected: bool) -> None:
+    build = builder({"time": "t", "calls": "n", "input_tokens": "m"})
+    assert build.counts_nothing(Row(2, {"t": "x", "n": n, "m": ""})) is expected
