@@ -28,7 +28,7 @@ from services.cli import (
 )
 from services.cli.demo.run import demo
 from services.cli.rate_card import commands as rate_card
-from services.cli.usage import publish
+from services.cli.usage import list_profiles, publish
 
 if TYPE_CHECKING:
     from services.runtime.settings import Settings
@@ -69,6 +69,7 @@ app.command()(explain.explain)
 
 usage = typer.Typer(help="Usage events.", no_args_is_help=True)
 usage.command()(publish.publish)
+usage.command("profiles")(list_profiles.list_profiles)
 app.add_typer(usage, name="usage")
 
 letters = typer.Typer(help="Refused events: which, why, and once more.", no_args_is_help=True)

@@ -15,6 +15,7 @@ from typing import Any, BinaryIO, Self
 from pydantic import ValidationError
 
 from schemas.fields import parse_time
+from services.cli.usage.cells import is_there, may_be_missing
 from services.cli.usage.formats import FileFormat
 from services.cli.usage.identity import LINE, ROW, Identity, identity_from
 from services.cli.usage.json_document import document_rows
@@ -24,7 +25,7 @@ from services.cli.usage.profile import Profile, in_words, load
 from services.cli.usage.selection import Selection, parse_where
 from services.cli.usage.sources import CsvTable, Lines, Rows, jsonl_rows
 from services.cli.usage.text_encoding import as_utf8
-from services.cli.usage.times import Shift, time_reader, time_zone
+from services.cli.usage.times import Shift, TimeReader, time_reader, time_zone
 from services.messages.usage_events import RejectedError
 from services.runtime.command_failed import CommandFailed
 
@@ -87,12 +88,24 @@ class Job:
         how = self.how
         if how.source is None and self.file == _STANDARD_INPUT:
             raise ValueError("standard input has no name to tell its events by; give it a --source")
+        self._require_given()
         identity_from(how.id_from)
         if how.id_from and {"id"} & {*how.maps, *how.sets}:
             raise ValueError("--id-from and a field id given otherwise exclude each other")
         if how.unit_from is not None and (not how.id_from or {LINE, ROW} & set(how.id_from)):
             raise ValueError("--unit-from: --id-from names the columns by which rows belong together")
-        time_reader(how.time_format, self._zone())
+        _ = self.read_time
+
+    def _require_given(self) -> None:
+        """Raise ValueError where a profile needs to be told what its file lacks."""
+        how = self.how
+        given = {*how.maps, *how.sets, *how.defaults}
+        given |= {name for name in ("source", "time_zone") if getattr(how, name) is not None}
+        lacking = (
+            {} if how.about is None else {name: say for name, say in how.about.to_give.items() if name not in given}
+        )
+        if lacking:
+            raise ValueError(f"the file does not have all; give {'; '.join(lacking.values())}")
 
     @property
     def source(self) -> str:
@@ -116,6 +129,12 @@ class Job:
             raise CommandFailed(f"{self.file}: {error.strerror}") from None
         with opened:
             yield as_utf8(opened, self.how.encoding)
+
+    @property
+    def read_time(self) -> TimeReader:
+        """What reads the file's times."""
+        zone = None if self.how.time_zone is None else time_zone(self.how.time_zone)
+        return time_reader(self.how.time_format, zone)
 
     def size(self) -> int | None:
         """The file's size in bytes, where it has one."""
@@ -183,7 +202,7 @@ class Job:
         ]
         for option, names in asked:
             for name in names:
-                if name not in table and not any(name.startswith(f"{column}.") for column in table):
+                if not is_there(table, name) and not may_be_missing(name):
                     raise ValueError(f"{option} {name}: the file has no such column; it has {', '.join(table)}")
 
     def _units(self) -> frozenset[str]:
@@ -196,18 +215,15 @@ class Job:
     def _builder(self, table: tuple[str, ...] | None, identity: Identity) -> EventBuilder:
         how = self.how
         is_mapped = table is not None or bool(how.maps or how.defaults)
-        columns = columns_for(how.maps, table, event_type=how.event_type, optional=how.optional) if is_mapped else None
+        columns = columns_for(how.maps, table, event_type=how.event_type) if is_mapped else None
         return EventBuilder(
             Mapped(columns, how.sets, how.defaults, how.values, frozenset(how.maps)),
             event_type=how.event_type,
             source=self.source,
-            read_time=time_reader(how.time_format, self._zone()),
+            read_time=self.read_time,
             shift=Shift(self.start),
             identity=identity,
         )
-
-    def _zone(self) -> Any:
-        return None if self.how.time_zone is None else time_zone(self.how.time_zone)
 
 
 def options(**given: Any) -> dict[str, Any]:

@@ -11,11 +11,12 @@ from typing import Annotated, Any, get_args, get_origin
 
 from schemas.dead_letters import Reason
 from schemas.usage_events import EVENT_MODELS
-from services.cli.usage.cells import as_text, cell, is_empty, is_there
+from services.cli.usage.cells import as_text, cell, is_empty, is_there, may_be_missing
 from services.cli.usage.identity import Identity, LineIdentity
 from services.cli.usage.sources import Row
 from services.cli.usage.times import TimeReader, has_lost_digits
 from services.domain.faults import Fault
+from services.domain.usage import EventType
 from services.messages.usage_events import RejectedError
 
 ATTRIBUTES = ("id", "source", "type", "time")
@@ -27,6 +28,13 @@ UNITS = (
 _BILLED_BY_DEFAULT = frozenset({"calls", "succeeded"})
 """What is charged where nothing is said: so nothing is taken for said by an empty cell."""
 _OUR_TYPES = "usage."
+_SUMS = EventType.TOKEN_USAGE.value
+_IN_SUMS = {
+    "usage.input": "input_tokens",
+    "usage.cache_read": "cached_input_tokens",
+    "usage.output": "output_tokens",
+}
+"""What units are called in events that are sums over requests."""
 _NOTHING = re.compile(r"(0(\.0+)?)?")
 
 
@@ -225,7 +233,12 @@ class EventBuilder:
             for name, columns in (mapped.columns or {}).items()
             if name not in ATTRIBUTES and name not in self._fixed_data
         }
-        self.counts = tuple(name for name in self._data_columns if kind_of(name) is int)
+        of_type = _FIELDS_OF.get(event_type or "", frozenset(DATA_FIELDS))
+        self.counts = tuple(
+            name
+            for name in self._data_columns
+            if kind_of(name) is int and (name in mapped.explicit or name.partition(".")[0] in of_type)
+        )
         """The counts that the rows fill."""
 
     def counts_nothing(self, row: Row) -> bool:
@@ -248,7 +261,8 @@ class EventBuilder:
         if self._type is not None and not _is_type(event.get("type")):
             event["type"] = self._type
         if self._columns is not None:
-            event["data"] = _nested(self._data(row, event.get("type")) | self._fixed_data)
+            data = self._data(row, event.get("type")) | self._fixed_data
+            event["data"] = _nested(_as_sum(data) if event.get("type") == _SUMS else data)
         elif self._fixed_data and isinstance(data := event.get("data", {}), dict):
             event["data"] = _merged(data, _nested(self._fixed_data))
         return event
@@ -273,8 +287,12 @@ class EventBuilder:
     def _data(self, row: Row, event_type: Any) -> dict[str, Any]:
         of_type = _FIELDS_OF.get(event_type, frozenset())
         data: dict[str, Any] = {}
+        # What only happens to be called like a field of other types is none of this one.
+        own = {*self._mapped.explicit, *(name for name in self._data_columns if name.partition(".")[0] in of_type)}
         # A fixed value stands in for a cell, so the cell need not be readable.
         for name, columns in self._data_columns.items():
+            if of_type and name not in own:
+                continue
             value = self._value(name, columns, row)
             if value is not None:
                 data[name] = value
@@ -285,7 +303,8 @@ class EventBuilder:
         return data
 
     def _is_asked(self, name: str, columns: Sequence[str], row: Row) -> bool:
-        return name in self._mapped.explicit or any(column in row.values for column in columns)
+        is_named = name in self._mapped.explicit and not all(map(may_be_missing, columns))
+        return is_named or any(column in row.values for column in columns)
 
     def _value(self, name: str, columns: Sequence[str], row: Row) -> Any:
         """What the columns say of a field; None where they say nothing."""
@@ -314,6 +333,15 @@ def _is_type(value: Any) -> bool:
     return isinstance(value, str) and (value in EVENT_MODELS or value.startswith(_OUR_TYPES))
 
 
+def _as_sum(data: Mapping[str, Any]) -> dict[str, Any]:
+    """What is mapped to units as an event of v1 says it. Raises RejectedError where it cannot say all of it."""
+    for name, value in data.items():
+        if "." in name and name not in _IN_SUMS and value:
+            raise _rejected(name, f"{value} cannot be said by {_SUMS}, which knows input, cached input and output")
+    said = {_IN_SUMS.get(name, name): value for name, value in data.items()}
+    return {name: value for name, value in said.items() if "." not in name}
+
+
 def _nested(data: Mapping[str, Any]) -> dict[str, Any]:
     """``usage.input`` as ``input`` in ``usage``."""
     nested: dict[str, Any] = {}
@@ -339,13 +367,11 @@ def columns_for(
     present: Iterable[str] | None,
     *,
     event_type: str | None = None,
-    optional: Iterable[str] = (),
 ) -> dict[str, tuple[str, ...]]:
     """Which columns fill which field: as ``given``, and a column named like a field fills that field.
 
     ``present`` are the columns of a table; None for objects, which need not have the same keys. Columns that are joined
-    with ``+`` are added up; those of a field that is ``optional`` may be missing. Raises ValueError where a given
-    column is not there, or what is no count is added up.
+    with ``+`` are added up. Raises ValueError where a given column is not there, or what is no count is added up.
     """
     table = None if present is None else tuple(present)
     found: dict[str, tuple[str, ...]] = {name: (name,) for name in FIELDS if table is None or name in table}
@@ -355,12 +381,11 @@ def columns_for(
         columns = _columns(text, table)
         if len(columns) > 1 and kind_of(name) is not int:
             raise ValueError(f"--map {name}={text}: only counts can be added up")
-        missing = [] if table is None else [column for column in columns if not is_there(table, column)]
-        if not missing:
-            found[name] = columns
-        elif name in optional:
-            found.pop(name, None)
-        else:
+        absent = [] if table is None else [column for column in columns if not is_there(table, column)]
+        missing = [column for column in absent if not may_be_missing(column)]
+        # What may be missing has empty cells then.
+        found[name] = columns
+        if missing:
             has = f"it has {', '.join(table or ())}"
             raise ValueError(f"--map {name}={text}: the file has no such column as {missing[0]}; {has}")
     return found

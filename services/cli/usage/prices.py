@@ -7,6 +7,7 @@ from typing import Any
 from psycopg import Connection
 
 from services.books.registry_log import directory_upto
+from services.cli.usage.sources import Row
 from services.domain.directory import Directory
 from services.domain.usage import UsageEvent
 from services.key_registry.rate_cards import packaged_cards
@@ -21,7 +22,7 @@ class PriceCheck:
 
     def __init__(self, directory: Directory, known: str) -> None:
         """``known`` says in words whose prices they are."""
-        self._directory = directory
+        self.directory = directory
         self.known = known
 
     @classmethod
@@ -38,9 +39,9 @@ class PriceCheck:
             directory.apply(seq, document.parse())
         return cls(directory, "the rate cards that ship with us")
 
-    def __call__(self, event: UsageEvent) -> None:
+    def __call__(self, event: UsageEvent, row: Row) -> None:  # noqa: ARG002 - as all checks
         """Raises RejectedError where it would become a dead letter for want of a price."""
         element = Element(_NOWHERE, 0, event, b"", None)
-        (priced,) = price_batch((), [ReadRecord(_NOWHERE, (element,))], self._directory).elements
+        (priced,) = price_batch((), [ReadRecord(_NOWHERE, (element,))], self.directory).elements
         if priced.rejection is not None:
             raise RejectedError(priced.rejection.reason, *priced.rejection.faults)

@@ -38,8 +38,19 @@ class About(BaseModel):
     """Where its columns were read."""
     unconfirmed: tuple[str, ...] = ()
     """What could not be found out, or what the file does not say."""
-    to_give: tuple[str, ...] = ()
-    """Fields that the file lacks: they have to be given as options."""
+    to_give: dict[str, str] = {}
+    """What the file lacks, fields or options, and how it is given."""
+
+
+class Sums(BaseModel):
+    """How much is known of a row that may be a sum over requests."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    until: str | None = None
+    """The column with the end of the time that it sums up; without it, a day."""
+    requests: str | None = None
+    """The column with how many requests there were."""
 
 
 class Profile(BaseModel):
@@ -59,8 +70,6 @@ class Profile(BaseModel):
     """And the one that has the count."""
     ignore_units: tuple[str, ...] = ()
     maps: Annotated[dict[str, str], ByField] = Field({}, alias="map")
-    optional: tuple[str, ...] = ()
-    """Fields whose columns older files lack."""
     sets: Annotated[dict[str, str], ByField] = Field({}, alias="set")
     defaults: Annotated[dict[str, str], ByField] = Field({}, alias="default")
     values: Annotated[dict[str, dict[str, str | None]], ByField] = {}
@@ -72,8 +81,8 @@ class Profile(BaseModel):
     source: str | None = None
     time_format: str = TimeFormat.ISO
     time_zone: str | None = None
-    sums: bool = False
-    """Whether a row may be a sum over several requests, so that bands by the size of a prompt cannot be told."""
+    sums: Sums | None = None
+    """Where a row may be a sum over several requests."""
 
     def with_options(self, options: Profile) -> Profile:
         """The same where the options say nothing: they win, pair by pair."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from itertools import islice
 from typing import Any, NamedTuple, Protocol
@@ -39,6 +39,10 @@ class Sender(Protocol):
         ...
 
 
+Check = Callable[[UsageEvent, Row], None]
+"""Raises RejectedError for an event that is not to be sent."""
+
+
 class _Prepared(NamedTuple):
     """An event that can be read, with the line that it is from."""
 
@@ -57,17 +61,17 @@ class Publication:
         *,
         skip_empty: bool = False,
         guard: Guard | None = None,
-        check: Callable[[UsageEvent], None] = lambda _event: None,
+        checks: Sequence[Check] = (),
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        """``guard`` looks at events in the order of the file, some at a time, before any of them is sent; ``check`` at
-        each one, and raises RejectedError. ``skip_empty`` passes over rows that count nothing."""
+        """``guard`` looks at events in the order of the file, some at a time, before any of them is sent; ``checks`` at
+        each one, and raise RejectedError. ``skip_empty`` passes over rows that count nothing."""
         self._builder = builder
         self._rejected = rejected
         self._skip_empty = skip_empty
         self._guard = guard
-        self._check = check
+        self._checks = checks
         self._now = now
         self._sleep = sleep
         self.rows = 0
@@ -101,7 +105,8 @@ class Publication:
         try:
             raw = self._builder.event(row)
             event = read_event(raw)
-            self._check(event)
+            for check in self._checks:
+                check(event, row)
         except RejectedError as error:
             self._rejected.add(row.line, error.rejection)
         else:

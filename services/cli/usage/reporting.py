@@ -96,7 +96,7 @@ def run_and_report(job: Job, settings: PublishSettings, *, json_summary: bool) -
 
     Raises CommandFailed where the job cannot be begun, psycopg.Error and KafkaError.
     """
-    console = Console(stderr=True, highlight=False, markup=False)
+    console = _console()
     with _rejected_rows(job) as rejected, ExitStack() as stack:
         run = Run(job, settings, rejected, Ledger.of(settings, stack), console)
     summary = Summary.of(run, rejected, job)
@@ -107,6 +107,12 @@ def run_and_report(job: Job, settings: PublishSettings, *, json_summary: bool) -
         console.print(run.error if run.is_moved else f"{run.error}\n{_REPEAT}", style="red", soft_wrap=True)
     typer.echo(json.dumps(asdict(summary)) if json_summary else _in_words(summary, run))
     return _status(summary, run)
+
+
+def _console() -> Console:
+    """Standard error; wide enough for whole sentences where it is a file."""
+    console = Console(stderr=True, highlight=False, markup=False)
+    return console if console.is_terminal else Console(stderr=True, highlight=False, markup=False, width=160)
 
 
 def _status(summary: Summary, run: Run) -> int:

@@ -22,10 +22,11 @@ from services.cli.usage.outcome import Outcome, SentRecords, await_outcome
 from services.cli.usage.pacing import Pacer
 from services.cli.usage.prices import PriceCheck
 from services.cli.usage.producer import LateProducer
-from services.cli.usage.publication import DryRun, Publication
+from services.cli.usage.publication import Check, DryRun, Publication
 from services.cli.usage.rejected_rows import RejectedRows
 from services.cli.usage.sender import BatchSender, SendFailed
 from services.cli.usage.sources import Lines, Rows
+from services.cli.usage.sums import SumCheck
 from services.runtime.broker import wait_for_cluster_id
 from services.runtime.database import connect
 
@@ -69,7 +70,7 @@ class Run:
         self.outcome: Outcome | None = None
         """What became of the events; None where nobody looked."""
         self.selection, self.identity = job.selection(), job.identity()
-        self.prices = self._prices() if job.dry_run else None
+        self.prices = self._prices() if job.dry_run or job.how.sums is not None else None
         self.sender: BatchSender | DryRun = DryRun()
         self._sent = SentRecords()
         began = time.monotonic()
@@ -105,7 +106,7 @@ class Run:
             self._rejected,
             skip_empty=job.how.skip_empty,
             guard=None if self._ledger is None else self._ledger.guard(job),
-            check=self.prices or (lambda _event: None),
+            checks=self._checks(),
         )
         try:
             with self._connected() as self.sender, _progress(job, lines, console) as show:
@@ -117,6 +118,13 @@ class Run:
             self.error, self.is_moved = f"Refused: {moved}", True
         except KeyboardInterrupt:
             self.error, self.is_interrupted = f"Interrupted after line {lines.number}.", True
+
+    def _checks(self) -> list[Check]:
+        job, prices = self._job, self.prices
+        if prices is None:
+            return []
+        sums = [] if job.how.sums is None else [SumCheck(job.how.sums, prices.directory, job.read_time)]
+        return [*sums, *([prices] if job.dry_run else [])]
 
     @contextmanager
     def _connected(self) -> Iterator[BatchSender | DryRun]:

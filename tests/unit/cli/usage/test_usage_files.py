@@ -131,6 +131,7 @@ def test_a_document_that_is_none_is_refused() -> None:
 
 def test_a_name_is_a_column_or_a_path_of_keys() -> None:
     row = {"a.b": 1, "a": {"b": 2, "c.d": 3}, "json": '{"x": {"y": 4}}', "text": "{no json"}
+    assert [cell(row, name) for name in ("z|a.b", "z|json.x.y|a.b", "z|")] == [1, 4, None]
     assert [cell(row, name) for name in ("a.b", "a.c.d", "json.x.y", "text.x", "a.z", "z")] == [
         1,
         3,

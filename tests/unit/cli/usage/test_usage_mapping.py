@@ -254,7 +254,12 @@ def test_a_plus_may_be_a_part_of_a_columns_name() -> None:
 
 
 def test_a_column_that_older_files_lack_may_be_optional() -> None:
-    assert columns_for({"input_tokens": "a"}, ["b"], optional=["input_tokens"]) == {}
+    assert columns_for({"input_tokens": "a|"}, ["b"]) == {"input_tokens": ("a|",)}
+    build = builder({"calls": "n|", "agent_id": "a|"}, defaults={"agent_id": "x"}, event_type="usage.tool_call.v1")
+    assert build.event(Row(2, {"tool": "t"}))["data"] == {"agent_id": "x"}
+    assert columns_for({"input_tokens": "a|b"}, ["b"]) == {"input_tokens": ("a|b",)}
+    with pytest.raises(ValueError, match="no such column"):
+        columns_for({"input_tokens": "a|b"}, ["c"])
 
 
 # --- types ------------------------------------------------------------------------------------------------------------
