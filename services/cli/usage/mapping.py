@@ -228,18 +228,20 @@ class EventBuilder:
         self._read_time = read_time
         self._shift = shift
         self._identity = identity or LineIdentity()
+        # Of rows that are no events, and whose keys are nowhere said to be something else.
+        self._own_names = columns_for({}, None, event_type=event_type)
+        columns = self._own_names if mapped.columns is None else mapped.columns
+        # A fixed value stands in for a cell, so the cell need not be readable.
         self._data_columns = {
-            name: columns
-            for name, columns in (mapped.columns or {}).items()
-            if name not in ATTRIBUTES and name not in self._fixed_data
+            name: its for name, its in columns.items() if name not in ATTRIBUTES and name not in self._fixed_data
         }
         of_type = _FIELDS_OF.get(event_type or "", frozenset(DATA_FIELDS))
         self.counts = tuple(
             name
-            for name in self._data_columns
+            for name in ({} if mapped.columns is None else self._data_columns)
             if kind_of(name) is int and (name in mapped.explicit or name.partition(".")[0] in of_type)
         )
-        """The counts that the rows fill."""
+        """The counts that the rows fill; none where rows are events."""
 
     def counts_nothing(self, row: Row) -> bool:
         """Whether every count of the row is empty or 0."""
@@ -248,7 +250,8 @@ class EventBuilder:
 
     def event(self, row: Row) -> dict[str, Any]:
         """The event, for the reader of events to check. Raises RejectedError where a cell cannot become its field."""
-        event = dict(row.values) if self._columns is None else self._attributes(row, self._columns)
+        columns = self._columns_of(row)
+        event = dict(row.values) if columns is None else self._attributes(row, columns)
         event.update(self._fixed_attributes)
         # The time comes first: a row that is rejected for something else still is the first row of its trace.
         at = self._time(event.get("time"))
@@ -260,12 +263,18 @@ class EventBuilder:
             event["id"] = self._identity(row)
         if self._type is not None and not _is_type(event.get("type")):
             event["type"] = self._type
-        if self._columns is not None:
+        if columns is not None:
             data = self._data(row, event.get("type")) | self._fixed_data
             event["data"] = _nested(_as_sum(data) if event.get("type") == _SUMS else data)
         elif self._fixed_data and isinstance(data := event.get("data", {}), dict):
             event["data"] = _merged(data, _nested(self._fixed_data))
         return event
+
+    def _columns_of(self, row: Row) -> Columns | None:
+        """Which columns fill which fields of this row; None where it is an event."""
+        if self._columns is not None or "data" in row.values or not row.values.keys() & DATA_FIELDS.keys():
+            return self._columns
+        return self._own_names
 
     def _time(self, value: Any) -> datetime | None:
         if value is None:
@@ -289,7 +298,6 @@ class EventBuilder:
         data: dict[str, Any] = {}
         # What only happens to be called like a field of other types is none of this one.
         own = {*self._mapped.explicit, *(name for name in self._data_columns if name.partition(".")[0] in of_type)}
-        # A fixed value stands in for a cell, so the cell need not be readable.
         for name, columns in self._data_columns.items():
             if of_type and name not in own:
                 continue
@@ -298,9 +306,15 @@ class EventBuilder:
                 data[name] = value
             elif name in _BILLED_BY_DEFAULT & of_type and self._is_asked(name, columns, row):
                 raise _rejected(
-                    name, f"is empty, which says nothing; --default {name}=… says what it means, or --skip-empty"
+                    name, f"is empty, which says nothing; --default {name}=… or --skip-empty says what to do"
                 )
-        return data
+        return self._objects(row, of_type) | data
+
+    def _objects(self, row: Row, of_type: frozenset[str]) -> dict[str, Any]:
+        """Fields with names of their own that the row has as a whole."""
+        mapped = {name.partition(".")[0] for name in self._mapped.explicit}
+        found = {name: row.values.get(name) for name in NAMED_FIELDS if name in of_type and name not in mapped}
+        return {name: value for name, value in found.items() if isinstance(value, dict)}
 
     def _is_asked(self, name: str, columns: Sequence[str], row: Row) -> bool:
         is_named = name in self._mapped.explicit and not all(map(may_be_missing, columns))
@@ -348,7 +362,7 @@ def _nested(data: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in data.items():
         head, dot, tail = name.partition(".")
         if dot:
-            nested.setdefault(head, {})[tail] = value
+            nested[head] = {**nested.get(head, {}), tail: value}
         else:
             nested[name] = value
     return nested

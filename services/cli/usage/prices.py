@@ -8,8 +8,9 @@ from psycopg import Connection
 
 from services.books.registry_log import directory_upto
 from services.cli.usage.sources import Row
-from services.domain.directory import Directory
+from services.domain.directory import Change, Directory
 from services.domain.usage import UsageEvent
+from services.key_registry.model_aliases import packaged_aliases
 from services.key_registry.rate_cards import packaged_cards
 from services.messages.usage_events import RejectedError
 from services.metering.booking.pricing import Element, ReadRecord, Record, price_batch
@@ -35,8 +36,9 @@ class PriceCheck:
     def with_packaged_cards(cls) -> PriceCheck:
         """With the cards that ship with us."""
         directory = Directory()
-        for seq, document in enumerate(packaged_cards(), 1):
-            directory.apply(seq, document.parse())
+        changes: list[Change] = [*(card.parse() for card in packaged_cards()), *packaged_aliases()]
+        for seq, change in enumerate(changes, 1):
+            directory.apply(seq, change)
         return cls(directory, "the rate cards that ship with us")
 
     def __call__(self, event: UsageEvent, row: Row) -> None:  # noqa: ARG002 - as all checks

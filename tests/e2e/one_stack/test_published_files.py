@@ -150,3 +150,37 @@ def test_a_dry_run_checks_prices_as_of_each_events_time(stack: Stack, tmp_path: 
     said = publish(stack, file, *CALLS[:-2], "--set", f"org_id={org}", "--dry-run")
     assert (said.status, said.summary["sent"]) == (1, 0)
     assert said.summary["refused_by_reason"] == {"unpriced_model": 1, "no_rate_card": 1}
+
+
+EXPORTS = Path(__file__).parents[2] / "unit" / "cli" / "usage" / "exports"
+
+
+def test_an_export_of_a_vendor_is_booked_by_unit_and_once(stack: Stack) -> None:
+    org = stack.new_organization()
+    who = ("--set", f"org_id={org}", "--set", "user_id=ana", "--set", "agent_id=helper")
+    file = EXPORTS / "anthropic-console.csv"
+    dry = publish(stack, file, "--profile", "anthropic-console", *who, "--dry-run")
+    assert (dry.status, dry.summary["rows"], dry.summary["skipped"]) == (0, 3, 1)
+    assert publish(stack, file, "--profile", "anthropic-console", *who).became == (0, 2, 0, 0)
+    assert publish(stack, file, "--profile", "anthropic-console", *who).became == (0, 0, 2, 0)
+    query = "SELECT priced_model, usage, list_mc FROM ledger.entries WHERE org_id = %s ORDER BY list_mc DESC"
+    opus, sonnet = stack.sql.execute(query, (org,)).fetchall()
+    assert (opus["priced_model"], sonnet["priced_model"]) == ("claude-opus-4-5", "claude-sonnet-4-6")
+    # By hand, in USD: 46,981 at 5, 15,969 at 6.25, 100 at 10, 2,000 at 0.5 and 16,932 at 25 a million; 3 searches at
+    # 10 a thousand.
+    usd = (46_981 * 5 + 15_969 * 6.25 + 100 * 10 + 2_000 * 0.5 + 16_932 * 25) / 1e6 + 3 * 10 / 1_000
+    assert opus["list_mc"] == round(usd / 0.005 * 1e6)
+    assert sonnet["list_mc"] == round((1_000 * 1.5 + 500 * 7.5) / 1e6 / 0.005 * 1e6)
+
+
+def test_conditions_that_nobody_prices_are_refused_by_name(stack: Stack, tmp_path: Path) -> None:
+    org = stack.new_organization()
+    lines = ("time,input,output,tier", "2026-11-21,10,1,standard", "2026-11-21,10,1,by-candlelight")
+    said = publish(
+        stack,
+        written(tmp_path, "tiers.csv", *lines),
+        *(*TRACE[2:], "--type", "usage.token_usage.v2", "--map", "conditions.service_tier=tier"),
+        *("--set", f"org_id={org}"),
+    )
+    assert said.became == (1, 1, 0, 1)
+    assert said.summary["refused_by_reason"] == {"unpriced_condition": 1}

@@ -18,7 +18,7 @@ from services.runtime.command_failed import CommandFailed
 
 
 def read(data: bytes, encoding: str | None = None) -> bytes:
-    return as_utf8(io.BufferedReader(io.BytesIO(data)), encoding).read()  # type: ignore[arg-type]
+    return as_utf8(io.BufferedReader(io.BytesIO(data)), encoding).read()
 
 
 def csv_rows(text: str, delimiter: str | None = None) -> list[Row | Unreadable]:
@@ -54,14 +54,14 @@ def test_an_encoding_that_nothing_names_is_told(encoding: str, hint: str) -> Non
 def test_what_is_no_text_harms_its_own_row_alone() -> None:
     data = "a\nx\ny\n".encode("utf-16-le")
     broken = data.replace("x".encode("utf-16-le"), b"\x00\xd8")
-    file = as_utf8(io.BufferedReader(io.BytesIO(b"\xff\xfe" + broken)), None)  # type: ignore[arg-type]
+    file = as_utf8(io.BufferedReader(io.BytesIO(b"\xff\xfe" + broken)), None)
     bad, good = CsvTable(Lines(file)).rows()
     assert isinstance(bad, Unreadable)
     assert (bad.line, good) == (2, Row(3, {"a": "y"}))
 
 
 def test_a_file_that_ends_in_the_middle_of_a_character_loses_no_row() -> None:
-    file = as_utf8(io.BufferedReader(io.BytesIO("a\nx\ny".encode("utf-16")[:-1])), None)  # type: ignore[arg-type]
+    file = as_utf8(io.BufferedReader(io.BytesIO("a\nx\ny".encode("utf-16")[:-1])), None)
     first, last = CsvTable(Lines(file)).rows()
     assert first == Row(2, {"a": "x"})
     assert isinstance(last, Unreadable)

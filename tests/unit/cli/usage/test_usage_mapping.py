@@ -338,3 +338,15 @@ def test_texts_may_mean_something_else() -> None:
 def test_a_row_whose_counts_are_all_empty_or_0_counts_nothing(n: Any, expected: bool) -> None:
     build = builder({"time": "t", "calls": "n", "input_tokens": "m"})
     assert build.counts_nothing(Row(2, {"t": "x", "n": n, "m": ""})) is expected
+
+
+# --- objects that are no events ---------------------------------------------------------------------------------------
+
+
+def test_an_object_with_our_names_and_no_data_is_flat() -> None:
+    row = {"time": "2026-11-01T00:00:00Z", "org_id": "a", "calls": 2.0, "note": 1}
+    event = builder(fixed={"user_id": "u"}, event_type="usage.tool_call.v1").event(Row(1, row))
+    assert event["data"] == {"org_id": "a", "calls": 2, "user_id": "u"}
+    row = {"org_id": "a", "usage": {"input": 5}, "conditions": {"region": "us"}}
+    event = builder(event_type="usage.token_usage.v2").event(Row(1, row))
+    assert event["data"] == {"org_id": "a", "usage": {"input": 5}, "conditions": {"region": "us"}}

@@ -17,7 +17,7 @@ from services.cli.usage.publication import DryRun, Publication
 from services.cli.usage.rejected_rows import RejectedRow, RejectedRows
 from services.cli.usage.sources import Lines
 from services.cli.usage.sums import SumCheck
-from services.domain.usage import UsageEvent
+from services.domain.usage import EventType, UsageEvent
 from services.runtime.command_failed import CommandFailed
 
 EXPORTS = Path(__file__).with_name("exports")
@@ -284,6 +284,13 @@ def test_a_profile_that_makes_no_sense_is_refused_in_words(tmp_path: Path, writt
 def test_a_sum_of_a_model_that_is_not_listed_is_left_to_metering() -> None:
     check = SumCheck(load("openai-usage").sums, PriceCheck.with_packaged_cards().directory, lambda _value: None)
     event = UsageEvent(
-        "o", "s", "i", "usage.token_usage.v2", datetime(2026, 11, 21, tzinfo=UTC), "u", provider="openai", model="none"
+        "o",
+        "s",
+        "i",
+        EventType.TOKEN_USAGE_V2,
+        datetime(2026, 11, 21, tzinfo=UTC),
+        "u",
+        provider="openai",
+        model="none",
     )
     check(event, None)
