@@ -118,15 +118,17 @@ def _console() -> Console:
 def _status(summary: Summary, run: Run) -> int:
     if run.is_interrupted:
         return _INTERRUPTED
-    if summary.refused or run.error is not None:
+    if summary.refused:
         return 1
-    return AWAY if run.out_of_sight or (run.outcome is not None and summary.unknown) else 0
+    if run.out_of_sight or (run.outcome is not None and summary.unknown):
+        return AWAY
+    return 0 if run.error is None else 1
 
 
 def _notes(summary: Summary, run: Run, job: Job) -> Iterator[str]:
     if run.is_blind:
         yield _BLIND
-    if run.out_of_sight:
+    if run.out_of_sight and run.error is None:
         yield f"What became of the events cannot be seen now ({run.out_of_sight}). {_REPEAT}"
     if run.outcome is not None and summary.unknown:
         yield (

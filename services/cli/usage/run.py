@@ -67,6 +67,8 @@ class Run:
         self.error: str | None = None
         """Why the run broke off."""
         self.is_moved = self.is_interrupted = False
+        self.out_of_sight: str | None = None
+        """Why the ledger could not be asked."""
         self.outcome: Outcome | None = None
         """What became of the events; None where nobody looked."""
         self.selection, self.identity = job.selection(), job.identity()
@@ -77,13 +79,13 @@ class Run:
         with job.open() as file:
             self._publish(file, console)
         self.seconds = time.monotonic() - began
-        self.out_of_sight: str | None = None
-        """Why what became of the events could not be looked at."""
-        if self._ledger is not None and self.sender.events and job.wait_seconds > 0 and not self.is_interrupted:
-            try:
-                self.outcome = self._await_outcome(self._ledger, console)
-            except (psycopg.Error, KafkaError) as error:
-                self.out_of_sight = type(error).__name__
+        if (
+            self._ledger is not None
+            and self.sender.events
+            and job.wait_seconds > 0
+            and not (self.is_interrupted or self.out_of_sight)
+        ):
+            self._look_after(self._ledger, console)
 
     @property
     def is_blind(self) -> bool:
@@ -116,6 +118,9 @@ class Run:
             self.error = f"The broker {self._settings.kafka.bootstrap} did not take everything: {failure}"
         except MovedError as moved:
             self.error, self.is_moved = f"Refused: {moved}", True
+        except psycopg.Error as failure:
+            self.error = f"The ledger's database does not answer ({type(failure).__name__}); what follows was not sent."
+            self.out_of_sight = type(failure).__name__
         except KeyboardInterrupt:
             self.error, self.is_interrupted = f"Interrupted after line {lines.number}.", True
 
@@ -138,6 +143,14 @@ class Run:
             yield BatchSender(producer, self._job.batch_events, timeout_seconds=timeout, acknowledged=heard)
         finally:
             producer.close()
+
+    def _look_after(self, ledger: Ledger, console: Console) -> None:
+        try:
+            self.outcome = self._await_outcome(ledger, console)
+        except (psycopg.Error, KafkaError) as failure:
+            self.out_of_sight = type(failure).__name__
+        except KeyboardInterrupt:
+            self.error, self.is_interrupted = "Interrupted while metering was waited for; all of it was sent.", True
 
     def _await_outcome(self, ledger: Ledger, console: Console) -> Outcome:
         # Offsets mean something only within one cluster.
