@@ -16,11 +16,12 @@ from pydantic import ValidationError
 
 from schemas.fields import parse_time
 from services.cli.usage.cells import is_there, may_be_missing
+from services.cli.usage.fields import counts_of, kind_of, parse_pairs
 from services.cli.usage.formats import FileFormat
 from services.cli.usage.identity import LINE, ROW, Identity, identity_from
 from services.cli.usage.json_document import document_rows
 from services.cli.usage.long_format import LongFormat
-from services.cli.usage.mapping import EventBuilder, Mapped, columns_for, counts_of, kind_of, parse_pairs
+from services.cli.usage.mapping import EventBuilder, Mapped, columns_for
 from services.cli.usage.profile import Profile, in_words, load
 from services.cli.usage.selection import Selection, parse_where
 from services.cli.usage.sources import CsvTable, Lines, Rows, jsonl_rows

@@ -1,4 +1,4 @@
-"""From a row to a usage event (docs/contract.md, section 3): which columns fill which fields, and what cells mean."""
+"""From a row to a usage event: which columns fill which fields, and what cells say."""
 
 from __future__ import annotations
 
@@ -6,27 +6,28 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from types import NoneType
-from typing import Annotated, Any, get_args, get_origin
+from typing import Any
 
-from schemas.dead_letters import Reason
 from schemas.usage_events import EVENT_MODELS
 from services.cli.usage.cells import as_text, cell, is_empty, is_there, may_be_missing
+from services.cli.usage.fields import (
+    ATTRIBUTES,
+    BILLED_BY_DEFAULT,
+    DATA_FIELDS,
+    FIELDS,
+    FIELDS_OF,
+    NAMED_FIELDS,
+    UNITS,
+    counts_of,
+    kind_of,
+    rejected,
+    typed,
+)
 from services.cli.usage.identity import Identity, LineIdentity
 from services.cli.usage.sources import Row
-from services.cli.usage.times import TimeReader, has_lost_digits
-from services.domain.faults import Fault
+from services.cli.usage.times import TimeReader
 from services.domain.usage import EventType
-from services.messages.usage_events import RejectedError
 
-ATTRIBUTES = ("id", "source", "type", "time")
-UNITS = (
-    *("input", "cache_read", "cache_write_5m", "cache_write_1h", "cache_write_12h", "input_audio", "input_image"),
-    *("output", "reasoning", "output_audio", "output_image", "web_search"),
-)
-"""What our cards name in ``usage``; others are written with it: ``usage.NAME``."""
-_BILLED_BY_DEFAULT = frozenset({"calls", "succeeded"})
-"""What is charged where nothing is said: so nothing is taken for said by an empty cell."""
 _OUR_TYPES = "usage."
 _SUMS = EventType.TOKEN_USAGE.value
 _IN_SUMS = {
@@ -36,148 +37,6 @@ _IN_SUMS = {
 }
 """What units are called in events that are sums over requests."""
 _NOTHING = re.compile(r"(0(\.0+)?)?")
-
-
-def _rejected(name: str, problem: str) -> RejectedError:
-    return RejectedError(Reason.INVALID_EVENT, Fault(name, problem))
-
-
-def _kinds(annotation: Any) -> list[Any]:
-    """The types that a field's values may have, without what restricts them."""
-    if get_origin(annotation) is Annotated:
-        return _kinds(get_args(annotation)[0])
-    if get_origin(annotation) in (dict, Mapping):
-        return [annotation]
-    inner = [kind for each in get_args(annotation) for kind in _kinds(each) if kind is not NoneType]
-    return inner or [annotation]
-
-
-def _kind(annotation: Any) -> type:
-    """How a field's values are written in JSON; ``dict`` for the claim."""
-    (first, *others) = _kinds(annotation)
-    return first if not others and first in (int, bool) else str
-
-
-def _data_fields() -> tuple[dict[str, type], dict[str, type]]:
-    """Every field of ``data`` with the type of its values; then those that hold names of their own, with theirs."""
-    plain: dict[str, type] = {}
-    named: dict[str, type] = {}
-    for model in EVENT_MODELS.values():
-        data: Any = model.model_fields["data"].annotation
-        for name, each in data.model_fields.items():
-            kinds = _kinds(each.annotation)
-            if get_origin(kinds[0]) in (dict, Mapping):
-                named[name] = _kind(get_args(kinds[0])[1])
-            else:
-                plain[name] = _kind(each.annotation)
-    return plain | {"credential": dict}, named
-
-
-DATA_FIELDS, NAMED_FIELDS = _data_fields()
-FIELDS = (*ATTRIBUTES, *DATA_FIELDS)
-
-
-def _fields_of(event_type: Any) -> frozenset[str]:
-    model = EVENT_MODELS.get(event_type) if isinstance(event_type, str) else None
-    data: Any = None if model is None else model.model_fields["data"].annotation
-    return frozenset() if data is None else frozenset(data.model_fields)
-
-
-_FIELDS_OF = {event_type: _fields_of(event_type) for event_type in EVENT_MODELS}
-
-
-def counts_of(event_type: str | None) -> frozenset[str]:
-    """The names under which tokens of an event of this type are counted, as columns may be called."""
-    fields = _FIELDS_OF.get(event_type or "", frozenset())
-    own = {name for name in fields & DATA_FIELDS.keys() if DATA_FIELDS[name] is int} - _BILLED_BY_DEFAULT
-    return frozenset(own | (set(UNITS) if "usage" in fields else set()))
-
-
-def target(name: str) -> str:
-    """The field that is meant: ``data.`` may stand before it, and the name of a unit alone is one of ``usage``.
-
-    Raises ValueError for what is no field.
-    """
-    name = name.strip().removeprefix("data.")
-    head, dot, tail = name.partition(".")
-    if name in FIELDS or (dot and tail and head in NAMED_FIELDS):
-        return name
-    if name in UNITS and "usage" in NAMED_FIELDS:
-        return f"usage.{name}"
-    named = [f"{each}.NAME" for each in NAMED_FIELDS]
-    raise ValueError(f"there is no field {name!r}; fields are {', '.join((*FIELDS, *named))}")
-
-
-def kind_of(name: str) -> type:
-    """The type of a field's values."""
-    if name in ATTRIBUTES:
-        return str
-    return DATA_FIELDS[name] if name in DATA_FIELDS else NAMED_FIELDS[name.partition(".")[0]]
-
-
-def parse_pairs(option: str, pairs: Iterable[str]) -> dict[str, str]:
-    """``FIELD=VALUE`` pairs of a repeatable option. Raises ValueError naming the pair that is wrong."""
-    parsed: dict[str, str] = {}
-    for pair in pairs:
-        name, equals, value = pair.partition("=")
-        if not equals or not value:
-            raise ValueError(f"{option} {pair}: write FIELD=…")
-        try:
-            name = target(name)
-        except ValueError as error:
-            raise ValueError(f"{option} {pair}: {error}") from None
-        if name in parsed:
-            raise ValueError(f"{option} {pair}: {name} is given twice")
-        parsed[name] = value
-    return parsed
-
-
-def typed(name: str, value: Any) -> Any:
-    """A cell as JSON wants it in this field: counts are integers, ``credential`` is an object.
-
-    Raises RejectedError where it is no such value.
-    """
-    kind = kind_of(name)
-    if kind is int:
-        return _whole_number(name, value)
-    if not isinstance(value, str):
-        return as_text(value) if kind is str and isinstance(value, int) and not isinstance(value, bool) else value
-    if kind is bool:
-        return _truth(name, value.strip().lower())
-    return value if kind is str else _claim(value.strip())
-
-
-def _whole_number(name: str, value: Any) -> Any:
-    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
-        return int(value)
-    if not isinstance(value, str):
-        return value
-    text = value.strip()
-    if has_lost_digits(text):
-        raise _rejected(name, "has lost digits in a spreadsheet; export the column as text")
-    # int() alone would take 1_000 and digits of other scripts; 1.000 is a thousand to some, and one to others.
-    match = re.fullmatch(r"(\d{1,18})(?:\.(0+))?", text, re.ASCII)
-    if match is None:
-        raise _rejected(name, "must be a whole number")
-    if match[2] == "000" and len(match[1]) <= 3:
-        raise _rejected(name, f"may be {match[1]} or {match[1]}000; write it without the point")
-    return int(match[1])
-
-
-def _truth(name: str, text: str) -> bool:
-    if text not in {"true", "false"}:
-        raise _rejected(name, "must be true or false")
-    return text == "true"
-
-
-def _claim(text: str) -> dict[str, str]:
-    source, _, credential_id = text.partition(":")
-    if source == "platform" and not credential_id:
-        return {"source": "platform"}
-    if source == "byok" and credential_id:
-        return {"source": "byok", "credential_id": credential_id}
-    raise _rejected("credential", "must be platform or byok:<credential id>")
-
 
 Columns = Mapping[str, Sequence[str]]
 """Which columns fill a field; several are added up."""
@@ -235,7 +94,7 @@ class EventBuilder:
         self._data_columns = {
             name: its for name, its in columns.items() if name not in ATTRIBUTES and name not in self._fixed_data
         }
-        of_type = _FIELDS_OF.get(event_type or "", frozenset(DATA_FIELDS))
+        of_type = FIELDS_OF.get(event_type or "", frozenset(DATA_FIELDS))
         self.counts = tuple(
             name
             for name in ({} if mapped.columns is None else self._data_columns)
@@ -272,9 +131,8 @@ class EventBuilder:
 
     def _columns_of(self, row: Row) -> Columns | None:
         """Which columns fill which fields of this row; None where it is an event."""
-        if self._columns is not None or "data" in row.values or not row.values.keys() & DATA_FIELDS.keys():
-            return self._columns
-        return self._own_names
+        is_event = {"data", "specversion"} & row.values.keys() or not row.values.keys() & DATA_FIELDS.keys()
+        return self._columns if self._columns is not None or is_event else self._own_names
 
     def _time(self, value: Any) -> datetime | None:
         if value is None:
@@ -283,7 +141,7 @@ class EventBuilder:
             at = self._read_time(value)
             return None if at is None else self._shift(at)
         except ValueError as error:
-            raise _rejected("time", str(error)) from None
+            raise rejected("time", str(error)) from None
 
     def _attributes(self, row: Row, columns: Columns) -> dict[str, Any]:
         cells = ((name, cell(row.values, columns[name][0])) for name in ATTRIBUTES if name in columns)
@@ -294,7 +152,7 @@ class EventBuilder:
         return defaults | {name: value if name == "time" else typed(name, value) for name, value in filled.items()}
 
     def _data(self, row: Row, event_type: Any) -> dict[str, Any]:
-        of_type = _FIELDS_OF.get(event_type, frozenset())
+        of_type = FIELDS_OF.get(event_type, frozenset())
         data: dict[str, Any] = {}
         # What only happens to be called like a field of other types is none of this one.
         own = {*self._mapped.explicit, *(name for name in self._data_columns if name.partition(".")[0] in of_type)}
@@ -304,8 +162,8 @@ class EventBuilder:
             value = self._value(name, columns, row)
             if value is not None:
                 data[name] = value
-            elif name in _BILLED_BY_DEFAULT & of_type and self._is_asked(name, columns, row):
-                raise _rejected(
+            elif name in BILLED_BY_DEFAULT & of_type and self._is_asked(name, columns, row):
+                raise rejected(
                     name, f"is empty, which says nothing; --default {name}=… or --skip-empty says what to do"
                 )
         return self._objects(row, of_type) | data
@@ -328,7 +186,7 @@ class EventBuilder:
             return default if is_empty(said[0]) else typed(name, said[0])
         empty = [column for column, value in zip(columns, said, strict=True) if is_empty(value)]
         if empty and default is None:
-            raise _rejected(name, f"{', '.join(empty)} is empty; --default {name}=0 says that it counts nothing")
+            raise rejected(name, f"{', '.join(empty)} is empty; --default {name}=0 says that it counts nothing")
         return sum(_part(name, default if is_empty(value) else typed(name, value)) for value in said)
 
     def _said(self, name: str, value: Any) -> Any:
@@ -338,7 +196,7 @@ class EventBuilder:
 
 def _part(name: str, value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
-        raise _rejected(name, "must be a whole number")
+        raise rejected(name, "must be a whole number")
     return value
 
 
@@ -351,7 +209,7 @@ def _as_sum(data: Mapping[str, Any]) -> dict[str, Any]:
     """What is mapped to units as an event of v1 says it. Raises RejectedError where it cannot say all of it."""
     for name, value in data.items():
         if "." in name and name not in _IN_SUMS and value:
-            raise _rejected(name, f"{value} cannot be said by {_SUMS}, which knows input, cached input and output")
+            raise rejected(name, f"{value} cannot be said by {_SUMS}, which knows input, cached input and output")
     said = {_IN_SUMS.get(name, name): value for name, value in data.items()}
     return {name: value for name, value in said.items() if "." not in name}
 

@@ -13,8 +13,8 @@ from typing import Annotated, Any, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from schemas.usage_events import EVENT_MODELS
+from services.cli.usage.fields import target
 from services.cli.usage.formats import FileFormat, TimeFormat
-from services.cli.usage.mapping import target
 
 _PACKAGED = files("services.cli.usage") / "profiles"
 

@@ -17,7 +17,7 @@ from services.cli.usage.times import TimeReader
 from services.domain.directory import Directory
 from services.domain.faults import Fault
 from services.domain.model_prices import ModelPrice
-from services.domain.usage import EventType, UsageEvent
+from services.domain.usage import UsageEvent
 from services.messages.usage_events import RejectedError
 
 _DAY = timedelta(days=1)
@@ -41,7 +41,8 @@ class SumCheck:
 
     def __call__(self, event: UsageEvent, row: Row) -> None:
         """Raise RejectedError where the price depends on what the sum does not say."""
-        price = self._price(event) if event.type is EventType.TOKEN_USAGE_V2 else None
+        # Only what is counted by units is priced by bands and windows.
+        price = self._price(event) if event.usage else None
         if price is None:
             return
         least = min(_bands(price), default=None)

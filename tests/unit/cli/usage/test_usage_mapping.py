@@ -10,8 +10,9 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from services.cli.usage.fields import DATA_FIELDS, parse_pairs, typed
 from services.cli.usage.formats import TimeFormat
-from services.cli.usage.mapping import DATA_FIELDS, EventBuilder, Mapped, columns_for, parse_pairs, typed
+from services.cli.usage.mapping import EventBuilder, Mapped, columns_for
 from services.cli.usage.sources import Row
 from services.cli.usage.times import Shift, time_reader
 from services.messages.usage_events import RejectedError

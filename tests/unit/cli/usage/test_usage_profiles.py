@@ -283,14 +283,7 @@ def test_a_profile_that_makes_no_sense_is_refused_in_words(tmp_path: Path, writt
 
 def test_a_sum_of_a_model_that_is_not_listed_is_left_to_metering() -> None:
     check = SumCheck(load("openai-usage").sums, PriceCheck.with_packaged_cards().directory, lambda _value: None)
-    event = UsageEvent(
-        "o",
-        "s",
-        "i",
-        EventType.TOKEN_USAGE_V2,
-        datetime(2026, 11, 21, tzinfo=UTC),
-        "u",
-        provider="openai",
-        model="none",
-    )
+    event = UsageEvent("o", "s", "i", EventType.TOKEN_USAGE_V2, datetime(2026, 11, 21, tzinfo=UTC), "u")
+    usage = (("input", 10**6),)
+    event = event._replace(provider="openai", model="none", input_tokens=10**6, usage=usage)
     check(event, None)
