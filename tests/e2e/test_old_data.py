@@ -128,6 +128,7 @@ def _key(lease: Any) -> str:
     return str(lease["scope"]["type"])
 
 
+@pytest.mark.slow
 def test_a_ledger_whose_ids_are_of_before_is_refused_in_a_sentence_and_left_as_it_is(tmp_path: Path) -> None:
     data_dir = restore(tmp_path / "old", sql_of("ledger").replace(NODE_1, OF_BEFORE))
     base = str(Ports.free_block().kafka)

@@ -11,6 +11,8 @@ import pytest
 from tests.e2e.running import Stack, node_call, start_stack, token_usage, wait_for
 from tests.otlp_receiver import Collector, collector
 
+pytestmark = pytest.mark.slow
+
 TRACE, CALLER = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 SENT = {"traceparent": f"00-{TRACE}-{CALLER}-01"}
 OTHER = "0af7651916cd43dd8448eb211c80319c"

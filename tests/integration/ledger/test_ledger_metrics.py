@@ -304,6 +304,16 @@ def test_an_unmigrated_database_is_not_ready(client, books):
     assert "db upgrade" in client.get("/readyz").json()["missing"]["database"]
 
 
+def test_a_database_that_a_later_release_upgrades_is_read_on_by_those_that_run_and_by_no_other(
+    client, books, stack, database
+):
+    assert "database" not in client.get("/readyz").json().get("missing", {})
+    books.connection.execute("UPDATE ledger.alembic_version SET version_num = '9999'")
+    assert "database" not in client.get("/readyz").json().get("missing", {})
+    with TestClient(build_app(stack.settings(database))) as another:
+        assert "a later release has upgraded it" in another.get("/readyz").json()["missing"]["database"]
+
+
 def test_the_service_can_write_nothing(engine, books):
     from sqlalchemy import text
     from sqlalchemy.exc import SQLAlchemyError
