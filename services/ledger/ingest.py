@@ -99,7 +99,7 @@ class UsagePublisher:
                     "usage events were not acknowledged",
                     error=type(error).__name__,
                     topic=USAGE_EVENTS.name,
-                    records=[{"events": each.events, **each.first._asdict()} for each in records[:_RECORDS_SHOWN]],
+                    records=[_named(each) for each in records[:_RECORDS_SHOWN]],
                     events=sum(each.events for each in records),
                 )
                 self._failure.happened(error)
@@ -174,6 +174,12 @@ class UsagePublisher:
             raise error
         self._trouble = cause(error)
         _log.warning("cannot connect to the broker", error=self._trouble)
+
+
+def _named(record: UsageRecord) -> dict[str, str | int]:
+    """The record as log lines name it: by its first event."""
+    org_id, source, event_id = record.first
+    return {"events": record.events, "organization": org_id, "source": source, "id": event_id}
 
 
 def _told(records: Sequence[UsageRecord]) -> Attributes:

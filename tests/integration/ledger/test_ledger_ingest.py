@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 from kafka import KafkaConsumer, TopicPartition
+from structlog.contextvars import merge_contextvars
+from structlog.testing import capture_logs
 
 from services.ledger.ingest import RECORD_BYTES_MAX
 from services.ledger.main import build_app
@@ -27,6 +29,8 @@ from services.runtime.topics import create_topics
 
 URL = "/v1/usage-events"
 JSON = {"Content-Type": "application/json"}
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+TRACED = {"traceparent": f"00-{TRACE}-00f067aa0ba902b7-01"}
 
 
 def event(event_id="e1", org_id="acme", event_type="usage.node_call.v1", **data):
@@ -99,6 +103,14 @@ def test_a_single_event_arrives_as_it_was_sent(client, runner, topic, media_type
     assert (response.status_code, response.json()) == (202, {"accepted": 1})
     (record,) = topic(1)
     assert (record.key, record.value) == (b"acme", body)
+
+
+def test_each_record_names_the_trace_of_its_request(client, runner, topic):
+    answer = client.post(URL, json=[event("e1"), event("e2", "another")], headers=runner | JSON | TRACED)
+    assert answer.status_code == 202
+    told = answer.headers["traceparent"]
+    assert told.split("-")[1] == TRACE
+    assert [dict(record.headers) for record in topic(2)] == [{"traceparent": told.encode()}] * 2
 
 
 def test_a_batch_of_one_organization_is_one_record_as_it_was_sent(client, runner, topic):
@@ -358,8 +370,13 @@ def test_a_broker_that_answers_and_stores_nothing_makes_the_service_unready(stac
     with TestClient(app) as client:
         assert client.post(URL, json=event("before"), headers=headers).status_code == 202
         fragile.writable = False
-        response = client.post(URL, json=event("during"), headers=headers)
+        with capture_logs(processors=[merge_contextvars]) as lines:
+            response = client.post(URL, json=event("during"), headers=headers | TRACED)
         assert (response.status_code, response.json()["code"]) == (503, "broker_unavailable")
+        assert response.json()["trace_id"] == TRACE
+        (line,) = [each for each in lines if each["event"] == "usage events were not acknowledged"]
+        assert line["records"] == [{"events": 1, "organization": "acme", "source": "runner/1", "id": "during"}]
+        assert (line["topic"], line["trace_id"]) == ("byok.usage-events", TRACE)
         # Connected anew it answers what it is asked, and is not ready all the same.
         told = _wait_for(lambda: client.get("/readyz").json()["missing"]["broker"], "publishing usage events failed")
         assert "KafkaTimeoutError" in told
