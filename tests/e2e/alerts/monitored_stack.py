@@ -26,7 +26,7 @@ from services.local.embedded.postgres import SUPERUSER
 from services.local.endpoints import Ports
 from tests.contract.test_deploy import PROMETHEUS
 from tests.e2e.alerts.faster_rules import faster
-from tests.e2e.alerts.prometheus_server import PrometheusServer, prometheus
+from tests.e2e.alerts.prometheus_server import PrometheusServer, prometheus, prometheus_program
 from tests.e2e.running import USAGE, Stack, environment, node_call, start_stack, wait_for
 from tests.faults.rig import Service
 
@@ -204,6 +204,7 @@ def _signal(pids: list[int], number: signal.Signals) -> None:
 @contextmanager
 def running_rig(folder: Path) -> Iterator[Rig]:
     """All of it, when Prometheus has seen every service and nothing fires."""
+    prometheus_program()
     rules = yaml.safe_load((PROMETHEUS / "alerts.yml").read_text())
     with ExitStack() as running:
         stack = running.enter_context(start_stack(folder / "data", **SETTINGS))
@@ -220,7 +221,6 @@ def running_rig(folder: Path) -> Iterator[Rig]:
         traffic = Traffic(stack)
         running.callback(traffic.end)
         rig = Rig(stack, worker, textfiles, traffic)
-        assert rig.byok("verify", "--conservation", "--textfile", str(textfiles / "verify.prom")).returncode == 0
         worker.wait_ready()
         quick = running.enter_context(prometheus(folder / "quick", faster(rules, TIMES), jobs, every="1s"))
         patient = running.enter_context(

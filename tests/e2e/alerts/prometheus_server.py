@@ -68,13 +68,19 @@ class PrometheusServer:
                 self._firing = {labels["alertname"] for labels in fired}
 
 
+def prometheus_program() -> str:
+    """Where it is; skips the test where it is not."""
+    program = shutil.which("prometheus")
+    skip_unless(program, "prometheus is not installed", "apt install prometheus", needs="prometheus")
+    return str(program)
+
+
 @contextmanager
 def prometheus(
     folder: Path, rules: Mapping[str, Any], jobs: Mapping[str, Sequence[str]], *, every: str
 ) -> Iterator[PrometheusServer]:
     """A server that scrapes the ``host:port`` of each job and evaluates ``rules``, both after ``every``."""
-    program = shutil.which("prometheus")
-    skip_unless(program, "prometheus is not installed", "apt install prometheus", needs="prometheus")
+    program = prometheus_program()
     folder.mkdir()
     (folder / "rules.yml").write_text(yaml.safe_dump(rules))
     configuration = {
@@ -86,7 +92,7 @@ def prometheus(
     }
     (folder / "prometheus.yml").write_text(yaml.safe_dump(configuration))
     port = Ports.free_block().metering
-    command = [str(program), f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data"]
+    command = [program, f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data"]
     command += [f"--web.listen-address=127.0.0.1:{port}", "--log.level=warn"]
     with (folder / "log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log, env=foreign_environment(), start_new_session=True)
