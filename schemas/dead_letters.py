@@ -26,6 +26,12 @@ class Reason(StrEnum):
     IDENTITY_CONFLICT = "identity_conflict"
 
 
+FOR_WANT_OF_A_PRICE = frozenset(
+    {Reason.NO_RATE_CARD, Reason.UNPRICED_MODEL, Reason.UNPRICED_UNIT, Reason.UNPRICED_CONDITION}
+)
+"""What heals when a rate card, or another name of a model, is published."""
+
+
 class DeadLetterHeaders(BaseModel):
     """The headers of a record of ``byok.usage-dead-letters``, each the UTF-8 text of its value."""
 

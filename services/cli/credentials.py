@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import json as json_format
 import sys
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import quote, urlencode
 
 import typer
-from pydantic import SecretStr
 
 from services.cli.explain import Token
 from services.cli.terminal import DataDir, Json, Yes, confirm, explained, results, table
@@ -21,6 +20,9 @@ from services.runtime.command_failed import CommandFailed
 CredentialId = Annotated[str, typer.Argument(metavar="ID", help="As `list` shows it.")]
 Org = Annotated[str | None, typer.Option(help="Needed where the token is good for every organization.")]
 _PAGE = 200
+
+if TYPE_CHECKING:
+    from pydantic import SecretStr
 
 
 def add(
@@ -158,6 +160,8 @@ def delete(credential_id: CredentialId, *, yes: Yes = False, token: Token = None
 
 def _key() -> SecretStr:
     """The key from standard input, without the white space that pasting brings along."""
+    from pydantic import SecretStr
+
     text = typer.prompt("Key", hide_input=True, err=True) if sys.stdin.isatty() else sys.stdin.readline()
     key = SecretStr(text.strip())
     if not key.get_secret_value():

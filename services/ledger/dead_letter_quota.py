@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection
 from sqlalchemy import Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from schemas.dead_letters import Reason
+from schemas.dead_letters import FOR_WANT_OF_A_PRICE
 from services.runtime.background import repeat
 from services.runtime.logs import logger
 
@@ -17,7 +17,7 @@ _log = logger(__name__)
 
 _LOOK_SECONDS = 2.0
 _ASKED_MAX = 1_000
-_OURS = [Reason.NO_RATE_CARD.value, Reason.UNPRICED_MODEL.value]
+_OURS = sorted(FOR_WANT_OF_A_PRICE)
 """What lacks a price does not count: publishing one is not the sender's to do."""
 
 # Of those whose quota-and-first dead letter, counted from the newest, is no hour old: how long until it is.

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from schemas import metrics
-from schemas.dead_letters import Reason
+from schemas.dead_letters import FOR_WANT_OF_A_PRICE
 from schemas.metrics import Metric, Unit
 from services.books.totals import SHOWN_AS
 from services.domain.credits import MC_PER_CREDIT
@@ -99,7 +99,7 @@ def door_refusals(registry: CollectorRegistry) -> Callable[[StrEnum], None]:
     Unlike the totals it begins anew with the process: what was refused here is no row of any table.
     """
     refused = counter(metrics.DOOR_REFUSALS, registry)
-    for reason in (Reason.UNPRICED_MODEL, Reason.NO_RATE_CARD, DoorReason.DEAD_LETTER_QUOTA):
+    for reason in (*sorted(FOR_WANT_OF_A_PRICE), DoorReason.DEAD_LETTER_QUOTA):
         # From the start, so that the very first one is an increase.
         refused.labels(reason.value)
     return lambda reason: refused.labels(reason.value).inc()

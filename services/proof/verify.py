@@ -105,7 +105,9 @@ SELECT 'usage_events', jsonb_build_object('event_type', event_type, 'outcome', '
   FROM charge GROUP BY event_type
 UNION ALL SELECT 'usage_events', jsonb_build_object('outcome', 'duplicate'), sum(duplicates) FROM ledger.covered_range
 UNION ALL SELECT 'usage_events', jsonb_build_object('outcome', 'dead_letter', 'event_type',
-    CASE WHEN event_type = ANY (%(event_types)s) THEN event_type ELSE 'other' END), sum(letters)
+    CASE WHEN event_type = ANY (%(event_types)s) AND reason <> 'unsupported_type' THEN event_type
+    -- It was none when it was refused and counted, whatever it is by now.
+    ELSE 'other' END), sum(letters)
   FROM letter GROUP BY 2
 UNION ALL SELECT 'list_mc', labels, list_mc FROM charge
 UNION ALL SELECT 'charged_mc', labels, charged_mc FROM charge

@@ -17,6 +17,7 @@ from schemas.topics import TOPICS
 from schemas.usage_events import EVENT_MODELS
 from services.books.tables import VIEW
 from services.domain import resolution
+from services.key_registry.api import model_routes
 from services.key_registry.api import routes as registry_api
 from services.key_registry.rules.refusals import Code
 from services.ledger import api as ledger_api
@@ -123,7 +124,7 @@ def test_the_event_types() -> None:
 
 
 def test_the_rules_by_which_a_key_applies() -> None:
-    assert {each.value for each in (*resolution.Reason, *resolution.Flag)} <= _quoted(_section(4))
+    assert {each.value for each in (*resolution.Reason, *resolution.Flag)} <= _quoted(_section(3) + _section(4))
 
 
 def test_the_columns_of_the_view() -> None:
@@ -148,7 +149,11 @@ def _operations(router: APIRouter) -> Iterator[str]:
 
 def test_the_requests() -> None:
     told = set(re.findall(r"^\| `((?:GET|POST|PUT|PATCH|DELETE) /\S+)` \|", _section(8), re.MULTILINE))
-    assert told == {*_operations(registry_api.router), *_operations(ledger_api.router)}
+    assert told == {
+        *_operations(registry_api.router),
+        *_operations(model_routes.router),
+        *_operations(ledger_api.router),
+    }
 
 
 def test_the_scopes_and_codes() -> None:

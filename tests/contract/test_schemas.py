@@ -16,7 +16,7 @@ from schemas.dead_letters import DeadLetterHeaders, Reason
 from schemas.registry_changes import REGISTRY_CHANGE
 from schemas.topics import BATCH_EVENTS_MAX, TOPICS
 from schemas.usage_events import EVENT_MODELS, UsageEventOrBatch
-from services.domain.directory import Credential, PlanHistory
+from services.domain.directory import Credential, ModelAliases, PlanHistory
 from services.domain.rate_card import RateCard
 from services.messages.registry_changes import read_change, to_change
 from services.messages.usage_events import Accepted, Rejected, read_record
@@ -213,7 +213,7 @@ def test_examples_of_registry_changes_read_everywhere(path):
     value = read_json(path)
     validator("registry-changes").validate(value)
     message = read_change(path.read_bytes())
-    assert isinstance(to_change(message), Credential | PlanHistory | RateCard)
+    assert isinstance(to_change(message), Credential | ModelAliases | PlanHistory | RateCard)
     # Written again it is the same: nothing is lost, and nothing is added.
     assert json.loads(REGISTRY_CHANGE.dump_json(message)) == value
     assert message.key.partition(":")[0] == value["kind"]
@@ -277,8 +277,9 @@ def test_a_full_batch_and_unknown_fields_are_in_order():
 
 
 def test_the_reasons_are_those_of_the_contract_in_its_order():
-    order = "malformed_json batch_too_large unsupported_type invalid_event time_in_future no_rate_card unpriced_model"
-    assert [reason.value for reason in Reason] == [*order.split(), "identity_conflict"]
+    order = "malformed_json batch_too_large unsupported_type invalid_event time_in_future no_rate_card unpriced_model "
+    order += "unpriced_unit unpriced_condition identity_conflict"
+    assert [reason.value for reason in Reason] == order.split()
 
 
 # --- docs/contract.md, section 2, the three messages as they stand there ----------------------------------------------

@@ -25,8 +25,13 @@ WHAT_TO_DO: Mapping[str, str] = {
     Reason.TIME_IN_FUTURE: "Set the sender's clock right. Once the time has come, an operator runs"
     " byok dead-letters replay.",
     Reason.NO_RATE_CARD: "An operator publishes a rate card that is in force at the event's time, and runs"
-    " byok dead-letters replay.",
-    Reason.UNPRICED_MODEL: "An operator publishes a rate card that lists the model, and runs byok dead-letters replay.",
+    " byok dead-letters replay --priced.",
+    Reason.UNPRICED_MODEL: "An operator publishes a rate card that lists the model, or adds the name as another one of"
+    " a model, and runs byok dead-letters replay --priced.",
+    Reason.UNPRICED_UNIT: "An operator publishes a rate card that prices what the detail names, and runs"
+    " byok dead-letters replay --priced.",
+    Reason.UNPRICED_CONDITION: "An operator publishes a rate card that says what the condition costs, and runs"
+    " byok dead-letters replay --priced.",
     Reason.IDENTITY_CONFLICT: "Its id is booked with other contents, which stay. Give each act an id of its own, and"
     " send it again under that.",
 }

@@ -15,7 +15,7 @@ import orjson
 from psycopg import Connection
 from psycopg.rows import class_row
 
-from schemas.dead_letters import Reason
+from schemas.dead_letters import FOR_WANT_OF_A_PRICE, Reason
 from schemas.topics import USAGE_EVENTS
 from services.books import registry_log
 from services.domain.model_prices import UnpricedError
@@ -35,10 +35,6 @@ USELESS = {
 """Reasons for which an event would be refused again, however often it is sent, and why."""
 _MASKED = "held a key that was masked: its bytes are gone, the producer has to send it anew"
 _REPEATED = "says the very same as one before it"
-FOR_WANT_OF_A_PRICE = frozenset(
-    {Reason.NO_RATE_CARD, Reason.UNPRICED_MODEL, Reason.UNPRICED_UNIT, Reason.UNPRICED_CONDITION}
-)
-"""What a card or another name of a model heals."""
 _CUT = "was too long to be kept whole: the producer has to send it anew"
 
 

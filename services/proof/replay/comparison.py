@@ -11,7 +11,7 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any, NamedTuple
 
-from schemas.dead_letters import Reason
+from schemas.dead_letters import FOR_WANT_OF_A_PRICE, Reason
 from services.books.columns import AMOUNTS, ATTRIBUTION, COUNTS, IDENTITY
 from services.books.entry_rows import Row
 from services.proof.entries import Difference
@@ -20,8 +20,7 @@ from services.proof.entries import Difference
 SUMS = (*AMOUNTS, *COUNTS)
 _KEPT = 1_000
 
-_KNOWN_LATER = {Reason.UNSUPPORTED_TYPE, Reason.TIME_IN_FUTURE, Reason.NO_RATE_CARD, Reason.UNPRICED_MODEL}
-_UNPRICED = {Reason.NO_RATE_CARD, Reason.UNPRICED_MODEL}
+_KNOWN_LATER = {Reason.UNSUPPORTED_TYPE, Reason.TIME_IN_FUTURE, *FOR_WANT_OF_A_PRICE}
 
 GONE = "only in the ledger: no longer in the topic, or of another cluster"
 UNPRICED = "only in the ledger: the card now in force does not list the model, and no price is guessed"
@@ -189,7 +188,7 @@ def _why_only_booked(booked: Account, evidence: Evidence) -> str | None:
         return None
     if booked.place is None or not evidence.in_topic(booked.place):
         return GONE
-    return UNPRICED if evidence.replay_refused(booked.place) in _UNPRICED else None
+    return UNPRICED if evidence.replay_refused(booked.place) in FOR_WANT_OF_A_PRICE else None
 
 
 def _differing(booked: Account, again: Account) -> str:

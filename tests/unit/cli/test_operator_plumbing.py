@@ -22,7 +22,7 @@ NEWEST = packaged_cards()[-1]
 
 def _dear():
     """A body under which the largest event would not fit into the ledger."""
-    line = NEWEST.body["models"]["openai"]["gpt-5"] | {"output_usd_per_mtok": "1000000"}
+    line = NEWEST.body["models"]["openai"]["gpt-5"] | {"usd": {"input": "1", "output": "1000000"}}
     return NEWEST.body | {"usd_per_credit": "0.001", "models": {"openai": {"gpt-5": line}}}
 
 
@@ -141,7 +141,7 @@ def test_a_file_that_is_not_there_or_no_json_is_refused(tmp_path):
 
 
 def test_a_card_is_held_against_the_one_in_force_at_its_date():
-    first, second = packaged_cards()
+    first, second, _third = packaged_cards()
     new = CardDocument("new", datetime(2026, 10, 31, tzinfo=UTC), {})
     assert in_force_before(new, packaged_cards()) == first
     assert in_force_before(new._replace(effective_from=second.effective_from), packaged_cards()) == second

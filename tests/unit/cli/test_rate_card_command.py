@@ -44,17 +44,17 @@ def of_all_models(body, price):
     other = copy.deepcopy(body)
     for lines in other["models"].values():
         for line in lines.values():
-            line["output_usd_per_mtok"] = price
+            line["usd"]["output"] = price
     return other
 
 
 def test_a_misspelt_price_is_refused_with_the_name_that_is_meant(check):
     body = copy.deepcopy(NEWEST.body)
-    body["models"]["openai"]["gpt-5"]["output_usd_per_mtk"] = "99"
+    body["models"]["openai"]["gpt-5"]["variantz"] = []
     said = check(body)
-    place = "body.models.openai.gpt-5.output_usd_per_mtk"
+    place = "body.models.openai.gpt-5.variantz"
     assert (said.returncode, said.stdout) == (1, "")
-    assert f"card.json: {place}: is no place of a rate card; did you mean output_usd_per_mtok?\n" in said.stderr
+    assert f"card.json: {place}: is no place of a rate card; did you mean variants?\n" in said.stderr
     assert said.stderr.count("\n") == 1
 
 
@@ -79,7 +79,7 @@ def test_every_error_is_told_at_once_one_a_line_and_no_more_than_a_screenful(che
     first, *lines = said.stderr.splitlines()
     assert first.endswith(f"card.json cannot be published, for {models + 3} reasons:")
     assert lines[0] == "  body.workflow_run.charge_subflows: is missing"
-    assert "output_usd_per_mtok: is not a plain decimal number" in lines[1]
+    assert "usd.output: is not a plain decimal number" in lines[1]
     assert lines[-1] == f"  and {models + 3 - 20} more"
     assert len(lines) == 21
 
@@ -117,10 +117,10 @@ def test_a_card_of_very_many_providers_fits_on_a_screen_too(check):
     body["models"] |= {f"provider-{number:03}": {f"model-{number}": line} for number in range(200)}
     lines = check(body).stdout.splitlines()
     assert len(lines) <= SCREEN_LINES
-    assert lines[-3] == "and 668 changes of 167 more providers"
+    assert lines[-3] == "and 1,169 changes of 167 more providers"
 
 
 def test_a_card_that_changes_nothing_says_so(check):
     said = check(NEWEST.body)
-    assert said.stdout.splitlines()[0].endswith(": 0 changes against 2026-11-01 (packaged), which it follows")
+    assert said.stdout.splitlines()[0].endswith(": 0 changes against 2026-11-20 (packaged), which it follows")
     assert said.stdout.splitlines()[1:] == ["new can be published."]

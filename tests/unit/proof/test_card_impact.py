@@ -22,6 +22,8 @@ def booked(event):
         "quantity": event.quantity,
         "claim_source": None,
         "claim_credential_id": None,
+        "usage": None,
+        "evidence": None,
     }
 
 

@@ -22,7 +22,7 @@ HERE, THERE, GONE_PLACE = Place(0, 5, 0), Place(1, 7, 0), Place(0, 1, 0)
 
 def account(place=HERE, *, payload=b"a", event_id="e", charges=1, amount=1):
     sums = (amount, amount, 0, 1, 0, 0, 0)
-    return Account(("o", "s", event_id), charges, payload, sums, ("byok", *[None] * 6), place)
+    return Account(("o", "s", event_id), charges, payload, sums, ("byok", *[None] * 7), place)
 
 
 def compared(ledger, replay, ledger_refused=None, replay_refused=None) -> Comparison:

@@ -10,7 +10,18 @@ from services.domain.entries import EntryKind, charge, entry_id, reprice
 from services.domain.rating import rate
 from services.domain.usage import Claim, payload_hash
 from services.proof.entries import COLUMNS, Ratings, check_chain
-from tests.factories import START, card, credential, directory, node_call, plan, token_usage, tool_call, workflow_run
+from tests.factories import (
+    START,
+    card,
+    credential,
+    directory,
+    node_call,
+    plan,
+    request_usage,
+    token_usage,
+    tool_call,
+    workflow_run,
+)
 
 LOG = (card(), plan(), credential("my-key"), credential("org-key", "organization"))
 ALL = len(LOG)
@@ -18,6 +29,7 @@ EVENTS = (
     node_call(id="node", calls=3),
     token_usage(id="tokens", input_tokens=1_000, cached_input_tokens=400, output_tokens=70),
     token_usage(id="claimed", claim=Claim("my-key")),
+    request_usage({"input": 9, "cache_read": 4, "output": 2}, id="unit", is_partial=True, claim=Claim("my-key")),
     tool_call(id="tool", calls=2),
     workflow_run(id="run", parent_run_id="run-0"),
 )
@@ -42,6 +54,10 @@ def row(entry, caused_by_seq=None):
         "list_mc": what.amounts.list_mc,
         "charged_mc": what.amounts.charged_mc,
         "saved_mc": what.amounts.saved_mc,
+        "usage": {unit: count if entry.kind is not EntryKind.REVERSAL else -count for unit, count in event.usage}
+        or None,
+        "conditions": dict(event.conditions) or None,
+        "evidence": {"usage_status": "partial"} if event.is_partial else None,
         "payload_hash": payload_hash(event),
         "caused_by_seq": caused_by_seq,
     }
@@ -116,12 +132,29 @@ def test_an_entry_that_knows_more_than_is_worked_off_is_held_against_its_own_kno
         ("occurred_at", START),
         ("event_type", "usage.node_call.v1"),
         ("event_type", "usage.unheard_of.v9"),
+        ("priced_model", "large"),
     ],
 )
 def test_every_column_that_was_altered_is_found(column, value):
     (right,) = history(EVENTS[1], 4)
     (found, *_) = rating_differences([right | {column: value}])
     assert found.check in {"rating", "convergence"}
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("usage", {"input": 1}),
+        ("conditions", {"region": "us"}),
+        ("evidence", {"provider_request_id": "another"}),
+        ("evidence", None),
+        ("cached_input_tokens", 5),
+    ],
+)
+def test_every_column_of_usage_by_unit_that_was_altered_is_found(column, value):
+    (right,) = history(EVENTS[3], 4)
+    assert rating_differences([right]) == []
+    assert rating_differences([right | {column: value}])
 
 
 def test_a_difference_names_entry_column_and_both_values():
