@@ -11,7 +11,7 @@ import orjson
 from services.books.columns import ACT, AMOUNTS, ATTRIBUTION, CLAIM, COUNTS, IDENTITY, SERVED, USAGE
 from services.domain.entries import Attribution, Entry, EntryKind, Quantities, quantities_of
 from services.domain.rating import Amounts
-from services.domain.usage import Claim, EventType, UsageEvent
+from services.domain.usage import Claim, EventType, Tokens, UsageEvent, tokens_in
 
 Row = Mapping[Any, Any]
 """One row of ``ledger.entry``, or of its view, by the names of its columns."""
@@ -71,6 +71,9 @@ def event_of(row: Row) -> UsageEvent:
     """
     event_type = EventType(row["event_type"])
     evidence = row["evidence"] or {}
+    usage = tuple(sorted((unit, abs(count)) for unit, count in (row[USAGE] or {}).items()))
+    # Counted by unit, the tokens follow from it: so a row in which the two differ is not what its event says.
+    tokens = tokens_in(usage) if usage else _tokens_in_columns(row)
     return UsageEvent(
         org_id=row["org_id"],
         source=row["event_source"],
@@ -89,16 +92,22 @@ def event_of(row: Row) -> UsageEvent:
         model=row["model"],
         calls=abs(row["quantity"]) if event_type.counts_calls else 0,
         succeeded=row["succeeded"],
-        input_tokens=abs(row["input_tokens"]),
-        cached_input_tokens=abs(row["cached_input_tokens"]),
-        output_tokens=abs(row["output_tokens"]),
+        **tokens,
         claim=None if row["claim_source"] is None else Claim(row["claim_credential_id"]),
-        usage=tuple(sorted((unit, abs(count)) for unit, count in (row[USAGE] or {}).items())),
+        usage=usage,
         conditions=tuple(sorted((row["conditions"] or {}).items())),
         is_partial=evidence.get("usage_status") == "partial",
         provider_request_id=evidence.get("provider_request_id"),
         provider_cost_usd=evidence.get("provider_cost_usd"),
     )
+
+
+def _tokens_in_columns(row: Row) -> Tokens:
+    return {
+        "input_tokens": abs(row["input_tokens"]),
+        "cached_input_tokens": abs(row["cached_input_tokens"]),
+        "output_tokens": abs(row["output_tokens"]),
+    }
 
 
 def entry_of(row: Row) -> Entry:
