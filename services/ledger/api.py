@@ -24,7 +24,7 @@ from services.ledger.explanation import utc
 from services.ledger.export import JSON_OPTIONS
 from services.ledger.export_response import ExportResponse
 from services.ledger.handlers import Handlers
-from services.ledger.query import EntriesQuery, ExportQuery, SummaryQuery
+from services.ledger.query import DeadLettersPageQuery, EntriesQuery, ExportQuery, SummaryQuery
 from services.ledger.quotes import QuoteRequest
 from services.ledger.refusals import Code
 from services.runtime.database import is_outage
@@ -126,6 +126,26 @@ def get_entries(
     `credential_id` is null, too, where the key registry would not show the caller that key."""
     page = handlers.list_entries(caller, org_id, query)
     body = {"entries": [dict(row) for row in page.entries], "next_cursor": page.next_cursor}
+    return Response(orjson.dumps(body, option=JSON_OPTIONS), media_type="application/json")
+
+
+@router.get(
+    "/organizations/{org_id:path}/dead-letters",
+    summary="What was refused of an organization, page by page",
+    response_model=responses.DeadLettersPage,
+)
+def get_dead_letters(
+    org_id: Organization,
+    query: Annotated[DeadLettersPageQuery, Query()],
+    caller: Authenticated,
+    handlers: CurrentHandlers,
+) -> Response:
+    """The newest first, without their payloads. For services with the scope ledger:read.
+
+    Whose an event is, is what it says itself, as far as that could be read: nobody can check it of what was refused."""
+    page = handlers.page_dead_letters(caller, org_id, query)
+    letters = [{name: letter[name] for name in responses.DeadLetter.model_fields} for letter in page.entries]
+    body = {"dead_letters": letters, "next_cursor": page.next_cursor}
     return Response(orjson.dumps(body, option=JSON_OPTIONS), media_type="application/json")
 
 

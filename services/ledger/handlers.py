@@ -18,13 +18,16 @@ from services.ledger.key_sight import KeySight
 from services.ledger.query import (
     GROUPS_MAX,
     Cursor,
+    DeadLettersPageQuery,
     DeadLettersQuery,
     EntriesQuery,
     ExportQuery,
     Filters,
+    LetterCursor,
     Selection,
     SummaryQuery,
     cursor_in,
+    letter_cursor_in,
     parse_groups,
 )
 from services.ledger.quotes import QuoteRequest, build_quote
@@ -48,7 +51,7 @@ class Publisher(Protocol):
 
 
 class Page(NamedTuple):
-    """Some entries, and the cursor of those that follow; None at the end."""
+    """Some entries, or dead letters, and the cursor of those that follow; None at the end."""
 
     entries: list[Row]
     next_cursor: str | None
@@ -139,6 +142,16 @@ class Handlers:
         """The newest of them, with what is known of each but its payload; for services alone."""
         _require_dead_letters(caller, org_id)
         return self._entries.dead_letters(org_id, query, most=most)
+
+    def page_dead_letters(self, caller: Caller, org_id: str, query: DeadLettersPageQuery) -> Page:
+        """A page of them, as ``list_dead_letters`` says. Raises 422 ``invalid_cursor``."""
+        _require_dead_letters(caller, org_id)
+        after = None if query.cursor is None else letter_cursor_in(query.cursor)
+        letters = self._entries.dead_letters(org_id, query, most=query.limit + 1, after=after)
+        shown = letters[: query.limit]
+        last = shown[-1] if len(letters) > query.limit else None
+        cursor = None if last is None else LetterCursor(last["failed_at"], last["dead_letter_id"]).encode()
+        return Page(shown, cursor)
 
     def quote(self, caller: Caller, request: QuoteRequest) -> dict[str, Any]:
         """Which key would apply, at what price, and why."""

@@ -105,6 +105,24 @@ class DeadLettersQuery(BaseModel):
     reason: Reason | None = None
 
 
+class DeadLettersPageQuery(DeadLettersQuery):
+    """One page of dead letters, the newest first."""
+
+    limit: Annotated[int, Field(ge=1, le=1_000)] = 100
+    cursor: Annotated[str, Field(max_length=300)] | None = Field(None, description="next_cursor of the page before.")
+
+
+class LetterCursor(NamedTuple):
+    """The last dead letter of a page: the next page begins after it."""
+
+    failed_at: datetime
+    dead_letter_id: int
+
+    def encode(self) -> str:
+        """As an opaque text."""
+        return encode_cursor([self.failed_at.isoformat(), self.dead_letter_id])
+
+
 class Selection(NamedTuple):
     """The entries a question is about: of one organization, as filtered, as far as the caller may see."""
 
@@ -135,8 +153,24 @@ def cursor_in(text: str, order: Order) -> Cursor:
     except (ValueError, TypeError, AttributeError):
         cursor = None
     if cursor is None or cursor.order != order or cursor.occurred_at.tzinfo is None:
-        raise Refusal(Code.INVALID_CURSOR, "The cursor is not one that this query has given.")
+        raise _no_cursor()
     return cursor
+
+
+def letter_cursor_in(text: str) -> LetterCursor:
+    """The cursor in ``text``. Raises Refusal ``invalid_cursor`` for one that we did not give."""
+    try:
+        at, dead_letter_id = decode_cursor(text)
+        cursor = LetterCursor(datetime.fromisoformat(at), dead_letter_id)
+    except (ValueError, TypeError, AttributeError):
+        raise _no_cursor() from None
+    if type(dead_letter_id) is not int or not 0 <= dead_letter_id < 2**63 or cursor.failed_at.tzinfo is None:
+        raise _no_cursor()
+    return cursor
+
+
+def _no_cursor() -> Refusal:
+    return Refusal(Code.INVALID_CURSOR, "The cursor is not one that this query has given.")
 
 
 def parse_groups(text: str) -> tuple[str, ...]:

@@ -16,7 +16,7 @@ from services.books.source_traces import OF_A_CHARGE
 from services.books.tables import DeadLetterRow, EntryRow, EntryView, SourcePartition, table_of
 from services.domain.permissions import Sight
 from services.domain.scope import ScopeType
-from services.ledger.query import Cursor, DeadLettersQuery, Filters, Order, Selection
+from services.ledger.query import Cursor, DeadLettersQuery, Filters, LetterCursor, Order, Selection
 
 _VIEW = table_of(EntryView)
 _TABLE = table_of(EntryRow)
@@ -186,14 +186,20 @@ class EntryRepository:
         rows = self._rows(statement.group_by(column.reason).order_by(column.reason))
         return {row["reason"]: row["refused"] for row in rows}
 
-    def dead_letters(self, org_id: str, query: DeadLettersQuery, *, most: int) -> list[Row]:
-        """The newest of an organization's dead letters, and where in Kafka each was read."""
+    def dead_letters(
+        self, org_id: str, query: DeadLettersQuery, *, most: int, after: LetterCursor | None = None
+    ) -> list[Row]:
+        """The newest of an organization's dead letters, beginning after one, and where in Kafka each was read."""
         place = _DEAD_LETTER.c.source_partition_id == _PARTITION.c.source_partition_id
         statement = (
             select(*_DEAD_LETTER.c, _PARTITION.c.topic, _PARTITION.c.partition)
             .join(_PARTITION, place)
             .where(*_refused(org_id, query))
         )
+        if after is not None:
+            key = tuple_(_DEAD_LETTER.c.failed_at, _DEAD_LETTER.c.dead_letter_id)
+            last = (literal(after.failed_at, _DEAD_LETTER.c.failed_at.type), literal(after.dead_letter_id))
+            statement = statement.where(key < tuple_(*last))
         newest_first = (_DEAD_LETTER.c.failed_at.desc(), _DEAD_LETTER.c.dead_letter_id.desc())
         return self._rows(statement.order_by(*newest_first).limit(most))
 

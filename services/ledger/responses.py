@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -38,6 +39,29 @@ class EntriesPage(BaseModel):
     """One page of entries. Amounts are in mc, 10^-6 credit."""
 
     entries: list[EntryColumns]
+    next_cursor: str | None = Field(description="Give it as `cursor` for the next page; null at the end.")
+
+
+class DeadLetter(BaseModel):
+    """A refused event without its payload; what could not be read of it is null."""
+
+    dead_letter_id: int
+    reason: str
+    detail: str
+    failed_at: datetime
+    event_source: str | None
+    event_id: str | None
+    event_type: str | None
+    topic: str
+    partition: int
+    source_offset: int
+    source_index: int = Field(description="Its place in the batch, from 0.")
+
+
+class DeadLettersPage(BaseModel):
+    """One page of dead letters, the newest first."""
+
+    dead_letters: list[DeadLetter]
     next_cursor: str | None = Field(description="Give it as `cursor` for the next page; null at the end.")
 
 
