@@ -22,6 +22,7 @@ UNITS = (
 """What our cards name in ``usage``; others are written with it: ``usage.NAME``."""
 BILLED_BY_DEFAULT = frozenset({"calls", "succeeded"})
 """What is charged where nothing is said: so nothing is taken for said by an empty cell."""
+_WHOLE = re.compile(r"(\d{1,18})(?:\.(0+))?", re.ASCII)
 
 
 def rejected(name: str, problem: str) -> RejectedError:
@@ -64,18 +65,21 @@ DATA_FIELDS, NAMED_FIELDS = _data_fields()
 FIELDS = (*ATTRIBUTES, *DATA_FIELDS)
 
 
-def _fields_of(event_type: Any) -> frozenset[str]:
-    model = EVENT_MODELS.get(event_type) if isinstance(event_type, str) else None
-    data: Any = None if model is None else model.model_fields["data"].annotation
-    return frozenset() if data is None else frozenset(data.model_fields)
+def _names(model: Any) -> frozenset[str]:
+    return frozenset(model.model_fields["data"].annotation.model_fields)
 
 
-FIELDS_OF: Mapping[str, frozenset[str]] = {event_type: _fields_of(event_type) for event_type in EVENT_MODELS}
+_FIELDS_OF = {event_type: _names(model) for event_type, model in EVENT_MODELS.items()}
+
+
+def fields_of(event_type: Any) -> frozenset[str]:
+    """The fields of ``data`` in events of this type; none where it is no type of ours."""
+    return _FIELDS_OF.get(event_type, frozenset()) if isinstance(event_type, str) else frozenset()
 
 
 def counts_of(event_type: str | None) -> frozenset[str]:
     """The names under which tokens of an event of this type are counted, as columns may be called."""
-    fields = FIELDS_OF.get(event_type or "", frozenset())
+    fields = fields_of(event_type)
     own = {name for name in fields & DATA_FIELDS.keys() if DATA_FIELDS[name] is int} - BILLED_BY_DEFAULT
     return frozenset(own | (set(UNITS) if "usage" in fields else set()))
 
@@ -140,11 +144,11 @@ def _whole_number(name: str, value: Any) -> Any:
     if not isinstance(value, str):
         return value
     text = value.strip()
-    if has_lost_digits(text):
-        raise rejected(name, "has lost digits in a spreadsheet; export the column as text")
     # int() alone would take 1_000 and digits of other scripts; 1.000 is a thousand to some, and one to others.
-    match = re.fullmatch(r"(\d{1,18})(?:\.(0+))?", text, re.ASCII)
+    match = _WHOLE.fullmatch(text)
     if match is None:
+        if has_lost_digits(text):
+            raise rejected(name, "has lost digits in a spreadsheet; export the column as text")
         raise rejected(name, "must be a whole number")
     if match[2] == "000" and len(match[1]) <= 3:
         raise rejected(name, f"may be {match[1]} or {match[1]}000; write it without the point")

@@ -15,10 +15,10 @@ from services.cli.usage.fields import (
     BILLED_BY_DEFAULT,
     DATA_FIELDS,
     FIELDS,
-    FIELDS_OF,
     NAMED_FIELDS,
     UNITS,
     counts_of,
+    fields_of,
     kind_of,
     rejected,
     typed,
@@ -94,11 +94,13 @@ class EventBuilder:
         self._data_columns = {
             name: its for name, its in columns.items() if name not in ATTRIBUTES and name not in self._fixed_data
         }
-        of_type = FIELDS_OF.get(event_type or "", frozenset(DATA_FIELDS))
+        self._filled = {name.partition(".")[0] for name in mapped.explicit}
+        self._columns_by_type: dict[str, Sequence[tuple[str, Sequence[str]]]] = {}
+        of_type = fields_of(event_type)
         self.counts = tuple(
             name
             for name in ({} if mapped.columns is None else self._data_columns)
-            if kind_of(name) is int and (name in mapped.explicit or name.partition(".")[0] in of_type)
+            if kind_of(name) is int and (name in mapped.explicit or not of_type or name.partition(".")[0] in of_type)
         )
         """The counts that the rows fill; none where rows are events."""
 
@@ -131,8 +133,10 @@ class EventBuilder:
 
     def _columns_of(self, row: Row) -> Columns | None:
         """Which columns fill which fields of this row; None where it is an event."""
+        if self._columns is not None:
+            return self._columns
         is_event = {"data", "specversion"} & row.values.keys() or not row.values.keys() & DATA_FIELDS.keys()
-        return self._columns if self._columns is not None or is_event else self._own_names
+        return None if is_event else self._own_names
 
     def _time(self, value: Any) -> datetime | None:
         if value is None:
@@ -152,13 +156,9 @@ class EventBuilder:
         return defaults | {name: value if name == "time" else typed(name, value) for name, value in filled.items()}
 
     def _data(self, row: Row, event_type: Any) -> dict[str, Any]:
-        of_type = FIELDS_OF.get(event_type, frozenset())
+        of_type = fields_of(event_type)
         data: dict[str, Any] = {}
-        # What only happens to be called like a field of other types is none of this one.
-        own = {*self._mapped.explicit, *(name for name in self._data_columns if name.partition(".")[0] in of_type)}
-        for name, columns in self._data_columns.items():
-            if of_type and name not in own:
-                continue
+        for name, columns in self._own_columns(event_type):
             value = self._value(name, columns, row)
             if value is not None:
                 data[name] = value
@@ -168,10 +168,22 @@ class EventBuilder:
                 )
         return self._objects(row, of_type) | data
 
+    def _own_columns(self, event_type: Any) -> Sequence[tuple[str, Sequence[str]]]:
+        """Without what only happens to be called like a field of other types; once for each type."""
+        of_type = fields_of(event_type)
+        key = event_type if of_type else ""
+        if key not in self._columns_by_type:
+            explicit = self._mapped.explicit
+            self._columns_by_type[key] = [
+                (name, columns)
+                for name, columns in self._data_columns.items()
+                if not of_type or name in explicit or name.partition(".")[0] in of_type
+            ]
+        return self._columns_by_type[key]
+
     def _objects(self, row: Row, of_type: frozenset[str]) -> dict[str, Any]:
         """Fields with names of their own that the row has as a whole."""
-        mapped = {name.partition(".")[0] for name in self._mapped.explicit}
-        found = {name: row.values.get(name) for name in NAMED_FIELDS if name in of_type and name not in mapped}
+        found = {name: row.values.get(name) for name in NAMED_FIELDS if name in of_type and name not in self._filled}
         return {name: value for name, value in found.items() if isinstance(value, dict)}
 
     def _is_asked(self, name: str, columns: Sequence[str], row: Row) -> bool:

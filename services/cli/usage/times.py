@@ -108,6 +108,8 @@ def _in_zone(local: datetime, zone: ZoneInfo | None) -> datetime:
     """What the clock of the zone meant. Raises ValueError in the hours in which it meant nothing, or two things."""
     if zone is None:
         raise ValueError(_NO_OFFSET)
+    if zone.key == "UTC":
+        return local.replace(tzinfo=UTC)
     earlier, later = (local.replace(tzinfo=zone, fold=fold) for fold in (0, 1))
     if earlier.utcoffset() != later.utcoffset():
         skipped = earlier.astimezone(UTC).astimezone(zone).replace(tzinfo=None) != local

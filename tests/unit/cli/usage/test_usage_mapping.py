@@ -348,6 +348,7 @@ def test_an_object_with_our_names_and_no_data_is_flat() -> None:
     row = {"time": "2026-11-01T00:00:00Z", "org_id": "a", "calls": 2.0, "note": 1}
     event = builder(fixed={"user_id": "u"}, event_type="usage.tool_call.v1").event(Row(1, row))
     assert event["data"] == {"org_id": "a", "calls": 2, "user_id": "u"}
+    assert builder().event(Row(1, {"org_id": "a", "type": {"x": 1}}))["type"] == {"x": 1}
     row = {"org_id": "a", "usage": {"input": 5}, "conditions": {"region": "us"}}
     event = builder(event_type="usage.token_usage.v2").event(Row(1, row))
     assert event["data"] == {"org_id": "a", "usage": {"input": 5}, "conditions": {"region": "us"}}
