@@ -76,6 +76,7 @@ def as_utf8(file: IO[bytes], encoding: str | None) -> BinaryIO:
 
 def _is_text_encoding(name: str) -> bool:
     try:
-        return codecs.lookup(name)._is_text_encoding and isinstance(b"a".decode(name, "replace"), str)
-    except (LookupError, ValueError, AttributeError):
+        "a".encode(name)
+    except (LookupError, ValueError):
         return False
+    return True

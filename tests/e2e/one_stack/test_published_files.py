@@ -72,7 +72,14 @@ def test_the_command_says_what_became_of_every_event(stack: Stack, tmp_path: Pat
     assert publish(stack, file, *options, "--limit", "1").became == (0, 0, 1, 0)
 
 
-@pytest.mark.parametrize("grown", [[HEADER, *NEW, *OLD], [HEADER, *OLD[1:]], [HEADER, OLD[0], NEW[0], *OLD[1:]]])
+@pytest.mark.parametrize(
+    "grown",
+    [
+        [HEADER, *NEW, *OLD],
+        pytest.param([HEADER, *OLD[1:]], marks=pytest.mark.slow),
+        pytest.param([HEADER, OLD[0], NEW[0], *OLD[1:]], marks=pytest.mark.slow),
+    ],
+)
 def test_a_file_whose_lines_have_moved_is_refused_before_anything_is_sent(
     stack: Stack, tmp_path: Path, grown: list[str]
 ) -> None:
@@ -100,7 +107,9 @@ def test_lines_that_move_between_organizations_are_noticed_too(stack: Stack, tmp
     assert charged_tokens(stack, one) + charged_tokens(stack, other) == [100, 300, 200]
 
 
-@pytest.mark.parametrize("identity", ["row", "request", "time,request"])
+@pytest.mark.parametrize(
+    "identity", ["row", *(pytest.param(columns, marks=pytest.mark.slow) for columns in ("request", "time,request"))]
+)
 def test_a_file_that_grows_at_the_top_is_charged_once_by_content_or_columns(
     stack: Stack, tmp_path: Path, identity: str
 ) -> None:
@@ -111,6 +120,7 @@ def test_a_file_that_grows_at_the_top_is_charged_once_by_content_or_columns(
     assert charged_tokens(stack, org) == [100, 200, 300, 400, 500]
 
 
+@pytest.mark.slow
 def test_what_is_booked_by_line_is_not_charged_again_by_content(stack: Stack, tmp_path: Path) -> None:
     org = stack.new_organization()
     file, options = written(tmp_path, "usage.csv", HEADER, *OLD), (*TRACE, "--set", f"org_id={org}")
@@ -125,6 +135,7 @@ def test_what_is_booked_by_line_is_not_charged_again_by_content(stack: Stack, tm
     assert (back.status, back.summary["sent"]) == (1, 0)
 
 
+@pytest.mark.slow
 def test_a_changed_start_is_another_file(stack: Stack, tmp_path: Path) -> None:
     org = stack.new_organization()
     file, options = written(tmp_path, "usage.csv", HEADER, *OLD), (*TRACE, "--set", f"org_id={org}")
