@@ -92,6 +92,14 @@ class Result(NamedTuple):
         return json.loads(line)
 
 
+@pytest.fixture(autouse=True)
+def memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where the command remembers what it sent; nothing of what other tests sent, or somebody who works here."""
+    home = tmp_path / "state"
+    monkeypatch.setenv("XDG_STATE_HOME", str(home))
+    return home / "byok" / "published.sqlite"
+
+
 def publish(broker: Broker, *arguments: str | Path, stdin: bytes | None = None) -> Result:
     done = subprocess.run(
         [sys.executable, "-m", "services", "usage", "publish", *arguments, "--bootstrap", broker.address],
@@ -274,3 +282,30 @@ def test_an_interrupted_paced_trace_ends_cleanly(broker: Broker, tmp_path: Path)
     assert len(broker.events("slow")) == 1
     assert json.loads(output)["rows"] == 2
     assert "Run the same command again" in errors
+
+
+def test_without_a_ledger_lines_that_have_moved_are_noticed_by_what_this_machine_sent(
+    broker: Broker, tmp_path: Path
+) -> None:
+    options = (*TRACE_OPTIONS, "--set", "org_id=moved")
+    header, *rows = CODE_TRACE.splitlines(keepends=True)
+    assert publish(broker, written(tmp_path, "t.csv", header + "".join(rows[1:])), *options).status == 0
+    grown = written(tmp_path, "t.csv", CODE_TRACE)
+    moved = publish(broker, grown, *options, "--json")
+    assert (moved.status, moved.summary["sent"]) == (1, 0)
+    assert "line 2 is not what was published as line 2" in moved.errors
+    # Neither is what was sent by line sent by content, nor a changed start; but another organization has its own.
+    assert publish(broker, grown, *options, "--id-from", "row").status == 1
+    assert publish(broker, grown, *TRACE_OPTIONS, "--set", "org_id=unmoved").status == 0
+    assert len(broker.events("moved")) == 2
+    # Whoever knows that the first ones were refused says so.
+    assert publish(broker, grown, *options, "--id-from", "line").status == 0
+    assert len(broker.events("moved")) == 5
+
+
+def test_a_memory_that_cannot_be_kept_holds_up_nobody(broker: Broker, tmp_path: Path, memory: Path) -> None:
+    file = written(tmp_path, "forgotten.jsonl", json.dumps(tool_call("forgotten")))
+    for spoil in (lambda: memory.write_bytes(b"no database" * 1_000), lambda: memory.unlink() or memory.mkdir()):
+        memory.parent.mkdir(parents=True, exist_ok=True)
+        spoil()
+        assert publish(broker, file).status == 0

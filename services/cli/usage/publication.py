@@ -84,7 +84,9 @@ class Publication:
         """Send every good row; return when all are acknowledged. Raises SendFailed, and what the guard raises: then
         what came before is sent, and no more."""
         try:
-            for each in self._guarded(self._prepared(rows)):
+            # What waits for its turn does not wait for others, too.
+            at_once = 1 if self._guard is None or pacer is not None else _GUARDED_AT_ONCE
+            for each in self._guarded(self._prepared(rows), at_once):
                 self._send(each, sender, pacer)
         except MovedError:
             sender.finish()
@@ -112,10 +114,8 @@ class Publication:
         else:
             yield _Prepared(row.line, raw, event)
 
-    def _guarded(self, events: Iterator[_Prepared]) -> Iterator[_Prepared]:
-        # Without a guard no event waits for others.
-        size = 1 if self._guard is None else _GUARDED_AT_ONCE
-        while some := list(islice(events, size)):
+    def _guarded(self, events: Iterator[_Prepared], at_once: int) -> Iterator[_Prepared]:
+        while some := list(islice(events, at_once)):
             if self._guard is not None:
                 self._guard.check([(each.line, each.event) for each in some])
             yield from some

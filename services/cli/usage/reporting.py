@@ -32,8 +32,8 @@ _HINTS = {
 }
 _REPEAT = "Run the same command again: events that arrived already are recognised by their identity, not charged twice."
 _BLIND = (
-    "Whether this file was published before with other lines, and what becomes of its events, cannot be seen from "
-    "here: BYOK_LEDGER_DSN is not set. `byok dead-letters list` shows what metering refuses."
+    "What becomes of the events cannot be seen from here, for BYOK_LEDGER_DSN is not set: `byok dead-letters list` "
+    "shows what metering refuses. Whether lines have moved is known only of what was published from this machine."
 )
 
 

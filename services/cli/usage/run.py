@@ -16,21 +16,29 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from services.cli.settings import PublishSettings
 from services.cli.usage.booked import Booked
+from services.cli.usage.identity import LINE
 from services.cli.usage.job import Job
-from services.cli.usage.moved import ContentGuard, Guard, LineGuard, MovedError
+from services.cli.usage.moved import Books, ContentGuard, Guard, LineGuard, MemoryGuard, MovedError
 from services.cli.usage.outcome import Outcome, SentRecords, await_outcome
 from services.cli.usage.pacing import Pacer
 from services.cli.usage.prices import PriceCheck
 from services.cli.usage.producer import LateProducer
 from services.cli.usage.publication import Check, DryRun, Publication
 from services.cli.usage.rejected_rows import RejectedRows
+from services.cli.usage.remembered import Remembered
 from services.cli.usage.sender import BatchSender, SendFailed
 from services.cli.usage.sources import Lines, Rows
 from services.cli.usage.sums import SumCheck
 from services.runtime.broker import wait_for_cluster_id
+from services.runtime.broker_refusals import BrokerRefused
+from services.runtime.command_failed import AWAY, CommandFailed
 from services.runtime.database import connect
 
 _ROWS_PER_UPDATE = 500
+_ALL_THE_SAME = (
+    " This is what was sent from this machine, for there is no ledger to ask: where what was sent first was refused, "
+    "--id-from line sends the line as it is now."
+)
 
 
 @dataclass
@@ -50,10 +58,6 @@ class Ledger:
         connection = stack.enter_context(connect(dsn, "usage-publish", autocommit=True))
         booked = Booked(connection)
         return cls(booked, lambda: PriceCheck.with_ledger(connection), booked.now())
-
-    def guard(self, job: Job) -> Guard:
-        """What looks whether ids stand for other events."""
-        return (LineGuard if job.is_by_line else ContentGuard)(self.booked, job.source)
 
 
 class Run:
@@ -107,7 +111,7 @@ class Run:
             builder,
             self._rejected,
             skip_empty=job.how.skip_empty,
-            guard=None if self._ledger is None else self._ledger.guard(job),
+            guard=self._guard(),
             checks=self._checks(),
         )
         try:
@@ -123,6 +127,31 @@ class Run:
             self.out_of_sight = type(failure).__name__
         except KeyboardInterrupt:
             self.error, self.is_interrupted = f"Interrupted after line {lines.number}.", True
+
+    def _guard(self) -> Guard | None:
+        """What looks whether ids stand for other events. Without a ledger, a dry run asks nobody."""
+        job = self._job
+
+        def of(books: Books, advice: str = "") -> Guard:
+            return LineGuard(books, job.source, advice) if job.is_by_line else ContentGuard(books, job.source)
+
+        if self._ledger is not None:
+            return of(self._ledger.booked)
+        if job.dry_run or LINE in job.how.id_from:
+            return None
+        return MemoryGuard(self._remembered, lambda memory: of(memory, _ALL_THE_SAME))
+
+    def _remembered(self) -> Remembered | None:
+        try:
+            return Remembered.open(self._cluster_id())
+        except BrokerRefused as refused:
+            raise CommandFailed(str(refused), AWAY) from None
+        except KafkaError as error:
+            raise SendFailed(f"it cannot be reached ({type(error).__name__})") from error
+
+    def _cluster_id(self) -> str:
+        """Ids and offsets mean something only within one cluster. Raises KafkaError."""
+        return wait_for_cluster_id(self._settings.kafka, timeout_seconds=self._settings.kafka_timeout_seconds)
 
     def _checks(self) -> list[Check]:
         job, prices = self._job, self.prices
@@ -153,9 +182,7 @@ class Run:
             self.error, self.is_interrupted = "Interrupted while metering was waited for; all of it was sent.", True
 
     def _await_outcome(self, ledger: Ledger, console: Console) -> Outcome:
-        # Offsets mean something only within one cluster.
-        seconds = self._settings.kafka_timeout_seconds
-        cluster_id = wait_for_cluster_id(self._settings.kafka, timeout_seconds=seconds)
+        cluster_id = self._cluster_id()
         with console.status("Waiting for metering …"):
             outcome = await_outcome(ledger.booked, cluster_id, self._sent, ledger.since, seconds=self._job.wait_seconds)
         for row in outcome.refused:
