@@ -96,7 +96,7 @@ class ContentGuard:
 
 def _other_identity(source: str, by: str, how: str) -> str:
     return (
-        f"events of {source} were published by {by} already ({how}); by another identity the same rows would be charged "
+        f"events of {source} were published by {by} already ({how}); by another identity its rows would be charged "
         f"again. Nothing more was sent. {_WHAT_TO_DO}"
     )
 
