@@ -103,6 +103,13 @@ class EventBuilder:
             if kind_of(name) is int and (name in mapped.explicit or not of_type or name.partition(".")[0] in of_type)
         )
         """The counts that the rows fill; none where rows are events."""
+        self.unseen = {
+            column
+            for name, its in (mapped.columns or {}).items()
+            for column in its
+            if name in mapped.explicit and not may_be_missing(column)
+        }
+        """Columns that were named, and of which no row has had anything yet."""
 
     def counts_nothing(self, row: Row) -> bool:
         """Whether every count of the row is empty or 0."""
@@ -148,7 +155,7 @@ class EventBuilder:
             raise rejected("time", str(error)) from None
 
     def _attributes(self, row: Row, columns: Columns) -> dict[str, Any]:
-        cells = ((name, cell(row.values, columns[name][0])) for name in ATTRIBUTES if name in columns)
+        cells = ((name, self._cell(row, columns[name][0])) for name in ATTRIBUTES if name in columns)
         said = {name: self._said(name, value) for name, value in cells}
         filled = {name: value for name, value in said.items() if not is_empty(value)}
         defaults = {name: self._defaults[name] for name in ATTRIBUTES if name in self._defaults}
@@ -192,7 +199,7 @@ class EventBuilder:
 
     def _value(self, name: str, columns: Sequence[str], row: Row) -> Any:
         """What the columns say of a field; None where they say nothing."""
-        said = [self._said(name, cell(row.values, column)) for column in columns]
+        said = [self._said(name, self._cell(row, column)) for column in columns]
         default = self._defaults.get(name)
         if len(said) == 1 or all(map(is_empty, said)):
             return default if is_empty(said[0]) else typed(name, said[0])
@@ -200,6 +207,12 @@ class EventBuilder:
         if empty and default is None:
             raise rejected(name, f"{', '.join(empty)} is empty; --default {name}=0 says that it counts nothing")
         return sum(_part(name, default if is_empty(value) else typed(name, value)) for value in said)
+
+    def _cell(self, row: Row, column: str) -> Any:
+        value = cell(row.values, column)
+        if self.unseen and value is not None:
+            self.unseen.discard(column)
+        return value
 
     def _said(self, name: str, value: Any) -> Any:
         meaning = self._mapped.values.get(name)

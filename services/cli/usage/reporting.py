@@ -135,6 +135,8 @@ def _notes(summary: Summary, run: Run, job: Job) -> Iterator[str]:
             f"Metering has not booked {summary.unknown:,} of the events, and nothing more for {job.wait_seconds:g} s. "
             f"Does it run, on this ledger? `byok dead-letters status` says whether it is paused. {_REPEAT}"
         )
+    if summary.rows and run.builder.unseen:
+        yield f"No row has anything under {', '.join(sorted(run.builder.unseen))}; --map names it. Is it misspelt?"
     if summary.repeated:
         yield (
             f"{summary.repeated:,} rows say the same as an earlier one. Each counts; where a column tells requests "
@@ -164,7 +166,8 @@ def _show_rejected(rejected: RejectedRows, console: Console) -> None:
     console.print(table)
     if more := rejected.counts.total() - len(rejected.shown):
         console.print(f"… and {more:,} more; --refused FILE lists all of them.")
-    found = {(row.code, row.field) for row in rejected.shown}
+    # Digits that are lost are not a matter of how they are read.
+    found = {(row.code, row.field) for row in rejected.shown if "lost digits" not in row.problem}
     for hint in dict.fromkeys(hint for at, hint in _HINTS.items() if at in found):
         console.print(hint, style="yellow", soft_wrap=True)
 

@@ -107,6 +107,7 @@ class Run:
     def _publish(self, file: BinaryIO, console: Console) -> None:
         job, lines = self._job, Lines(file)
         rows, builder = job.rows(file, lines, self.selection, self.identity)
+        self.builder = builder
         self.publication = Publication(
             builder,
             self._rejected,

@@ -352,3 +352,16 @@ def test_an_object_with_our_names_and_no_data_is_flat() -> None:
     row = {"org_id": "a", "usage": {"input": 5}, "conditions": {"region": "us"}}
     event = builder(event_type="usage.token_usage.v2").event(Row(1, row))
     assert event["data"] == {"org_id": "a", "usage": {"input": 5}, "conditions": {"region": "us"}}
+
+
+def test_a_key_that_no_row_has_is_known_in_the_end() -> None:
+    columns = columns_for({"time": "ts", "usage.cache_read": "usage.chached", "user_id": "who|"}, None)
+    build = EventBuilder(
+        Mapped(columns, explicit=frozenset({"time", "usage.cache_read", "user_id"})),
+        event_type="usage.token_usage.v2",
+        source="s",
+        read_time=time_reader(TimeFormat.ISO, ZoneInfo("UTC")),
+        shift=Shift(None),
+    )
+    build.event(Row(1, {"ts": "2026-11-01", "usage": {"cached": 5}}))
+    assert build.unseen == {"usage.chached"}
