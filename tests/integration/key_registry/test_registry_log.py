@@ -250,7 +250,7 @@ def test_of_published_cards_with_one_date_the_last_is_in_force(
     database = new_database()
     engine = open_engine(database.dsn)
     registry = Registry(sessions_on(engine), load_keyring(kek_file))
-    for document in packaged_cards():
+    for document in packaged_cards()[:2]:
         publish_rate_card(registry.sessions, document)
     last = packaged_cards()[1]
     # By name it comes first; in force is what was published last.

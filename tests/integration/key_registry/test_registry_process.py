@@ -16,7 +16,9 @@ import httpx
 import psycopg
 import pytest
 
+from services.key_registry.model_aliases import packaged_aliases
 from services.key_registry.providers.probes import PROBES
+from services.key_registry.rate_cards import packaged_cards
 from tests.integration.key_registry.conftest import write_keyring
 from tests.integration.key_registry.proxied_broker import ProxiedBroker, free_port
 
@@ -82,7 +84,9 @@ def test_it_is_ready_once_the_broker_has_the_log_and_ends_at_sigterm(
         assert (answer.status_code, list(answer.json()["missing"])) == (503, ["outbox"])
         broker.start_new()
         wait_for(lambda: status(f"{url}/readyz") == 200, log)
-        assert [key for key, _ in broker.records(2)] == ["rate_card:2026-04-27", "rate_card:2026-11-01"]
+        shipped = [f"rate_card:{document.card}" for document in packaged_cards()]
+        shipped += [f"model_aliases:{names.provider}" for names in packaged_aliases()]
+        assert [key for key, _ in broker.records(len(shipped))] == shipped
         # The broker goes away: it says so, and is ready all the same, for who leases a key needs none.
         broker.away()
         wait_for(lambda: "broker" in httpx.get(f"{url}/readyz").json().get("impaired", {}), log)

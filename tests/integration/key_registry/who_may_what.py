@@ -8,6 +8,7 @@ organization acme, its team growth and its user uma; each cell is the HTTP statu
 - Organization keys: members see them, admins manage them.
 - The audit log of an organization is for its admins, and for services that manage its keys.
 - Services by scope. A role is one in an organization: a token for every organization has its scopes alone.
+- What models cost and are called is everybody's; names are added by services of every organization with plans:write.
 - What one may not know of is 404, never 403; an organization that one names oneself is 403.
 """
 
@@ -83,6 +84,8 @@ get-plan organization  200   200   200  200  200  200   200   | 200    200   200
 set-plan organization  403   403   403  403  403  403   403   | 403    403   403   403    200   403  403  | 403   403    403     200  401
 backdate-plan organization 403 403 403  403  403  403   403   | 403    403   403   403    403   403  403  | 403   403    403     200  401
 providers organization 200   200   200  200  200  200   200   | 200    200   200   200    200   200  200  | 200   200    200     200  401
+models organization    200   200   200  200  200  200   200   | 200    200   200   200    200   200  200  | 200   200    200     200  401
+add-aliases organization 403 403   403  403  403  403   403   | 403    403   403   403    403   403  403  | 403   403    403     201  401
 audit organization     200   403   403  403  403  403   403   | 200    403   403   403    403   403  403  | 403   403    403     200  401
 own-audit organization 200   403   403  403  403  403   403   | 200    403   403   403    403   403  403  | 200   200    403     200  401
 get-unknown personal   404   404   404  404  404  404   404   | 404    404   404   404    404   404  404  | 404   404    404     404  401

@@ -296,7 +296,7 @@ def test_the_list_says_of_each_dead_letter_why_when_where_and_what_to_do(client,
     newest, _, oldest = re.findall(r"<tr>(<td>.*?)</tr>", page, re.DOTALL)
     assert "2026-05-03 12:00:00" in newest
     assert "offset 4, element 7" in newest
-    assert "lists the model, and runs byok dead-letters replay" in newest
+    assert "runs byok dead-letters replay --priced" in newest
     assert "2026-05-01 12:00:00" in oldest
     assert "data.calls: must be 1 or more" in oldest
     assert "byok.usage-events, partition 0, offset 1" in oldest

@@ -7,6 +7,7 @@ from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 from pydantic import SecretStr
 
+from services.key_registry.rate_cards import packaged_cards
 from services.ledger import conservation
 from services.ledger.conservation import ConservationWatch
 from services.ledger.database import open_engine
@@ -73,7 +74,7 @@ def test_totals_are_summed_over_shards_under_the_names_of_the_contract(client, b
         ("byok_credential_flags_total", (("flag", "platform_fallback"),)): 6,
         ("byok_corrections_total", (("reason", "team_key"),)): 8,
         ("byok_corrected_credits_total", (("direction", "refund"), ("reason", "team_key"))): 19,
-        ("byok_registry_seq", (("service", "ledger"),)): 2,
+        ("byok_registry_seq", (("service", "ledger"),)): len(packaged_cards()),
         ("byok_outbox_pending", (("outbox", "dead-letters"),)): 2,
         ("byok_unrated_entries", (("reason", "no_price"),)): 0,
         ("byok_unrated_entries", (("reason", "refused"),)): 0,

@@ -24,7 +24,7 @@ from tests.integration.metering.ledgers import Ledger
 from tests.integration.metering.workers import NOW, Worker, cards, node_call, publish
 
 BIGINT_MAX = 2**63 - 1
-_MODELS = [(provider, model) for provider, models in packaged_cards()[-1].body["models"].items() for model in models]
+_MODELS = [(provider, model) for provider, models in packaged_cards()[1].body["models"].items() for model in models]
 
 
 def _largest(event_id: str, event_type: str = "usage.token_usage.v1", **data: Any) -> dict[str, Any]:
@@ -75,6 +75,14 @@ def _largest_events(draw: st.DrawFn) -> dict[str, Any]:
     kinds: dict[str, dict[str, Any]] = {
         "usage.node_call.v1": {"node": draw(_ids(128)), "provider": provider, "model": model, "calls": CALLS_MAX},
         "usage.token_usage.v1": {"provider": provider, "model": model} | tokens,
+        "usage.token_usage.v2": {
+            "provider": provider,
+            "model": model,
+            "agent_id": draw(_ids(128)),
+            "usage": {"input": TOKENS_MAX, "cache_read": tokens["cached_input_tokens"], "output": TOKENS_MAX},
+            "provider_request_id": draw(_ids(256)),
+            "provider_cost_usd": "999999999999.999999999999999999",
+        },
         "usage.tool_call.v1": {"tool": draw(_ids(128)), "calls": CALLS_MAX},
         "usage.workflow_run.v1": {"workflow_id": draw(_ids(128)), "run_id": draw(_ids(128))},
     }
