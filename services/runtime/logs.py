@@ -26,6 +26,9 @@ _ON_THE_WIRE = {"aiokafka": logging.INFO, "httpcore": logging.WARNING, "httpx": 
 the addresses and headers of what we ask."""
 
 
+_OF_A_BUSY_MACHINE = "kafka.net.selector"
+"""It warns of each of its own steps that took a tenth of a second, as they do where the machine has more to do."""
+
 _SAME_MAX, _SAME_SECONDS = 5, 60.0
 """So often a library may say the same within so long: one that cannot reach its broker says it many times a second."""
 
@@ -122,6 +125,7 @@ def configure_logs(level: str, service: str) -> None:
     for library in _TALKATIVE:
         most = _ON_THE_WIRE.get(library, logging.DEBUG)
         logging.getLogger(library).setLevel(most if level.upper() == "DEBUG" else logging.WARNING)
+    logging.getLogger(_OF_A_BUSY_MACHINE).setLevel(logging.ERROR)
     structlog.configure(
         processors=[structlog.stdlib.filter_by_level, *shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),
