@@ -28,6 +28,7 @@ from services.cli import (
 )
 from services.cli.demo.run import demo
 from services.cli.rate_card import commands as rate_card
+from services.cli.rate_card.importing import import_
 from services.cli.usage import list_profiles, publish
 
 if TYPE_CHECKING:
@@ -83,6 +84,7 @@ app.add_typer(letters, name="dead-letters")
 cards = typer.Typer(help="Rate cards: dated, never edited.", no_args_is_help=True)
 cards.command()(rate_card.check)
 cards.command()(rate_card.publish)
+cards.command("import")(import_)
 app.add_typer(cards, name="rate-card")
 
 keys = typer.Typer(help="Customers' own keys, by the key registry's API.", no_args_is_help=True)

@@ -6,7 +6,7 @@ import json as json_format
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -28,37 +28,49 @@ if TYPE_CHECKING:
     from pydantic import SecretStr
 
     from services.cli.rate_card.differences import Change
-    from services.key_registry.database.sessions import Sessions
+    from services.cli.rate_card.proposal import Proposal
     from services.key_registry.rate_cards import CardDocument
     from services.proof.card_impact import Impact
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="The card: card, effective_from and body, as JSON.")]
 All = Annotated[bool, typer.Option("--all", help="Every place that differs, not only the largest changes.")]
 
+Against = Annotated[
+    str | None,
+    typer.Option("--against", metavar="SOURCE:FILE", help="A map of prices too: litellm:FILE or genai-prices:FILE."),
+]
+
 _LINES_MAX = 34
 """Of differences: with what stands around them, a screen."""
 
 
-def check(file: File, *, every: All = False, data_dir: DataDir = None, json: Json = False) -> None:
+def check(
+    file: File, *, against: Against = None, every: All = False, data_dir: DataDir = None, json: Json = False
+) -> None:
     """Look a rate card over, and show what it changes at its date.
 
     It is held against the card in force then: of those that are published,
     where BYOK_REGISTRY_DSN is set; else of those that ship with us. What is
     wrong is told of every place at once, places that no card has included.
+    With --against it is also held against a public map of prices: LiteLLM's, or
+    that of genai-prices. What only one of the two states is no difference.
 
-    Exit status: 0 it can be published, or is already; 1 it cannot, and why;
-    2 wrong options or settings; 3 the database does not answer.
+    Exit status: 0 it can be published, or is already; 1 it cannot, and why, or
+    the map has other prices; 2 wrong options or settings, or no such map; 3 the
+    database does not answer.
     """
     with explained("rate-card check"):
         from services.cli.rate_card.differences import changes
         from services.cli.rate_card.document import in_force_before, read_document
+        from services.cli.rate_card.published import read_cards
         from services.cli.settings import CardSettings
 
         settings = stack_settings(data_dir, CardSettings)
         document = read_document(file)
-        cards, source = _cards(settings.registry_dsn)
+        cards, source = read_cards(settings.registry_dsn)
         published = source == "published" and _is_published(document, cards)
         before = in_force_before(document, cards)
+        found = None if against is None else _against(against, document, settings.registry_dsn)
     if json:
         changed = changes({} if before is None else before.body, document.body)
         said = {
@@ -66,12 +78,36 @@ def check(file: File, *, every: All = False, data_dir: DataDir = None, json: Jso
             "effective_from": document.effective_from.isoformat(),
             "published": published,
             "against": None if before is None else before.card,
-            "changes": [{"place": each.place, "before": each.before, "after": each.after} for each in changed],
+            "changes": _plain(changed),
         }
-        typer.echo(json_format.dumps(said))
-        return
-    _show_changes(document, before, source, every=every)
-    typer.echo(f"{document.card} {'is published already.' if published else 'can be published.'}")
+        typer.echo(json_format.dumps(said | ({} if found is None else {"map": _plain(found.changes)})))
+    else:
+        _show_changes(document, before, source, every=every)
+        if found is not None and against is not None:
+            _show_map(found, against, every=every)
+        typer.echo(f"{document.card} {'is published already.' if published else 'can be published.'}")
+    if found is not None and found.changes:
+        raise typer.Exit(1)
+
+
+def _against(against: str, document: CardDocument, registry: SecretStr | None) -> Proposal:
+    from services.cli.rate_card.price_maps.sources import read_map, source_and_file
+    from services.cli.rate_card.proposal import Wanted, propose
+    from services.cli.rate_card.published import read_aliases
+
+    entries = read_map(*source_and_file(against), document.effective_from)
+    return propose(document.body, entries, read_aliases(registry), Wanted())
+
+
+def _plain(changes: list[Change]) -> list[dict[str, Any]]:
+    return [{"place": each.place, "before": each.before, "after": each.after} for each in changes]
+
+
+def _show_map(found: Proposal, against: str, *, every: bool) -> None:
+    from services.cli.rate_card import survey
+
+    source = against.partition(":")[0]
+    typer.echo("\n".join(survey.everything(found, source) if every else survey.screen(found, source)))
 
 
 def publish(
@@ -97,11 +133,12 @@ def publish(
     """
     with explained("rate-card publish"):
         from services.cli.rate_card.document import in_force_before, read_document
+        from services.cli.rate_card.published import read_cards
         from services.cli.settings import PublishingSettings
 
         settings = stack_settings(data_dir, PublishingSettings)
         document = read_document(file)
-        cards, source = _cards(settings.registry_dsn)
+        cards, source = read_cards(settings.registry_dsn)
         already = _is_published(document, cards)
         impact = None
         if not already:
@@ -122,17 +159,6 @@ def publish(
         typer.echo(f"{document.card} is published; the metering takes it in within seconds.")
 
 
-def _cards(registry: SecretStr | None) -> tuple[list[CardDocument], str]:
-    """The cards in the order of publication, and which these are: ``published``, or ``packaged`` without a registry."""
-    from services.key_registry.handlers.cards import published_cards
-    from services.key_registry.rate_cards import packaged_cards
-
-    if registry is None:
-        return list(packaged_cards()), "packaged"
-    with _registry(registry) as sessions:
-        return published_cards(sessions), "published"
-
-
 def _is_published(document: CardDocument, cards: list[CardDocument]) -> bool:
     from services.key_registry.handlers.cards import is_published
 
@@ -141,12 +167,13 @@ def _is_published(document: CardDocument, cards: list[CardDocument]) -> bool:
 
 
 def _publish(registry: SecretStr, ledger: SecretStr, document: CardDocument) -> bool:
+    from services.cli.rate_card.published import sessions
     from services.key_registry.handlers.cards import publish_rate_card
 
     _require_whole(registry, ledger)
     # Somebody else may have been faster, with another content.
-    with _registry(registry) as sessions, _edited_never():
-        return publish_rate_card(sessions, document)
+    with sessions(registry) as opened, _edited_never():
+        return publish_rate_card(opened, document)
 
 
 def _require_whole(registry: SecretStr, ledger: SecretStr) -> None:
@@ -170,17 +197,6 @@ def _edited_never() -> Iterator[None]:
         yield
     except RateCardConflict as error:
         raise CommandFailed(str(error), 1) from None
-
-
-@contextmanager
-def _registry(registry: SecretStr) -> Iterator[Sessions]:
-    from services.key_registry.database.sessions import open_engine, sessions_on
-
-    engine = open_engine(registry.get_secret_value())
-    try:
-        yield sessions_on(engine)
-    finally:
-        engine.dispose()
 
 
 def _impact(ledger: SecretStr, document: CardDocument) -> Impact:

@@ -24,6 +24,11 @@ def read_document(file: Path) -> CardDocument:
         text = file.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise CommandFailed(f"{file}: {getattr(error, 'strerror', None) or 'is not UTF-8'}") from None
+    return read_text(text, file)
+
+
+def read_text(text: str, file: Path | str) -> CardDocument:
+    """The card in ``text``, which may be published. Raises CommandFailed that says of ``file`` all that is wrong."""
     try:
         document = read_card(text)
     except json.JSONDecodeError as error:
@@ -40,7 +45,7 @@ def read_document(file: Path) -> CardDocument:
     return document
 
 
-def _refused(file: Path, faults: Sequence[Fault]) -> CommandFailed:
+def _refused(file: Path | str, faults: Sequence[Fault]) -> CommandFailed:
     if len(faults) == 1:
         return CommandFailed(f"{file}: {faults[0]}", 1)
     more = len(faults) - _FAULTS_SHOWN

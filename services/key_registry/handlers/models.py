@@ -99,6 +99,13 @@ def publish_aliases(sessions: Sessions, packaged: ModelAliases) -> int:
     return len(missing)
 
 
+def published_aliases(sessions: Sessions) -> tuple[ModelAliases, ...]:
+    """All of them, by provider."""
+    with sessions.begin() as session:
+        rows = session.exec(select(ModelAliasesRow)).all()
+        return tuple(ModelAliases(row.provider, dict(row.aliases)) for row in rows)
+
+
 def list_models(registry: Registry, at: datetime | None) -> Models:
     """Every model of the card that is in force at ``at``, or now, in the order of their names, with all other names."""
     with registry.sessions.begin() as session:
