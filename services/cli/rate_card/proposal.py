@@ -167,7 +167,7 @@ def _of_units(proposal: Proposal, card: _Card, model: Model, line: Line) -> Line
 def _add(proposal: Proposal, card: _Card, entries: list[Entry], wanted: Wanted) -> None:
     new = _new(card, entries)
     proposal.unlisted.extend(new)
-    for model in [*new] if wanted.add_all else [*_asked_for(new, wanted.add)]:
+    for model in dict.fromkeys(new if wanted.add_all else _asked_for(new, wanted.add)):
         proposal.unlisted.remove(model)
         line = _of_units(proposal, card, model, new[model])
         tier = Added(wanted.tier, None) if wanted.tier else _like(card, line)

@@ -93,7 +93,7 @@ def revise(card: Line, stated: Line, parents: Parents) -> Revision:
     usd = _within_bands(card.usd, stated.usd)
     uplifts = dict(card.uplifts)
     for when in sorted({place.when for place in stated.usd}):
-        places = sorted((place for place in stated.usd if place.when == when), key=lambda place: place.above or -1)
+        places = _lowest_first((place for place in stated.usd if place.when == when), parents)
         if when in uplifts:
             if _is_factor({place: stated.usd[place] for place in places}, uplifts[when], usd, parents):
                 continue
@@ -108,16 +108,39 @@ def revise(card: Line, stated: Line, parents: Parents) -> Revision:
     return Revision(line, tuple(_kept(card, line, stated, parents)), tuple(left_out))
 
 
+def _lowest_first(places: Iterable[Place], parents: Parents) -> list[Place]:
+    """Each after those by which it would be charged if it were not there."""
+    return sorted(places, key=lambda place: (_limit(place), place.unit in parents))
+
+
+def _limit(place: Place) -> int:
+    return -1 if place.above is None else place.above
+
+
 def _within_bands(usd: Mapping[Place, int], stated: Mapping[Place, int]) -> dict[Place, int]:
-    """Without bands at limits that the map, which has bands for the same, does not have."""
+    """With the bands of the map, where it has any for the same: at its limits, and at no others."""
     limits: dict[When, set[int]] = {}
     for place in stated:
         if place.above is not None:
             limits.setdefault(place.when, set()).add(place.above)
-    return {
+    within = {
         place: micros
         for place, micros in usd.items()
         if place.above is None or place.when not in limits or place.above in limits[place.when]
+    }
+    for when, of_map in limits.items():
+        for limit in sorted(of_map - {place.above for place in within if place.when == when}):
+            within |= _as_below(within, limit, when)
+    return within
+
+
+def _as_below(usd: Mapping[Place, int], limit: int, when: When) -> dict[Place, int]:
+    """A band at ``limit`` with the prices of the one below it, which would count no longer."""
+    below = [place.above for place in usd if place.when == when and place.above is not None and place.above < limit]
+    return {
+        place._replace(above=limit): micros
+        for place, micros in usd.items()
+        if below and place.when == when and place.above == max(below)
     }
 
 
@@ -186,9 +209,7 @@ def _named(when: When) -> str:
 
 def differing(before: Line, after: Line) -> Iterator[tuple[str, str | None, str | None]]:
     """Each place that says something else, with what it said and says."""
-    for place in sorted(
-        before.usd.keys() | after.usd.keys(), key=lambda each: (each.when, each.above or -1, each.unit)
-    ):
+    for place in sorted(before.usd.keys() | after.usd.keys(), key=lambda each: (each.when, _limit(each), each.unit)):
         was, now = before.usd.get(place), after.usd.get(place)
         if was != now:
             yield str(place), None if was is None else usd_text(was), None if now is None else usd_text(now)

@@ -70,7 +70,7 @@ def read(data: bytes, at: datetime) -> tuple[Entry, ...]:
             for provider in providers or ()
             for model in provider["models"]
         ]
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise PriceMapError(f"is no map of genai-prices ({type(error).__name__}: {error})") from None
     if not entries:
         raise PriceMapError("is no map of genai-prices: no provider in it has models")
@@ -102,8 +102,8 @@ def _equal_to(match: Mapping[str, Any]) -> Iterator[str]:
 
 def _in_force(prices: Any, on: date) -> tuple[Prices, Sequence[Mapping[str, Any]]]:
     """Those of the day, and before them in rank those of some hours."""
-    if isinstance(prices, dict):
-        return prices, ()
+    if isinstance(prices, dict) or not prices:
+        return prices or {}, ()
     of_hours = []
     for conditional in reversed(prices):
         constraint = conditional.get("constraint") or {}
