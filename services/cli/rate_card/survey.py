@@ -36,9 +36,10 @@ def everything(proposal: Proposal, source: str) -> list[str]:
 def _head(proposal: Proposal, source: str) -> str:
     models = {change.subject for change in proposal.changes}
     both, new = sum(proposal.compared.values()), len(proposal.added)
+    also = f"; new: {new:,}" if new else ""
     return (
-        f"Of {both:,} models that the card and {source} list, {len(models):,} differ, in"
-        f" {len(proposal.changes):,} places{f'; {new:,} are new' if new else ''}."
+        f"Listed by the card and {source}: {_models(both)}; different: {len(models):,}, in"
+        f" {len(proposal.changes):,} places{also}."
     )
 
 
@@ -52,7 +53,7 @@ def _of_provider(proposal: Proposal, provider: str) -> list[str]:
     differing = len({change.subject for change in changes})
     new = [model for model in proposal.added if model[0] == provider]
     also = f", {len(new):,} new" if new else ""
-    lines = [f"{provider}: {differing:,} of {proposal.compared.get(provider, 0):,} models differ{also}"]
+    lines = [f"{provider}: {differing:,} of {proposal.compared.get(provider, 0):,} models{also}"]
     lines += [f"  {line}" for line in _kinds(changes)]
     return lines + [f"  new: {name}, {_tier(proposal, (provider, name))}" for _, name in new]
 

@@ -34,10 +34,10 @@ def test_kinds_of_change_are_told_by_provider_the_prices_of_most_weight_first():
         "litellm",
     )
     assert said == [
-        "Of 18 models that the card and litellm list, 4 differ, in 9 places.",
-        "deepseek: 1 of 9 models differ",
+        "Listed by the card and litellm: 18 models; different: 4, in 9 places.",
+        "deepseek: 1 of 9 models",
         "  windows (1): d a → b",
-        "openai: 3 of 9 models differ",
+        "openai: 3 of 9 models",
         "  input (2) -20 % to +5 %: a 10 → 8, b 2 → 2.1",
         "  batch prices (1) +25 %: c batch input 4 → 5",
         "  cache_read (1) +100 %: a 1 → 2",
@@ -57,8 +57,8 @@ def test_what_stays_is_left_out_or_is_new_is_said():
         unlisted=[("openai", "x"), ("openai", "y")],
     )
     assert screen(found, "litellm") == [
-        "Of 9 models that the card and litellm list, 1 differ, in 1 places; 2 are new.",
-        "openai: 1 of 9 models differ, 2 new",
+        "Listed by the card and litellm: 9 models; different: 1, in 1 places; new: 2.",
+        "openai: 1 of 9 models, 2 new",
         "  input (1) -20 %: a 10 → 8",
         "  new: n, tier expert, a guess: openai/a costs about as much",
         "  new: m, tier standard",
