@@ -47,6 +47,7 @@ def test_every_setting_that_is_mentioned_exists() -> None:
     known = variables().keys() | {
         "BYOK_TEST_REQUIRE_ALL",
         "BYOK_TEST_REQUIRE",
+        "BYOK_TEST_PRICE_MAPS",
         "BYOK_UID",
         "BYOK_GID",
         # No program of ours reads the ledger as its dashboards do.

@@ -53,7 +53,7 @@ def check(
     where BYOK_REGISTRY_DSN is set; else of those that ship with us. What is
     wrong is told of every place at once, places that no card has included.
     With --against it is also held against a public map of prices: LiteLLM's, or
-    that of genai-prices. What only one of the two states is no difference.
+    that of genai-prices. What the map does not state is no difference.
 
     Exit status: 0 it can be published, or is already; 1 it cannot, and why, or
     the map has other prices; 2 wrong options or settings, or no such map; 3 the

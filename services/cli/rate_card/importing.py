@@ -46,13 +46,15 @@ def import_(
 ) -> None:
     """Propose a card of schema 2: the one in force then, with the prices that a public map has.
 
-    FILE is LiteLLM's model_prices_and_context_window.json, or the data.json of genai-prices. By default the models that
-    the card lists are brought up to date, and none is added. What the map does not state stays as it is; what it says
-    and no card can, such as a price with more than six decimals, is left out and said. The difference is told on
-    standard error. Nothing is published: look the card over, then `byok rate-card publish` it.
+    FILE is LiteLLM's model_prices_and_context_window.json, or genai-prices'
+    data.json. Models that the card lists are brought up to date; none is added
+    unless it is asked for. What the map does not state stays as it is. What it
+    says and no card can, such as a price with more than six decimals, is left
+    out and said. The difference is told on standard error. Nothing is
+    published: look the card over, then `byok rate-card publish` it.
 
-    Exit status: 0 the card is written; 1 it could not be published; 2 wrong options or settings, or no such map;
-    3 the database does not answer.
+    Exit status: 0 the card is written; 1 it could not be published; 2 wrong
+    options or settings, or no such map; 3 the database does not answer.
     """
     with explained("rate-card import"):
         from services.cli.rate_card import survey

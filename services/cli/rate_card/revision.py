@@ -100,17 +100,30 @@ def revise(card: Line, stated: Line, parents: Parents) -> Revision:
             # A variant beside a factor for the same would be charged with both.
             del uplifts[when]
         for place in places:
-            if charged(usd, place, parents) != stated.usd[place]:
+            if charged(usd, place, parents) != stated.usd[place] or _hides_another(usd, place):
                 usd[place] = stated.usd[place]
     left_out = _uplift(uplifts, usd, stated, parents)
     windows = stated.windows if stated.windows and not _same(card.windows, stated.windows) else card.windows
-    line = Line(usd, windows, uplifts)
+    line = Line(_narrowest_first(usd, card), windows, uplifts)
     return Revision(line, tuple(_kept(card, line, stated, parents)), tuple(left_out))
 
 
 def _lowest_first(places: Iterable[Place], parents: Parents) -> list[Place]:
     """Each after those by which it would be charged if it were not there."""
     return sorted(places, key=lambda place: (_limit(place), place.unit in parents))
+
+
+def _narrowest_first(usd: Mapping[Place, int], card: Line) -> dict[Place, int]:
+    """New variants for several conditions before all others: of variants the first whose conditions are met counts."""
+    known = {place.when for place in card.usd}
+    new = [place for place in usd if len(place.when) > 1 and place.when not in known]
+    return {place: usd[place] for place in [*sorted(new, key=lambda place: -len(place.when)), *usd]}
+
+
+def _hides_another(usd: Mapping[Place, int], place: Place) -> bool:
+    """Whether a band begins there above another one, which would count no longer: then its prices are all written."""
+    limits = {_limit(other) for other in usd if other.when == place.when and other.above is not None}
+    return place.above is not None and place.above not in limits and min(limits, default=place.above) < place.above
 
 
 def _limit(place: Place) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from decimal import Decimal
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas.rate_card import RateCardBody2, read_body
@@ -70,6 +70,8 @@ def test_a_higher_band_leaves_what_the_one_below_it_has_changed():
     card = {Place("input"): 1, Place("cache_read"): 1, Place("input", 100): 2, Place("cache_read", 100): 3}
     stated = {Place("input", 100): 2, Place("input", 200): 4}
     assert usd(card, stated) == card | {Place("input", 200): 4, Place("cache_read", 200): 3}
+    two = {Place("input", 100): 2, Place("input", 200): 2, Place("output", 200): 5}
+    assert usd({Place("input"): 1, Place("output"): 4}, two) == {Place("input"): 1, Place("output"): 4} | two
 
 
 def test_windows_are_replaced_as_a_whole_and_stay_where_the_map_has_none():
@@ -91,6 +93,12 @@ def test_a_variant_that_says_otherwise_takes_the_place_of_the_factor_or_both_wou
     card = Line({Place("input"): 10, Place("output"): 30}, (), {FAST: Decimal(2), US: Decimal("1.1")})
     line = revised(card, {Place("input", None, FAST): 25}).line
     assert line == Line({**card.usd, Place("input", None, FAST): 25}, (), {US: Decimal("1.1")})
+
+
+def test_a_new_variant_for_more_conditions_comes_before_those_for_fewer_or_it_would_never_be_taken():
+    both = (("processing", "batch"), ("service_tier", "flex"))
+    line = revised({Place("input"): 4, Place("input", None, BATCH): 2}, {Place("input", None, both): 1}).line
+    assert [each["when"] for each in written("standard", line, ["input"])["variants"]] == [dict(both), dict(BATCH)]
 
 
 def test_a_factor_is_gained_and_changed_and_never_laid_over_prices_for_the_same():
@@ -130,6 +138,7 @@ PLACES = st.builds(Place, UNITS, st.sampled_from([None, 100, 200]), st.sampled_f
 PRICES = st.dictionaries(PLACES, st.integers(1, 4))
 
 
+@settings(max_examples=300)
 @given(PRICES, PRICES)
 def test_what_the_map_states_is_what_is_charged_afterwards(card, stated):
     after = revise(Line(card), Line(stated), PARENTS).line.usd
