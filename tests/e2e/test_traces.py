@@ -94,6 +94,7 @@ def test_a_conflict_names_the_trace_of_its_record(stack: Stack) -> None:
 
 def test_a_late_change_names_what_it_corrected(stack: Stack) -> None:
     org_id = stack.new_organization("pro")
+    stack.settle()
     stack.publish(node_call(org_id, id="first", time="2026-11-01T00:00:00Z"))
     stack.entries(org_id, 1)
     stack.add_key(org_id, "personal", "ada", "anthropic", since="2026-10-01T00:00:00Z")
