@@ -100,7 +100,8 @@ def _publish(sessions: Sessions) -> None:
     try:
         for document in packaged_cards():
             publish_rate_card(sessions, document)
-        publish_aliases(sessions, packaged_aliases())
+        for aliases in packaged_aliases():
+            publish_aliases(sessions, aliases)
     except sqlalchemy.exc.ProgrammingError as error:
         raise SettingsError(_refused_by_database(error.orig)) from None
     except RateCardConflict as error:

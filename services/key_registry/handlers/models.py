@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime
 from difflib import get_close_matches
 from typing import NamedTuple
@@ -83,21 +83,20 @@ def add_aliases(registry: Registry, caller: Caller, new: ModelAliases) -> Aliase
     return AliasesView(ModelAliases(new.provider, known), tuple(added), seq)
 
 
-def publish_aliases(sessions: Sessions, packaged: Sequence[ModelAliases]) -> int:
+def publish_aliases(sessions: Sessions, packaged: ModelAliases) -> int:
     """Add those that are not there yet; how many. A name that stands for another model here stays as it is."""
-    added = 0
     with sessions.begin() as session:
         # What is there already needs no lock, and holds up no change.
-        if not any(_missing(session, aliases) for aliases in packaged):
+        if not _missing(session, packaged):
             return 0
         log = LogWriter(session, dates_itself=True)
-        for aliases in packaged:
-            if missing := _missing(session, aliases):
-                known, _ = _known(session, aliases.provider)
-                _save(session, log, ModelAliases(aliases.provider, {**known, **missing}))
-                added += len(missing)
-    _log.info("model aliases published", added=added)
-    return added
+        missing = _missing(session, packaged)
+        if not missing:
+            return 0
+        known, _ = _known(session, packaged.provider)
+        _save(session, log, ModelAliases(packaged.provider, {**known, **missing}))
+    _log.info("model aliases published", provider=packaged.provider, added=len(missing))
+    return len(missing)
 
 
 def published_aliases(sessions: Sessions) -> tuple[ModelAliases, ...]:
