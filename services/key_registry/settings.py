@@ -48,6 +48,8 @@ class RegistrySettings(HttpSettings, TokenSettings, KafkaSettings, RegistryDatab
     """How much of it at once, after a pause."""
     lease_rate_limit_per_second: Annotated[float, Field(gt=0, le=100_000)] = 500
     lease_rate_limit_burst: Annotated[int, Field(ge=1, le=1_000_000)] = 2_000
+    change_waits_max: Annotated[int, Field(ge=1, le=100_000)] = 250
+    """How many may wait for changes at once, each on a connection; of one organization's tokens half as many."""
     rotation_undo_seconds: Annotated[int, Field(ge=0, le=30 * 86_400)] = 86_400
     """How long the key before a rotation can be brought back; then it is destroyed."""
     outbox_interval_seconds: Annotated[float, Field(gt=0, le=60)] = 0.05

@@ -110,4 +110,12 @@ def server(
         proxy_headers=trusted_proxies is not None,
         forwarded_allow_ips=trusted_proxies or "",
     )
-    return uvicorn.Server(config)
+    running = uvicorn.Server(config)
+    app.state.server = running
+    return running
+
+
+def is_stopping(app: FastAPI) -> bool:
+    """Whether the server of ``app`` was told to end; it first waits for the answers that are under way."""
+    running: uvicorn.Server | None = getattr(app.state, "server", None)
+    return running is not None and running.should_exit

@@ -12,12 +12,14 @@ from sqlalchemy import create_engine
 
 from schemas.metrics import METRICS, PROCESS_METRICS, Kind, Metric, Service, Unit
 from services.books.totals import SHOWN_AS
+from services.key_registry.api.callers import CallLimits
 from services.key_registry.api.routes import registry_app
 from services.key_registry.database.sessions import sessions_on
 from services.key_registry.metrics import registry_metrics
 from services.ledger.conservation import ConservationWatch
 from services.ledger.metrics import door_refusals, ledger_metrics
 from services.metering.metrics import MeteringMetrics
+from services.runtime.rate_limit import RateLimit
 from services.runtime.request_bodies import BodyBounds
 from services.runtime.settings import HttpSettings
 from services.runtime.web import create_app
@@ -32,7 +34,8 @@ BODIES = BodyBounds.of(HttpSettings(), 1_000)
 def _key_registry() -> CollectorRegistry:
     metrics = registry_metrics(sessions_on(NOWHERE))
     nothing: Any = None
-    registry_app(nothing, nothing, metrics, {}, nothing, BODIES)
+    limits = CallLimits(RateLimit(1, 1), RateLimit(1, 1))
+    registry_app(nothing, nothing, metrics, {}, limits, BODIES)
     return metrics
 
 

@@ -19,10 +19,12 @@ _PRINTABLE = r"^[\x20-\x7e]+$"
 
 
 class CallLimits(NamedTuple):
-    """The rates of each caller: of leases, which runners need all the time, and of everything else."""
+    """The rates of each caller: of what runners need all the time, such as leases, and of everything else."""
 
     calls: RateLimit
     leases: RateLimit
+    waits: int = 250
+    """How many may wait for changes at once."""
 
     @classmethod
     def of(cls, settings: RegistrySettings) -> CallLimits:
@@ -30,6 +32,7 @@ class CallLimits(NamedTuple):
         return cls(
             calls=RateLimit(settings.rate_limit_per_second, settings.rate_limit_burst),
             leases=RateLimit(settings.lease_rate_limit_per_second, settings.lease_rate_limit_burst),
+            waits=settings.change_waits_max,
         )
 
 
@@ -87,4 +90,4 @@ def _lessee(request: Request, caller: Authenticated, origin: _From) -> Caller:
 Who = Annotated[Caller, Depends(_caller)]
 """A parameter of a route: who calls. 429 where that is too often."""
 Lessee = Annotated[Caller, Depends(_lessee)]
-"""The same for leases, which have a rate of their own."""
+"""The same for what runners ask: leases, changes and reports of keys have a rate of their own."""

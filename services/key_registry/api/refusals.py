@@ -42,17 +42,19 @@ _STATUS: Mapping[StrEnum, int] = {
     Code.KEY_INVALID: 422,
     Code.KEY_UNCHANGED: 409,
     Code.NOTHING_TO_UNDO: 409,
+    Code.AHEAD_OF_LOG: 409,
     Code.ALIAS_EXISTS: 409,
     Code.UNKNOWN_MODEL: 422,
     Code.IDEMPOTENCY_KEY_REUSED: 422,
 }
 
 
-def answers(status: int, *codes: Code) -> dict[int | str, dict[str, Any]]:
-    """What an operation answers besides its document: its entity tag, and the codes that are its own."""
+def answers(status: int, *codes: Code, tagged: bool = True) -> dict[int | str, dict[str, Any]]:
+    """What an operation answers besides its document: its entity tag, if it has one, and the codes that are its own."""
     tag = {"ETag": {"description": "For If-Match.", "schema": {"type": "string"}}}
     own = f"Refused; nothing was changed. Codes of this operation: {', '.join(codes)}."
-    done: dict[int | str, dict[str, Any]] = {} if status == HTTPStatus.NO_CONTENT else {status: {"headers": tag}}
+    has_tag = tagged and status != HTTPStatus.NO_CONTENT
+    done: dict[int | str, dict[str, Any]] = {status: {"headers": tag}} if has_tag else {}
     return done | {"4XX": {**PROBLEM_ANSWERS["4XX"], "description": own}}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import partial
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, FastAPI, Header, Path, Query, Request, Response
@@ -13,7 +14,7 @@ from schemas.fields import Id, Time
 from services.domain.permissions import Caller
 from services.domain.resolution import Use
 from services.domain.scope import Plan, ScopeType
-from services.key_registry.api import model_routes
+from services.key_registry.api import model_routes, runner_routes
 from services.key_registry.api.answers import (
     PAGE_ITEMS_MAX,
     AuditPageDocument,
@@ -50,6 +51,7 @@ from services.key_registry.handlers import (
     cards,
     changes,
     credentials,
+    following,
     keys,
     plans,
     rotation,
@@ -59,6 +61,7 @@ from services.key_registry.handlers.credentials import NewCredential
 from services.key_registry.handlers.plans import PlanView
 from services.key_registry.handlers.registry import Registry
 from services.key_registry.handlers.views import CredentialView
+from services.key_registry.log.watching import ChangeWatch
 from services.key_registry.metrics import LeaseTimes
 from services.key_registry.rules.preconditions import Expected, entity_tag, expected_by
 from services.key_registry.rules.refusals import Code
@@ -68,7 +71,7 @@ from services.runtime.problems import PROBLEM_ANSWERS
 from services.runtime.refusals import Refusal
 from services.runtime.request_bodies import BodyBounds
 from services.runtime.tokens import TokenVerifier
-from services.runtime.web import ReadinessCheck, create_app
+from services.runtime.web import ReadinessCheck, create_app, is_stopping
 
 BODY_BYTES_MAX = 64 * 1024
 _SEQ_MAX = 2**63 - 1
@@ -318,8 +321,10 @@ def registry_app(
     app.state.tokens = tokens
     app.state.limits = limits
     app.state.lease_times = LeaseTimes(metrics)
+    app.state.watch = ChangeWatch(partial(following.read_changes, registry), limits.waits, lambda: is_stopping(app))
     app.include_router(router)
     app.include_router(model_routes.router)
+    app.include_router(runner_routes.router)
     install_refusals(app)
     return app
 

@@ -46,6 +46,7 @@ class Event(StrEnum):
     REVOKE = "credential.revoke"
     RESOLVE = "key.resolve"
     LEASE = "key.lease"
+    FOLLOW = "changes.follow"
     SHOW_PLAN = "plan.show"
     SET_PLAN = "plan.set"
     ADD_ALIASES = "model_aliases.add"

@@ -18,8 +18,8 @@ _About = TypeVar("_About")
 _Rest = ParamSpec("_Rest")
 _Answer = TypeVar("_Answer")
 
-# A request that makes no sense was no attempt at anything.
-_MISTAKES = frozenset({Code.INVALID_REQUEST, Code.PROVIDER_NOT_SUPPORTED})
+# A request that makes no sense was no attempt at anything; nor is it whoever follows a log that was restored.
+_MISTAKES = frozenset({Code.INVALID_REQUEST, Code.PROVIDER_NOT_SUPPORTED, Code.AHEAD_OF_LOG})
 
 
 def refusals_audited(

@@ -28,6 +28,7 @@ class Code(StrEnum):
     KEY_INVALID = "key_invalid"
     KEY_UNCHANGED = "key_unchanged"
     NOTHING_TO_UNDO = "nothing_to_undo"
+    AHEAD_OF_LOG = "ahead_of_log"
     ALIAS_EXISTS = "alias_exists"
     UNKNOWN_MODEL = "unknown_model"
     IDEMPOTENCY_KEY_REUSED = "idempotency_key_reused"

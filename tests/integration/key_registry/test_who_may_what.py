@@ -152,6 +152,7 @@ OPERATIONS = {
         "post /v1/resolve",
         lambda acme, who, caller: acme.ask("/v1/resolve", who, user=NAMED_OTHERWISE.get(caller, caller)),
     ),
+    "changes": Operation("get /v1/changes", lambda acme, who, _: acme.http.get("/v1/changes", headers=who)),
     "providers": Operation("get /v1/providers", lambda acme, who, _: acme.http.get("/v1/providers", headers=who)),
     "models": Operation("get /v1/models", lambda acme, who, _: acme.http.get("/v1/models", headers=who)),
     "add-aliases": Operation("post /v1/models/aliases", lambda acme, who, _: acme.add_alias(who)),

@@ -1,0 +1,96 @@
+"""What runners ask beside leases: what changed, so that they drop what is stale (docs/contract.md, section 8)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Annotated, TypeVar
+
+from fastapi import APIRouter, Depends, Query, Request
+from starlette.concurrency import run_in_threadpool
+
+from services.key_registry.api.answers import PAGE_ITEMS_MAX
+from services.key_registry.api.callers import Here, Lessee
+from services.key_registry.api.refusals import answers
+from services.key_registry.api.runner_documents import ChangesDocument, changes_document
+from services.key_registry.handlers import following
+from services.key_registry.log.reading import ChangePage
+from services.key_registry.log.watching import ChangeWatch, Follower, TooManyWaitError
+from services.key_registry.rules.refusals import Code
+from services.runtime.problems import PROBLEM_ANSWERS, Problem
+
+WAIT_SECONDS_MAX = 30
+_SEQ_MAX = 2**63 - 1
+_BUSY_SECONDS = 5
+
+_T = TypeVar("_T")
+
+router = APIRouter(prefix="/v1", responses=PROBLEM_ANSWERS, tags=["runners"])
+
+
+def _watch(request: Request) -> ChangeWatch:
+    watch: ChangeWatch = request.app.state.watch
+    return watch
+
+
+@router.get(
+    "/changes",
+    summary="What changed, and what changes next",
+    responses=answers(200, Code.INSUFFICIENT_SCOPE, Code.AHEAD_OF_LOG, tagged=False),
+)
+async def get_changes(
+    request: Request,
+    here: Here,
+    who: Lessee,
+    watch: Annotated[ChangeWatch, Depends(_watch)],
+    after: Annotated[
+        int | None,
+        Query(ge=0, le=_SEQ_MAX, description="The `next_after` of the answer before; absent: only where to begin."),
+    ] = None,
+    wait: Annotated[
+        float,
+        Query(
+            ge=0,
+            le=WAIT_SECONDS_MAX,
+            allow_inf_nan=False,
+            description="Where nothing is new, wait so many seconds for the next change; it is answered at once.",
+        ),
+    ] = 0,
+    limit: Annotated[int, Query(ge=1, le=PAGE_ITEMS_MAX)] = 100,
+) -> ChangesDocument:
+    """For services with the scope credentials:lease, so that runners drop leases at once: any change of a credential
+    concerns every lease of it (a rotation leaves `active` as it is), a plan's every lease of its organization. In the
+    order of `seq`, of the token's organization, or of all with `*`.
+
+    Too many who wait are 503 `busy`: they ask without `wait` meanwhile. 409 `ahead_of_log`: drop all leases, and begin
+    anew without `after`.
+    """
+    page = await run_in_threadpool(following.changes_after, here, who, after, limit=limit)
+    if after is not None and wait > 0 and not page.changes and not page.more:
+        follower = Follower(page.next_after, following.followed_by(who), limit)
+        page = await _while_connected(request, _next_page(watch, follower, wait)) or page
+    return changes_document(page)
+
+
+async def _next_page(watch: ChangeWatch, follower: Follower, seconds: float) -> ChangePage:
+    try:
+        return await watch.next_page(follower, seconds)
+    except TooManyWaitError:
+        detail = "Too many wait for changes; ask without wait, or again in a few seconds."
+        raise Problem(503, "busy", detail, headers={"Retry-After": str(_BUSY_SECONDS)}) from None
+
+
+async def _while_connected(request: Request, work: Coroutine[None, None, _T]) -> _T | None:
+    """What ``work`` returns; None, with ``work`` cancelled, where the client goes away meanwhile."""
+    working, leaving = asyncio.ensure_future(work), asyncio.ensure_future(_left(request))
+    try:
+        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        return working.result() if working.done() else None
+    finally:
+        working.cancel()
+        leaving.cancel()
+
+
+async def _left(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        continue
