@@ -23,6 +23,7 @@ class Unit(StrEnum):
     CHANGES = "changes"
     CREDENTIALS = "credentials"
     MESSAGES = "messages"
+    REPORTS = "reports"
     ORIGINS = "origins"
     DIFFERENCES = "differences"
     SECONDS = "seconds"
@@ -210,6 +211,14 @@ ACTIVE_CREDENTIALS = Metric(
     _KEY_REGISTRY,
     "Keys that are switched on.",
 )
+FAILING_CREDENTIALS = Metric(
+    "byok_failing_credentials",
+    Kind.GAUGE,
+    Unit.CREDENTIALS,
+    ("provider", "outcome"),
+    _KEY_REGISTRY,
+    "Keys that are switched on and that their provider rejects, or whose credit is exhausted, as reported last.",
+)
 REGISTRY_LOG_AHEAD = Metric(
     "byok_registry_log_ahead_seconds",
     Kind.GAUGE,
@@ -227,6 +236,14 @@ REGISTRY_CLOCK_DIFFERENCE = Metric(
     "How far the clock of the database is ahead of this service's.",
 )
 
+KEY_REPORTS = Metric(
+    "byok_key_reports_total",
+    Kind.COUNTER,
+    Unit.REPORTS,
+    ("provider", "outcome"),
+    _KEY_REGISTRY,
+    "Reports of runners on how a key fared at its provider.",
+)
 LEASE = Metric(
     "byok_lease_seconds",
     Kind.HISTOGRAM,

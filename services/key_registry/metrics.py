@@ -14,8 +14,9 @@ from sqlmodel import Session
 from schemas import metrics
 from services.key_registry.database.sessions import Sessions
 from services.key_registry.handlers.keys import Lease
+from services.key_registry.rules.health import Outcome
 from services.key_registry.rules.refusals import Code
-from services.runtime.metrics import Family, FromDatabase, Shown, family, histogram, process_registry
+from services.runtime.metrics import Family, FromDatabase, Shown, counter, family, histogram, process_registry
 from services.runtime.refusals import Refusal
 
 _SHOWN = (
@@ -23,6 +24,7 @@ _SHOWN = (
     metrics.OUTBOX_PENDING,
     metrics.OUTBOX_OLDEST,
     metrics.ACTIVE_CREDENTIALS,
+    metrics.FAILING_CREDENTIALS,
     metrics.REGISTRY_LOG_AHEAD,
     metrics.REGISTRY_CLOCK_DIFFERENCE,
 )
@@ -47,6 +49,17 @@ _ACTIVE = text("""
     FROM registry.credential JOIN registry.credential_interval USING (credential_id)
     WHERE active_to IS NULL GROUP BY 1, 2
 """)
+
+
+_FAILING = text("""
+    SELECT provider, health_outcome, count(*)
+    FROM registry.secret_version JOIN registry.credential USING (credential_id)
+      JOIN registry.credential_interval USING (credential_id)
+    WHERE health_outcome IN ('exhausted', 'rejected') AND restorable_until IS NULL AND destroyed_at IS NULL
+      AND active_to IS NULL
+    GROUP BY 1, 2
+""")
+_FAILED = (Outcome.EXHAUSTED, Outcome.REJECTED)
 
 
 class LeaseOutcome(StrEnum):
@@ -87,6 +100,18 @@ class LeaseTimes:
             self._seconds.labels(outcome.value).observe(time.perf_counter() - began)
 
 
+class KeyReports:
+    """How many reports of keys came, by what they said."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        """They are shown with what else is in ``registry``."""
+        self._reports = counter(metrics.KEY_REPORTS, registry)
+
+    def count(self, provider: str, outcome: str) -> None:
+        """One more."""
+        self._reports.labels(provider, outcome).inc()
+
+
 def registry_metrics(sessions: Sessions) -> CollectorRegistry:
     """What ``/metrics`` shows."""
 
@@ -103,12 +128,16 @@ def _read(session: Session) -> list[Family]:
     connection = session.connection()
     last_seq, waiting, seconds = connection.execute(_OUTBOX).one()
     active = [((scope, provider), count) for scope, provider, count in connection.execute(_ACTIVE)]
+    # Also where none fails: a number that comes out of nothing is no increase.
+    failing = dict.fromkeys(((provider, outcome) for (_, provider), _ in active for outcome in _FAILED), 0)
+    failing |= {(provider, Outcome(outcome)): count for provider, outcome, count in connection.execute(_FAILING)}
     ahead = connection.execute(_AHEAD).scalar_one()
     return [
         family(metrics.REGISTRY_SEQ, [(_OURS, last_seq)]),
         family(metrics.OUTBOX_PENDING, [(_CHANGES, waiting)]),
         family(metrics.OUTBOX_OLDEST, [(_CHANGES, seconds)]),
         family(metrics.ACTIVE_CREDENTIALS, active),
+        family(metrics.FAILING_CREDENTIALS, failing.items()),
         family(metrics.REGISTRY_LOG_AHEAD, [((), ahead)]),
         family(metrics.REGISTRY_CLOCK_DIFFERENCE, [((), _difference(session))]),
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
@@ -96,6 +97,7 @@ class Tour:
     def rotate_and_ask_the_provider(self, path: str, use: dict[str, Any]) -> None:
         """The provider repeats in its answers what it was sent, and gives all the answers that there are."""
         registry, results, statuses = self.stack.registry, set(), set()
+        self.report_how_a_key_fared(path)
         for number in range(ANSWERS):
             results.add(self.send(registry, "POST", f"{path}/verify").json()["result"])
             key = self.key(f"rotation {number}")
@@ -122,6 +124,25 @@ class Tour:
             params = {"org_id": self.org_id, name: self.key(f"audit: {name}")}
             self.send(registry, "GET", "/v1/audit", params=params)
         self.send(registry, "GET", "/v1/audit", params={"org_id": self.org_id})
+
+    def report_how_a_key_fared(self, path: str) -> None:
+        """Providers repeat the key in what they say of it, and runners hand that on."""
+        registry, begun = self.stack.registry, self.send(self.stack.registry, "GET", "/v1/changes").json()["next_after"]
+        report = {"outcome": "rejected", "at": datetime.now(UTC).isoformat()}
+        said = report | {"detail": f'{{"error": "Incorrect API key: {self.key("what a provider said")}."}}'}
+        assert self.send(registry, "POST", f"{path}/reports", json=said).json()["kept"]
+        assert "[masked key]" in self.send(registry, "GET", path).json()["health"]["detail"]
+        for name in ("outcome", "at", "leased_at", "api_key"):
+            wrong = self.send(registry, "POST", f"{path}/reports", json=report | {name: self.key(f"report: {name}")})
+            assert wrong.status_code == 422
+        self.send(registry, "POST", f"{path}/reports", json=report | {"detail": [self.key("report: a list")]})
+        self.send(registry, "POST", f"{path}/reports", json=report | {"detail": f"{self.key('too long')} " * 20})
+        self.send(registry, "POST", f"/v1/credentials/{self.key('the path of a report')}/reports", json=report)
+        for name in ("after", "wait", "limit", "api_key"):
+            self.send(registry, "GET", "/v1/changes", params={"after": begun, name: self.key(f"changes: {name}")})
+        # All that was changed so far, as runners hear it.
+        for after in range(0, begun, 200):
+            self.send(registry, "GET", "/v1/changes", params={"after": after, "limit": 200})
 
     def add_keys_wrongly(self) -> None:
         """Every field of the request has a key in it once, and the key itself every wrong type."""

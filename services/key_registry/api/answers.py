@@ -14,6 +14,7 @@ from services.key_registry.handlers.credentials import CredentialPage
 from services.key_registry.handlers.keys import Answer, Lease
 from services.key_registry.handlers.plans import PlanView
 from services.key_registry.handlers.views import CredentialView
+from services.key_registry.rules.health import Health, Outcome
 from services.key_registry.rules.standing import Status
 from services.runtime.cursors import encode_cursor
 
@@ -52,6 +53,14 @@ class CheckDocument(_Answer):
     checked_at: datetime
 
 
+class HealthDocument(_Answer):
+    """How a key fared at its provider, as runners reported it last. A rotation begins it anew."""
+
+    outcome: Outcome
+    at: datetime = Field(description="To the minute, while it fares as before.")
+    detail: str | None
+
+
 class VerificationDocument(CheckDocument):
     """The same, of one credential."""
 
@@ -61,9 +70,10 @@ class VerificationDocument(CheckDocument):
 class CredentialDocument(_Answer):
     """A credential.
 
-    ``shadowed_by`` says what stands before a key whose status is ``shadowed``; ``check`` what the provider said last;
-    ``undo_until`` until when the key before the last rotation can be brought back. Hint, label and all from
-    ``last_used_at`` on are null for those who may only know that there is one.
+    ``shadowed_by`` says what stands before a key whose status is ``shadowed``; ``check`` what the provider said last
+    when it was asked; ``health`` how runners fared with the key; ``undo_until`` until when the key before the last
+    rotation can be brought back. Hint, label and all from ``last_used_at`` on are null for those who may only know that
+    there is one.
     """
 
     credential_id: str
@@ -78,6 +88,7 @@ class CredentialDocument(_Answer):
     created_at: datetime
     last_used_at: datetime | None = Field(description="To the minute.")
     check: CheckDocument | None
+    health: HealthDocument | None
     undo_until: datetime | None
 
 
@@ -174,6 +185,7 @@ def credential_document(view: CredentialView) -> CredentialDocument:
         created_at=_utc(view.created_at),
         last_used_at=_utc_or_none(view.last_used_at),
         check=None if view.check is None else check_document(view.check),
+        health=None if view.health is None else _health_document(view.health),
         undo_until=_utc_or_none(view.undo_until),
     )
 
@@ -181,6 +193,10 @@ def credential_document(view: CredentialView) -> CredentialDocument:
 def check_document(check: Check) -> CheckDocument:
     """What the provider said, as it is answered."""
     return CheckDocument(result=check.result, reason=check.reason, checked_at=_utc(check.checked_at))
+
+
+def _health_document(health: Health) -> HealthDocument:
+    return HealthDocument(outcome=health.outcome, at=_utc(health.at), detail=health.detail)
 
 
 def page_document(page: CredentialPage) -> CredentialPageDocument:

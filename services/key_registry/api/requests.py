@@ -11,6 +11,7 @@ from schemas.fields import Id, Time
 from services.domain.masking import mask_text
 from services.domain.scope import Scope, ScopeType
 from services.key_registry.handlers.changes import UNCHANGED, Edit
+from services.key_registry.rules.health import Outcome, Report
 
 _API_KEY = re.compile(r"[\x21-\x7e]{8,4096}")
 _AROUND = " \t\r\n"
@@ -124,3 +125,24 @@ class ResolveRequest(LeaseRequest):
     """The same, at any time."""
 
     at: Time | None = Field(None, description="Absent: now.")
+
+
+class ReportRequest(_Request):
+    """How a key fared at its provider."""
+
+    outcome: Literal["rejected", "exhausted", "accepted"] = Field(
+        description="`rejected`: the provider does not take it (401, 403); `exhausted`: its quota or credit is used up."
+    )
+    at: Time = Field(description="When it answered; at most 5 minutes ahead of the registry's clock, and a day old.")
+    detail: Annotated[str, Field(strict=True, max_length=200)] | None = Field(
+        None, description="What it said. Whatever looks like a key is masked."
+    )
+    leased_at: Time | None = Field(
+        None,
+        description="The `at` of the lease that the key came with: by it a report on the key before a rotation, which a"
+        " runner may have used for a while after, is told from one on the key in use. Absent: by the time itself.",
+    )
+
+    def to_domain(self) -> Report:
+        """The same in the words of the use case."""
+        return Report(Outcome(self.outcome), self.at, self.detail, self.leased_at)

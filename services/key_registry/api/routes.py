@@ -62,7 +62,7 @@ from services.key_registry.handlers.plans import PlanView
 from services.key_registry.handlers.registry import Registry
 from services.key_registry.handlers.views import CredentialView
 from services.key_registry.log.watching import ChangeWatch
-from services.key_registry.metrics import LeaseTimes
+from services.key_registry.metrics import KeyReports, LeaseTimes
 from services.key_registry.rules.preconditions import Expected, entity_tag, expected_by
 from services.key_registry.rules.refusals import Code
 from services.key_registry.rules.standing import Status
@@ -321,6 +321,7 @@ def registry_app(
     app.state.tokens = tokens
     app.state.limits = limits
     app.state.lease_times = LeaseTimes(metrics)
+    app.state.key_reports = KeyReports(metrics)
     app.state.watch = ChangeWatch(partial(following.read_changes, registry), limits.waits, lambda: is_stopping(app))
     app.include_router(router)
     app.include_router(model_routes.router)

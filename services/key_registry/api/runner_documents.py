@@ -19,6 +19,16 @@ class NoticeDocument(BaseModel):
     name: str = Field(description="The card's; of other names of models their provider's.")
 
 
+class ReportedDocument(BaseModel):
+    """What became of a report."""
+
+    credential_id: str
+    kept: bool = Field(
+        description="Whether it is shown of the key now: false where something newer is known, the same was said within"
+        " the minute before, or another key has been rotated in since."
+    )
+
+
 class ChangesDocument(BaseModel):
     """Changes in the order of the log, credentials and plans with their whole history and without secrets."""
 

@@ -1,4 +1,4 @@
-"""What runners ask beside leases: what changed, so that they drop what is stale (docs/contract.md, section 8)."""
+"""What runners ask beside leases: what changed, and how keys fared (docs/contract.md, section 8)."""
 
 from __future__ import annotations
 
@@ -6,16 +6,19 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Annotated, TypeVar
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import APIRouter, Depends, Path, Query, Request
 from starlette.concurrency import run_in_threadpool
 
+from schemas.fields import Id
 from services.key_registry.api.answers import PAGE_ITEMS_MAX
 from services.key_registry.api.callers import Here, Lessee
 from services.key_registry.api.refusals import answers
-from services.key_registry.api.runner_documents import ChangesDocument, changes_document
-from services.key_registry.handlers import following
+from services.key_registry.api.requests import ReportRequest
+from services.key_registry.api.runner_documents import ChangesDocument, ReportedDocument, changes_document
+from services.key_registry.handlers import following, reports
 from services.key_registry.log.reading import ChangePage
 from services.key_registry.log.watching import ChangeWatch, Follower, TooManyWaitError
+from services.key_registry.metrics import KeyReports
 from services.key_registry.rules.refusals import Code
 from services.runtime.problems import PROBLEM_ANSWERS, Problem
 
@@ -31,6 +34,31 @@ router = APIRouter(prefix="/v1", responses=PROBLEM_ANSWERS, tags=["runners"])
 def _watch(request: Request) -> ChangeWatch:
     watch: ChangeWatch = request.app.state.watch
     return watch
+
+
+def _key_reports(request: Request) -> KeyReports:
+    counted: KeyReports = request.app.state.key_reports
+    return counted
+
+
+@router.post(
+    "/credentials/{credential_id}/reports",
+    summary="How a key fared at its provider",
+    responses=answers(200, Code.INSUFFICIENT_SCOPE, Code.NOT_FOUND, tagged=False),
+)
+def report_key(
+    here: Here,
+    who: Lessee,
+    counted: Annotated[KeyReports, Depends(_key_reports)],
+    credential_id: Annotated[Id, Path()],
+    body: ReportRequest,
+) -> ReportedDocument:
+    """For services with the scope credentials:lease: what the provider made of a key that they leased. Shown with the
+    credential as `health`, for those who are shown `check`. It changes nothing else: a key is switched off by people.
+    """
+    reported = reports.report_key(here, who, credential_id, body.to_domain())
+    counted.count(reported.provider, body.outcome)
+    return ReportedDocument(credential_id=credential_id, kept=reported.kept)
 
 
 @router.get(

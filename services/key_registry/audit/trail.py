@@ -47,6 +47,7 @@ class Event(StrEnum):
     RESOLVE = "key.resolve"
     LEASE = "key.lease"
     FOLLOW = "changes.follow"
+    REPORT = "credential.report"
     SHOW_PLAN = "plan.show"
     SET_PLAN = "plan.set"
     ADD_ALIASES = "model_aliases.add"

@@ -12,6 +12,7 @@ from sqlmodel import Session, col, select, update
 
 from services.key_registry.database.tables import CredentialRow, SecretVersion
 from services.key_registry.keyring.envelopes import SealedSecret
+from services.key_registry.rules.health import Health, Outcome
 
 _SWEPT_MAX = 1_000
 # Everything from which the key could be had.
@@ -34,12 +35,21 @@ class Check(NamedTuple):
 
 
 class SecretState(NamedTuple):
-    """What may be known of a credential's secrets: the last check of the current one; until when one can go back."""
+    """What may be known of a credential's secrets: the last check of the current one and how it fares; until when one
+    can go back."""
 
     check: Check | None = None
     undo_until: datetime | None = None
     held: bool = False
     """Whether there is a current one at all."""
+    health: Health | None = None
+
+
+class KeyInUse(NamedTuple):
+    """Since when the current version is in use, and how it fared."""
+
+    since: datetime
+    health: Health | None
 
 
 def insert_version(
@@ -86,7 +96,7 @@ def restore_previous(session: Session, credential_id: str, at: datetime) -> None
     Raises LookupError where there is none; then the transaction must not be committed.
     """
     destroy(session, _current(credential_id), at)
-    restored = update(SecretVersion).where(_previous(credential_id)).values(restorable_until=None)
+    restored = update(SecretVersion).where(_previous(credential_id)).values(restorable_until=None, restored_at=at)
     if _count(session, restored) != 1:
         raise LookupError("there is no version to restore")
 
@@ -124,6 +134,25 @@ def store_check(session: Session, credential_id: str, version: int, check: Check
     session.execute(this.values(values))
 
 
+def key_in_use(session: Session, credential_id: str, *, lock: bool = False) -> KeyInUse | None:
+    """What runners said of the version in use; None where there is none. With ``lock`` it stays so until the commit."""
+    columns = select_columns(
+        func.coalesce(col(SecretVersion.restored_at), col(SecretVersion.created_at)),
+        col(SecretVersion.health_outcome),
+        col(SecretVersion.health_at),
+        col(SecretVersion.health_detail),
+    ).where(_current(credential_id))
+    row = session.execute(columns.with_for_update() if lock else columns).first()
+    return None if row is None else KeyInUse(row[0], _health(*row[1:]))
+
+
+def store_health(session: Session, credential_id: str, health: Health) -> None:
+    """Keep how the version in use fared."""
+    values = {"health_outcome": health.outcome, "health_at": health.at, "health_detail": health.detail}
+    this = update(SecretVersion).where(_current(credential_id)).values(values)
+    session.execute(this, execution_options={"synchronize_session": False})
+
+
 def states_of(session: Session, rows: Sequence[CredentialRow], now: datetime) -> dict[str, SecretState]:
     """What may be known of the secrets of these credentials."""
     states = {row.credential_id: SecretState() for row in rows}
@@ -134,14 +163,21 @@ def states_of(session: Session, rows: Sequence[CredentialRow], now: datetime) ->
         col(SecretVersion.check_result),
         col(SecretVersion.check_reason),
         col(SecretVersion.checked_at),
+        col(SecretVersion.health_outcome),
+        col(SecretVersion.health_at),
+        col(SecretVersion.health_detail),
     ).where(col(SecretVersion.credential_id).in_(states), col(SecretVersion.destroyed_at).is_(None))
-    for credential_id, until, result, reason, checked_at in session.execute(columns):
+    for credential_id, until, result, reason, checked_at, *reported in session.execute(columns):
         if until is None:
             check = None if result is None else Check(result, reason, checked_at)
-            states[credential_id] = states[credential_id]._replace(check=check, held=True)
+            states[credential_id] = states[credential_id]._replace(check=check, held=True, health=_health(*reported))
         elif until > now:
             states[credential_id] = states[credential_id]._replace(undo_until=until)
     return states
+
+
+def _health(outcome: str | None, at: datetime | None, detail: str | None) -> Health | None:
+    return None if outcome is None or at is None else Health(Outcome(outcome), at, detail)
 
 
 def _current(credential_id: str) -> ColumnElement[bool]:

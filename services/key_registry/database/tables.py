@@ -96,7 +96,8 @@ class CredentialInterval(SQLModel, table=True):
 class SecretVersion(SQLModel, table=True):
     """One encrypted secret; all of its bytes are None once it is destroyed.
 
-    ``restorable_until`` is None for the current one. What the provider said of the key is about this version alone.
+    ``restorable_until`` is None for the current one; ``restored_at`` is when it was brought back. What the provider
+    said of the key, and how runners fared with it, is about this version alone.
     """
 
     __tablename__ = "secret_version"
@@ -116,6 +117,10 @@ class SecretVersion(SQLModel, table=True):
     check_result: str | None = None
     check_reason: str | None = None
     checked_at: datetime | None = Field(default=None, sa_type=_TIME)
+    restored_at: datetime | None = Field(default=None, sa_type=_TIME)
+    health_outcome: str | None = None
+    health_at: datetime | None = Field(default=None, sa_type=_TIME)
+    health_detail: str | None = None
 
 
 class PlanHistoryRow(SQLModel, table=True):

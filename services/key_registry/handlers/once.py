@@ -82,7 +82,9 @@ class Once:
 
 def _by_name(answer: CredentialView) -> dict[str, object]:
     # Not by position: a version of ours with another field will read it tomorrow.
-    return dict(zip(CredentialView._fields, _VIEW.dump_python(answer, mode="json"), strict=True))
+    named = dict(zip(CredentialView._fields, _VIEW.dump_python(answer, mode="json"), strict=True))
+    # And the version before this one reads it today: of a key that has just come nobody has reported anything.
+    return {name: value for name, value in named.items() if name != "health" or value is not None}
 
 
 def once_by(keyring: Keyring, caller: Caller, idempotency_key: str | None, *request: str | None) -> Once:

@@ -18,6 +18,7 @@ from services.key_registry.database.credentials import scope_of
 from services.key_registry.database.secrets import Check, SecretState
 from services.key_registry.database.tables import CredentialRow
 from services.key_registry.handlers.registry import Registry, card_for
+from services.key_registry.rules.health import Health
 from services.key_registry.rules.refusals import Code, not_found
 from services.key_registry.rules.standing import Standing, Surroundings
 from services.runtime.refusals import Refusal
@@ -26,7 +27,8 @@ from services.runtime.refusals import Refusal
 class CredentialView(NamedTuple):
     """A credential as one caller sees it.
 
-    Whoever may only know that there is one sees no label, no hint, no check, no use and no way back: all are None.
+    Whoever may only know that there is one sees no label, no hint, no check, no health, no use and no way
+    back: all are None.
     """
 
     credential_id: str
@@ -43,6 +45,8 @@ class CredentialView(NamedTuple):
     undo_until: datetime | None
     """Until when the key before the last rotation can be brought back."""
     revision: int
+    health: Health | None = None
+    """What runners reported last of the key in use; an answer that is kept may be from before there was any."""
 
 
 def views(
@@ -119,4 +123,5 @@ def _view(
         check=secret.check if shown else None,
         undo_until=secret.undo_until if shown else None,
         revision=row.revision,
+        health=secret.health if shown else None,
     )

@@ -86,6 +86,18 @@ def _runners_use_the_platforms_key_instead_of_their_own(rig: Rig) -> Iterator[No
 
 
 @contextmanager
+def _a_provider_takes_no_key_any_more(rig: Rig) -> Iterator[None]:
+    org_id = rig.stack.new_organization("pro")
+    keys = [rig.stack.add_key(org_id, "personal", f"user-{number}", "xai") for number in range(6)]
+    # What was rejected before is no news: until then Prometheus has to have seen that none of these is.
+    wait_for("the keys to be counted", lambda: rig.servers[0].answers('byok_failing_credentials{provider="xai"} == 0'))
+    for credential_id in keys:
+        report = {"outcome": "rejected", "at": _ago(timedelta(0)), "detail": "Incorrect API key provided"}
+        rig.stack.registry.post(f"/v1/credentials/{credential_id}/reports", json=report).raise_for_status()
+    yield
+
+
+@contextmanager
 def _a_key_is_added_as_of_an_hour_ago(rig: Rig) -> Iterator[None]:
     org_id = rig.stack.new_organization("pro")
     events = 5 * MANY
@@ -294,6 +306,7 @@ FAULTS = (
     Fault(_the_door_is_asked_for_a_model_without_a_price, ("UnpricedAtTheDoor",)),
     Fault(_bytes_in_the_log_are_broken, ("UnreadableRecords",)),
     Fault(_runners_use_the_platforms_key_instead_of_their_own, ("CredentialFlags", "PlatformFallbacksSpike")),
+    Fault(_a_provider_takes_no_key_any_more, ("KeysRejected",)),
     Fault(_a_key_is_added_as_of_an_hour_ago, ("CorrectionsSpike",)),
     Fault(_a_card_drops_a_model_that_was_used, ("EntriesUnrated",)),
     Fault(_a_worker_is_killed, ("WorkerGone",)),

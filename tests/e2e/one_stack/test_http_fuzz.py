@@ -36,6 +36,7 @@ WITH_BODY = [
     ("registry", "POST", "/v1/credentials"),
     ("registry", "PATCH", "/v1/credentials/x"),
     ("registry", "POST", "/v1/credentials/x/rotate"),
+    ("registry", "POST", "/v1/credentials/x/reports"),
     ("registry", "POST", "/v1/resolve"),
     ("registry", "POST", "/v1/lease"),
     ("registry", "PUT", "/v1/organizations/x/plan"),
@@ -110,6 +111,7 @@ def test_odd_text_in_paths_and_queries(stack: Stack, text: str) -> None:
             for name in ("cursor", "scope_id", "limit", "status")
         ],
         ("registry", f"/v1/audit?actor={text}"),
+        *[("registry", f"/v1/changes?{name}={text}") for name in ("after", "wait", "limit")],
         ("ledger", f"/v1/organizations/{text}/entries"),
         *[("ledger", f"/v1/organizations/x/entries?{name}={text}") for name in ("cursor", "from", "model", "flag")],
         ("ledger", f"/v1/organizations/x/summary?group_by={text}"),

@@ -257,7 +257,7 @@ def test_a_lease_waits_for_nobody_who_changes_the_key(enterprise: Api, database:
     assert shown(enterprise, added)["last_used_at"] is None
 
 
-@pytest.mark.parametrize("field", ["label", "hint", "last_used_at", "check", "undo_until"])
+@pytest.mark.parametrize("field", ["label", "hint", "last_used_at", "check", "health", "undo_until"])
 def test_of_a_members_key_an_admin_knows_only_that_it_is_there(enterprise: Api, tokens: Any, field: str) -> None:
     uma = tokens.person("uma", enterprise.org)
     added = enterprise.add(uma, "personal", "uma", label="mine").json()

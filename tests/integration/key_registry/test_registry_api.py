@@ -41,6 +41,7 @@ def test_an_added_key_is_shown_without_itself(enterprise: Api) -> None:
         "created_at": "",
         "last_used_at": None,
         "check": None,
+        "health": None,
         "undo_until": None,
     }
     assert body["active"] == [{"from": body["created_at"], "to": None}]

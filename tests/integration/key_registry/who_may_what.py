@@ -6,9 +6,10 @@ organization acme, its team growth and its user uma; each cell is the HTTP statu
 - Personal keys are private to their owner; an admin of the organization may see that one exists and revoke it.
 - Team keys: members see them, admins of the team and of the organization manage them.
 - Organization keys: members see them, admins manage them.
+- How a key fares is reported, and what changed is followed, by services that lease keys.
+- Names of models are everybody's: services that set plans add them, with a token for every organization.
 - The audit log of an organization is for its admins, and for services that manage its keys.
 - Services by scope. A role is one in an organization: a token for every organization has its scopes alone.
-- What models cost and are called is everybody's; names are added by services of every organization with plans:write.
 - What one may not know of is 404, never 403; an organization that one names oneself is 403.
 """
 
@@ -80,13 +81,16 @@ lease personal         403   403   403  403  403  403   403   | 403    200   403
 resolve team           200   403   403  403  403  403   403   | 200    200   200   200    403   403  403  | 403   403    403     200  401
 resolve personal       200   200   403  403  403  403   403   | 200    200   200   200    403   403  403  | 403   403    403     200  401
 resolve-own team       200   403   403  200  200  403   403   | 200    200   200   200    403   403  403  | 403   403    403     200  401
+report organization    403   403   403  403  403  403   403   | 403    200   403   403    403   403  403  | 403   404    403     200  401
+report team            403   403   403  403  403  403   403   | 403    200   403   403    403   403  403  | 403   404    403     200  401
+report personal        403   403   403  403  403  403   403   | 403    200   403   403    403   403  403  | 403   404    403     200  401
 changes organization   403   403   403  403  403  403   403   | 403    200   403   403    403   403  403  | 403   200    403     200  401
 get-plan organization  200   200   200  200  200  200   200   | 200    200   200   200    200   200  200  | 403   403    200     200  401
 set-plan organization  403   403   403  403  403  403   403   | 403    403   403   403    200   403  403  | 403   403    403     200  401
 backdate-plan organization 403 403 403  403  403  403   403   | 403    403   403   403    403   403  403  | 403   403    403     200  401
 providers organization 200   200   200  200  200  200   200   | 200    200   200   200    200   200  200  | 200   200    200     200  401
 models organization    200   200   200  200  200  200   200   | 200    200   200   200    200   200  200  | 200   200    200     200  401
-add-aliases organization 403 403   403  403  403  403   403   | 403    403   403   403    403   403  403  | 403   403    403     201  401
+add-names organization 403   403   403  403  403  403   403   | 403    403   403   403    403   403  403  | 403   403    403     201  401
 audit organization     200   403   403  403  403  403   403   | 200    403   403   403    403   403  403  | 403   403    403     200  401
 own-audit organization 200   403   403  403  403  403   403   | 200    403   403   403    403   403  403  | 200   200    403     200  401
 get-unknown personal   404   404   404  404  404  404   404   | 404    404   404   404    404   404  404  | 404   404    404     404  401
