@@ -21,7 +21,7 @@ class Runner:
     def __init__(self, http: httpx.Client, threads: ThreadPoolExecutor) -> None:
         self.http, self._threads = http, threads
 
-    def changes(self, **query: object) -> dict[str, Any]:
+    def changes(self, **query: int) -> dict[str, Any]:
         """What it hears."""
         answer = self.http.get("/v1/changes", params=query)
         assert answer.status_code == 200, answer.text

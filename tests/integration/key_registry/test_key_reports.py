@@ -171,7 +171,7 @@ def test_a_detail_holds_no_key(keys: Keys, database: Any) -> None:
     [
         ("outcome", {"outcome": "unwell"}),
         ("at", {"at": "yesterday"}),
-        ("at", {"at": ago(-360)}),
+        ("at", {"at": ago(-3600)}),
         ("at", {"at": ago(86_400 + 60)}),
         ("detail", {"detail": "x" * 201}),
         ("detail", {"detail": 7}),
