@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.e2e.one_stack.test_customer_commands import byok
 from tests.e2e.running import Stack, wait_for
 
 HEARD_SECONDS = 2
@@ -90,5 +91,8 @@ def test_what_became_of_a_key_is_shown_to_whoever_manages_it(stack: Stack, runne
     assert (answer.status_code, answer.json()["kept"]) == (200, True)
     health = stack.registry.get(place).json()["health"]
     assert (health["outcome"], health["detail"]) == ("rejected", "no such key: [masked key]")
+    printed = byok(stack, "credentials", "show", place.rpartition("/")[2]).stdout
+    assert "health" in printed
+    assert "rejected" in printed
     page = httpx.get(f"{stack.told['registry_url']}/metrics").text
     assert 'byok_key_reports_total{outcome="rejected",provider="anthropic"}' in page
