@@ -14,3 +14,5 @@ APPEND = 4_270_005
 """Whoever appends to the copy of the registry log: the order of arrival is that of the commits."""
 UPKEEP = 4_270_010
 """Whoever merges covered ranges and removes old dead letters."""
+SEQUENCER = 4_270_011
+"""Whoever gives entries their places in the feed."""

@@ -28,6 +28,7 @@ from services.metering.metrics import MeteringMetrics
 from services.metering.readiness import Readiness
 from services.metering.registry_follower import RegistryFollower
 from services.metering.rerating.rerater import Rerater
+from services.metering.sequencer import Sequencer
 from services.metering.settings import MeteringSettings
 from services.metering.stream.agents import define_agents
 from services.metering.stream.app import LedgerApp, create_faust_app
@@ -105,6 +106,7 @@ class _Worker:
         with (
             in_background("rerater", self._rerater.run, died=died),
             in_background("dead-letter-relay", relay.run, died=died),
+            in_background("sequencer", Sequencer(self._ledger_dsn).run, died=died),
             # Nothing that is booked depends on it: should it die, the log says so, and the worker goes on.
             in_background("upkeep", upkeep.run),
         ):

@@ -22,5 +22,6 @@ def test_the_numbers_are_those_of_every_release_that_may_still_run():
         "DEAD_LETTER_RELAY": 4_270_004,
         "APPEND": 4_270_005,
         "UPKEEP": 4_270_010,
+        "SEQUENCER": 4_270_011,
     }
     assert RELAY_LOCK == 4_270_002
