@@ -32,7 +32,10 @@ if TYPE_CHECKING:
 
 _START_SECONDS = 60
 _PAGES = 50
-_PAGE_ENTRIES = """
+_PAGE_ENTRIES = 1_000
+_PASSWORDS = {role: f"of-{role}" for role in LOGIN_ROLES}
+_BEFORE_THE_FEED = "0011"
+_ENTRIES = """
 INSERT INTO ledger.entry (entry_id, kind, revision, org_id, user_id, event_source, event_id, event_type, occurred_at,
   recorded_at, succeeded, quantity, input_tokens, cached_input_tokens, output_tokens, key_source, reason, flags,
   list_mc, charged_mc, saved_mc, rate_card, registry_seq, payload_hash, source_partition_id, source_offset,
@@ -41,15 +44,6 @@ SELECT gen_random_uuid(), 'charge', 0, 'org-' || n %% 48, 'user-' || n %% 997, '
   'usage.tool_call.v1', now() - interval '30 days' + n * interval '10 ms',
   now() - interval '30 days' + n * interval '10 ms', true, 1, 0, 0, 0, 'none', 'not_model_usage', '{}', 1, 1, 0,
   '2026-11-01', 1, sha256(n::text::bytea), 1, n, 0
-FROM generate_series(%s::bigint, %s::bigint - 1) AS n
-"""
-INSERT INTO ledger.entry (entry_id, kind, revision, org_id, user_id, event_source, event_id, event_type, occurred_at,
-  recorded_at, succeeded, quantity, input_tokens, cached_input_tokens, output_tokens, key_source, reason, flags,
-  list_mc, charged_mc, saved_mc, rate_card, registry_seq, payload_hash, source_partition_id, source_offset,
-  source_index)
-SELECT gen_random_uuid(), 'charge', 0, 'org-' || n %% 48, 'user-' || n %% 997, 'bench', n::text,
-  'usage.tool_call.v1', now() - interval '30 days' + n * interval '10 ms',
-  now() - interval '30 days' + n * interval '10 ms', true, 1, 0, 0, 0, 'none', 'not_model_usage', '{}', 1, 1, 0, '2026-11-01', 1, sha256(n::text::bytea), 1, n, 0
 FROM generate_series(%s::bigint, %s::bigint - 1) AS n
 """
 _PAGE = "SELECT * FROM ledger.entry_feed WHERE position > %s ORDER BY position LIMIT %s"

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
+from functools import partial
 from typing import Annotated, Any
 from uuid import UUID
 
@@ -23,8 +24,9 @@ from services.ledger.admission import DoorReason
 from services.ledger.explanation import utc
 from services.ledger.export import JSON_OPTIONS
 from services.ledger.export_response import ExportResponse
+from services.ledger.feed_waiting import first_news
 from services.ledger.handlers import Handlers
-from services.ledger.query import DeadLettersPageQuery, EntriesQuery, ExportQuery, SummaryQuery
+from services.ledger.query import DeadLettersPageQuery, EntriesQuery, ExportQuery, FeedQuery, SummaryQuery
 from services.ledger.quotes import QuoteRequest
 from services.ledger.refusals import Code
 from services.runtime.database import is_outage
@@ -126,6 +128,21 @@ def get_entries(
     `credential_id` is null, too, where the key registry would not show the caller that key."""
     page = handlers.list_entries(caller, org_id, query)
     body = {"entries": [dict(row) for row in page.entries], "next_cursor": page.next_cursor}
+    return Response(orjson.dumps(body, option=JSON_OPTIONS), media_type="application/json")
+
+
+@router.get("/entries", summary="The feed: every entry in its place", response_model=responses.FeedPage)
+async def get_feed(
+    request: Request, query: Annotated[FeedQuery, Query()], caller: Authenticated, handlers: CurrentHandlers
+) -> Response:
+    """Asked for on and on, each time after `next_position` of the page before, it misses no entry and repeats none.
+
+    For services with the scope ledger:read: of every organization, or of the one that the token is good for; then
+    `next_position` also passes by what is others', and a page may be empty before the end is reached, which is where
+    `next_position` stays. Load by `entry_id`, and heed `void_after`, for the day on which the ledger is restored.
+    """
+    page = await first_news(query, partial(handlers.feed, caller), request.is_disconnected)
+    body = page._asdict() | {"entries": [dict(row) for row in page.entries]}
     return Response(orjson.dumps(body, option=JSON_OPTIONS), media_type="application/json")
 
 

@@ -22,6 +22,7 @@ from services.ledger.query import (
     DeadLettersQuery,
     EntriesQuery,
     ExportQuery,
+    FeedQuery,
     Filters,
     LetterCursor,
     Selection,
@@ -41,6 +42,8 @@ from services.runtime.refusals import Refusal
 # Each holds a connection; what is left of the pool is for everything else.
 _EXPORTS_MAX = 8
 _EXPORTS_OF_ONE_MAX = 4
+_LOOKED_AT_MAX = 10_000
+"""So many entries of the feed are looked at for one page, where those of one organization are wanted."""
 
 
 class Publisher(Protocol):
@@ -55,6 +58,15 @@ class Page(NamedTuple):
 
     entries: list[Row]
     next_cursor: str | None
+
+
+class FeedPage(NamedTuple):
+    """What follows on a position in the feed."""
+
+    entries: list[Row]
+    next_position: int
+    void_after: int | None
+    """The last position before the one that was asked for, where that is none: the ledger was set back to it."""
 
 
 class Handlers:
@@ -103,6 +115,23 @@ class Handlers:
         more = len(rows) > query.limit
         cursor = Cursor(page[-1]["occurred_at"], page[-1]["entry_id"], query.order).encode() if more else None
         return Page(page, cursor)
+
+    def feed(self, caller: Caller, query: FeedQuery) -> FeedPage:
+        """A page of the feed, for services: of every organization, or of the one that the token is good for.
+
+        ``next_position`` also passes by what is others', so a page may be empty before the end, and the end is where
+        it stays as it was. It goes back where the ledger was set back to less than what was asked for.
+        """
+        require_scope(caller, LEDGER_READ)
+        after, org_id = query.after, None if caller.is_everywhere else caller.org_id
+        last = self._entries.last_position(after)
+        void_after = last if last < after else None
+        upto = self._entries.position_ahead(after, query.limit if org_id is None else _LOOKED_AT_MAX)
+        if upto is None:
+            return FeedPage([], last, void_after)
+        # What lies up to a position that is seen stays as it is, so the two need not be of one moment.
+        rows = self._entries.feed(after, upto, org_id, most=query.limit)
+        return FeedPage(rows, rows[-1]["position"] if len(rows) == query.limit else upto, void_after)
 
     def summarize(self, caller: Caller, org_id: str, query: SummaryQuery) -> dict[str, Any]:
         """Exact sums in groups, over entries of every kind, and their total."""

@@ -82,6 +82,20 @@ class EntriesQuery(Filters):
     order: Order = Field("desc", description="By occurred_at; desc: newest first.")
 
 
+class FeedQuery(BaseModel):
+    """One page of the feed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    after: Annotated[int, Field(ge=0, le=2**63 - 1)] = Field(
+        0, description="next_position of the page before; 0: from the beginning."
+    )
+    limit: Annotated[int, Field(ge=1, le=1_000)] = 100
+    wait: Annotated[float, Field(ge=0, le=30)] = Field(
+        0, description="How many seconds to wait for something new where there is nothing yet."
+    )
+
+
 class SummaryQuery(Filters):
     """Sums of entries, in groups."""
 

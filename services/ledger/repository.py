@@ -13,13 +13,23 @@ from services.books import registry_log
 from services.books.columns import IDENTITY, SUMMED
 from services.books.registry_log import Recorded
 from services.books.source_traces import OF_A_CHARGE
-from services.books.tables import DeadLetterRow, EntryRow, EntryView, SourcePartition, table_of
+from services.books.tables import (
+    DeadLetterRow,
+    EntryPosition,
+    EntryRow,
+    EntryView,
+    FeedView,
+    SourcePartition,
+    table_of,
+)
 from services.domain.permissions import Sight
 from services.domain.scope import ScopeType
 from services.ledger.query import Cursor, DeadLettersQuery, Filters, LetterCursor, Order, Selection
 
 _VIEW = table_of(EntryView)
 _TABLE = table_of(EntryRow)
+_FEED = table_of(FeedView)
+_POSITION = table_of(EntryPosition)
 _PARTITION = table_of(SourcePartition)
 _DEAD_LETTER = table_of(DeadLetterRow)
 
@@ -131,6 +141,28 @@ class EntryRepository:
         with self._engine.connect() as connection:
             result = connection.execution_options(yield_per=_STREAMED_ROWS).execute(statement)
             yield iter(result)
+
+    def last_position(self, upto: int) -> int:
+        """The last position that an entry has, of those up to one; 0 where none has any."""
+        return self._position(select(func.max(_POSITION.c.position)).where(_POSITION.c.position <= upto)) or 0
+
+    def position_ahead(self, after: int, entries: int) -> int | None:
+        """The position of the last of so many entries that follow on ``after``; None where nothing does."""
+        ahead = select(_POSITION.c.position).where(_POSITION.c.position > after)
+        ahead = ahead.order_by(_POSITION.c.position).limit(entries)
+        return self._position(select(func.max(ahead.subquery().c.position)))
+
+    def _position(self, statement: Select[Any]) -> int | None:
+        with self._engine.connect() as connection:
+            position: int | None = connection.execute(statement).scalar_one()
+            return position
+
+    def feed(self, after: int, upto: int, org_id: str | None, *, most: int) -> list[Row]:
+        """The entries between two positions, the second included, in their order; None: of every organization."""
+        statement = select(*_FEED.c).where(_FEED.c.position > after, _FEED.c.position <= upto)
+        if org_id is not None:
+            statement = statement.where(_FEED.c.org_id == org_id)
+        return self._rows(statement.order_by(_FEED.c.position).limit(most))
 
     def entry(self, entry_id: UUID) -> Row | None:
         """One entry with what its receipt needs."""

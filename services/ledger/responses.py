@@ -42,6 +42,23 @@ class EntriesPage(BaseModel):
     next_cursor: str | None = Field(description="Give it as `cursor` for the next page; null at the end.")
 
 
+class FeedEntry(EntryColumns):
+    """An entry and its place in the feed."""
+
+    position: int
+
+
+class FeedPage(BaseModel):
+    """What follows on a position. Amounts are in mc, 10^-6 credit."""
+
+    entries: list[FeedEntry]
+    next_position: int = Field(description="Give it as `after` for the next page. Where it stays, nothing is new.")
+    void_after: int | None = Field(
+        description="Mostly null. Else the ledger was set back (restored) to less than what you had read: take back "
+        "what you have of positions above this one, up to `after`. What of it is booked again comes again."
+    )
+
+
 class DeadLetter(BaseModel):
     """A refused event without its payload; what could not be read of it is null."""
 

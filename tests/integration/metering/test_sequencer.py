@@ -318,7 +318,8 @@ def test_a_page_is_read_by_index_alone_and_without_sorting(ledger: Ledger) -> No
             book(connection, 1_000)
         place(ledger)
         ledger.execute("ANALYZE ledger.entry, ledger.entry_position")
-        plan = "\n".join(row[0] for row in connection.execute(f"EXPLAIN {PAGE}", (15_000, 100)))
+        whole = PAGE.replace("position, entry_id", "*")
+        plan = "\n".join(row[0] for row in connection.execute(f"EXPLAIN {whole}", (15_000, 100)))
     assert "Index Scan using entry_position_pkey" in plan
     assert "Index Scan using entry_pkey" in plan
     assert "Seq Scan" not in plan
