@@ -125,6 +125,14 @@ RERATING_OLDEST = Metric(
     _LEDGER,
     "Age of the oldest registry change that is not worked off yet; 0: none.",
 )
+FEED_UNPLACED_OLDEST = Metric(
+    "byok_feed_unplaced_oldest_seconds",
+    Kind.GAUGE,
+    Unit.SECONDS,
+    (),
+    _LEDGER,
+    "How long the oldest entries without a place in the feed have waited for one; 0: none.",
+)
 DOOR_REFUSALS = Metric(
     "byok_door_refusals_total",
     Kind.COUNTER,

@@ -62,17 +62,8 @@ class EntryView(EntryColumns, table=True):
     __table_args__ = {"schema": "ledger"}
 
 
-class FeedView(EntryColumns, table=True):
-    """One row of the view that is read on and on: an entry and its place."""
-
-    __tablename__ = "entry_feed"
-    __table_args__ = {"schema": "ledger"}
-
-    position: int = Field(sa_type=BigInteger)
-
-
 class EntryPosition(SQLModel, table=True):
-    """The place of one entry: as narrow a row as there can be, so that far ahead can be looked at little cost."""
+    """The place of one entry in the feed."""
 
     __tablename__ = "entry_position"
     __table_args__ = {"schema": "ledger"}

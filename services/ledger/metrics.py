@@ -22,6 +22,7 @@ from services.runtime.metrics import Family, FromDatabase, Shown, counter, famil
 _STATES = (
     metrics.REGISTRY_SEQ,
     metrics.RERATING_OLDEST,
+    metrics.FEED_UNPLACED_OLDEST,
     metrics.OUTBOX_PENDING,
     metrics.OUTBOX_OLDEST,
     metrics.UNRATED_ENTRIES,
@@ -35,6 +36,7 @@ _RERATING = text(
     "SELECT coalesce(extract(epoch FROM now() - min(received_at)), 0)::float8"
     " FROM ledger.registry_change, ledger.fence WHERE registry_change.seq > fence.rerated_seq"
 )
+_UNPLACED = text("SELECT coalesce(extract(epoch FROM now() - min(booked_at)), 0)::float8 FROM ledger.entry_batch")
 _UNRATED = text(
     "SELECT reason, count(entry_id) FROM (VALUES ('no_price'), ('refused')) AS known (reason)"
     " LEFT JOIN ledger.unrated_entry USING (reason) GROUP BY reason ORDER BY reason"
@@ -74,11 +76,13 @@ def _totals(connection: Connection) -> Iterable[Family]:
 def _states(connection: Connection) -> Iterable[Family]:
     seq = connection.execute(_REGISTRY_SEQ).scalar_one()
     behind = connection.execute(_RERATING).scalar_one()
+    unplaced = connection.execute(_UNPLACED).scalar_one()
     pending, oldest = connection.execute(_OUTBOX).one()
     unrated = [((reason,), count) for reason, count in connection.execute(_UNRATED)]
     return [
         family(metrics.REGISTRY_SEQ, [(_OURS, seq)]),
         family(metrics.RERATING_OLDEST, [((), behind)]),
+        family(metrics.FEED_UNPLACED_OLDEST, [((), unplaced)]),
         family(metrics.OUTBOX_PENDING, [(_LETTERS, pending)]),
         family(metrics.OUTBOX_OLDEST, [(_LETTERS, oldest)]),
         family(metrics.UNRATED_ENTRIES, unrated),

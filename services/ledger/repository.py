@@ -13,22 +13,13 @@ from services.books import registry_log
 from services.books.columns import IDENTITY, SUMMED
 from services.books.registry_log import Recorded
 from services.books.source_traces import OF_A_CHARGE
-from services.books.tables import (
-    DeadLetterRow,
-    EntryPosition,
-    EntryRow,
-    EntryView,
-    FeedView,
-    SourcePartition,
-    table_of,
-)
+from services.books.tables import DeadLetterRow, EntryPosition, EntryRow, EntryView, SourcePartition, table_of
 from services.domain.permissions import Sight
 from services.domain.scope import ScopeType
 from services.ledger.query import Cursor, DeadLettersQuery, Filters, LetterCursor, Order, Selection
 
 _VIEW = table_of(EntryView)
 _TABLE = table_of(EntryRow)
-_FEED = table_of(FeedView)
 _POSITION = table_of(EntryPosition)
 _PARTITION = table_of(SourcePartition)
 _DEAD_LETTER = table_of(DeadLetterRow)
@@ -159,10 +150,12 @@ class EntryRepository:
 
     def feed(self, after: int, upto: int, org_id: str | None, *, most: int) -> list[Row]:
         """The entries between two positions, the second included, in their order; None: of every organization."""
-        statement = select(*_FEED.c).where(_FEED.c.position > after, _FEED.c.position <= upto)
+        position = _POSITION.c.position
+        statement = select(position, *_VIEW.c).join(_VIEW, _VIEW.c.entry_id == _POSITION.c.entry_id)
+        statement = statement.where(position > after, position <= upto)
         if org_id is not None:
-            statement = statement.where(_FEED.c.org_id == org_id)
-        return self._rows(statement.order_by(_FEED.c.position).limit(most))
+            statement = statement.where(_VIEW.c.org_id == org_id)
+        return self._rows(statement.order_by(position).limit(most))
 
     def entry(self, entry_id: UUID) -> Row | None:
         """One entry with what its receipt needs."""

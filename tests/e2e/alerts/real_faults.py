@@ -160,6 +160,13 @@ def _somebody_locks_the_table_of_entries(rig: Rig) -> Iterator[None]:
 
 
 @contextmanager
+def _somebody_holds_the_feed(rig: Rig) -> Iterator[None]:
+    with rig.as_superuser("ledger") as admin, admin.transaction():
+        admin.execute("SELECT FROM ledger.feed FOR UPDATE")
+        yield
+
+
+@contextmanager
 def _the_broker_hangs_while_a_plan_changes(rig: Rig) -> Iterator[None]:
     with rig.held("tansu"):
         rig.stack.new_organization("pro")
@@ -315,6 +322,7 @@ FAULTS = (
         _somebody_locks_the_table_of_entries,
         ("MeteringStalled", "ConsumerLagHigh", "PartitionStalled", "ConvergenceLate"),
     ),
+    Fault(_somebody_holds_the_feed, ("FeedBehind",)),
     Fault(_the_broker_hangs_while_a_plan_changes, ("RegistryOutboxStuck", "RegistrySeqBehind")),
     Fault(_the_workers_may_not_mark_dead_letters, ("DeadLetterOutboxStuck",)),
     Fault(_an_entry_is_deleted_after_it_was_counted, ("ConservationBroken", "VerifyFailed")),

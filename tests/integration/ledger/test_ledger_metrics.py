@@ -76,9 +76,19 @@ def test_totals_are_summed_over_shards_under_the_names_of_the_contract(client, b
         ("byok_corrected_credits_total", (("direction", "refund"), ("reason", "team_key"))): 19,
         ("byok_registry_seq", (("service", "ledger"),)): len(packaged_cards()),
         ("byok_outbox_pending", (("outbox", "dead-letters"),)): 2,
+        ("byok_feed_unplaced_oldest_seconds", ()): 0,
         ("byok_unrated_entries", (("reason", "no_price"),)): 0,
         ("byok_unrated_entries", (("reason", "refused"),)): 0,
     }
+
+
+def test_entries_that_wait_for_their_places_are_told_by_the_oldest(client, books):
+    books.rate_cards()
+    for number in range(2):
+        books.book(f"e{number}")
+    books.connection.execute("UPDATE ledger.entry_batch SET booked_at = now() - interval '1 hour' WHERE batch = 2")
+    found = samples(client.get("/metrics").text)
+    assert 3_600 <= found["byok_feed_unplaced_oldest_seconds", ()] < 3_700
 
 
 def test_totals_have_no_limit(client, books):

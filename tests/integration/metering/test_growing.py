@@ -15,6 +15,7 @@ from services.local.children import foreign_environment
 from services.local.embedded.account import executables_for
 from services.proof.verify import verify
 from services.runtime.database import connect
+from tests.integration.metering.feed import feed, place
 from tests.integration.metering.ledgers import Ledger
 from tests.integration.metering.workers import LONG_AGO, Worker, cards, key, node_call, plan, publish, rerate
 
@@ -81,6 +82,9 @@ def test_entries_go_over_to_partitions_while_they_are_booked(ledger: Ledger, bro
     assert ledger.rows("SELECT count(*) AS n FROM ledger.entries") == ledger.rows(
         "SELECT count(*) AS n FROM ledger.entry"
     )
+    place(ledger)
+    placed = [each.entry_id for each in feed(ledger)]
+    assert sorted(placed) == sorted(entry["entry_id"] for entry in ledger.entries())
     with connect(ledger.dsn, "test-verify", autocommit=True) as connection:
         assert verify(connection).first == []
     for table in ("entry", "entry_hash_3"):
