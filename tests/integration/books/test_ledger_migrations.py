@@ -12,9 +12,18 @@ from alembic.config import Config
 from services.books import migrations, registry_log
 from services.books.registry_log import fold
 from services.domain.scope import Plan
+from tests.integration.metering.feed import book, feed, place
 from tests.integration.metering.ledgers import Ledger
 from tests.integration.metering.workers import NOW, payloads, plan
 from tests.integration.real_parts import Database
+
+
+def _upgrade(ledger: Ledger, revision: str) -> None:
+    ledger.execute("CREATE SCHEMA ledger")
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+    config.attributes.update(dsn=ledger.owner_dsn, schema="ledger")
+    command.upgrade(config, revision)
 
 
 def test_a_log_that_was_there_before_is_read_whole_and_gone_on_with(postgres: Database) -> None:
@@ -23,11 +32,7 @@ def test_a_log_that_was_there_before_is_read_whole_and_gone_on_with(postgres: Da
     ledger = Ledger(postgres, "upgraded")
     log = [plan(seq, name) for seq, name in ((1, "free"), (4, "pro"), (2, "enterprise"))]
     with psycopg.connect(ledger.owner_dsn, autocommit=True) as connection:
-        connection.execute("CREATE SCHEMA ledger")
-        config = Config()
-        config.set_main_option("script_location", str(Path(migrations.__file__).parent))
-        config.attributes.update(dsn=ledger.owner_dsn, schema="ledger")
-        command.upgrade(config, "0005")
+        _upgrade(ledger, "0005")
         for change, payload in zip(log, payloads(log), strict=True):
             insert = "INSERT INTO ledger.registry_change (seq, key, payload) VALUES (%s, %s, %s)"
             connection.execute(insert, (change.seq, change.key, payload))
@@ -41,9 +46,31 @@ def test_a_log_that_was_there_before_is_read_whole_and_gone_on_with(postgres: Da
         assert [change.seq for change in registry_log.after(connection, before[-1].arrival)] == [3]
 
 
+def test_entries_that_were_there_before_get_places_in_the_order_of_their_recording(postgres: Database) -> None:
+    postgres.create("placed", "ledger_owner")
+    ledger = Ledger(postgres, "placed")
+    _upgrade(ledger, "0011")
+    with psycopg.connect(ledger.dsn, autocommit=True) as worker:
+        before = [book(worker, 3), book(worker, 2)]
+        migrations.upgrade(ledger.owner_dsn)
+        expected = [entry_id for batch in before for entry_id in sorted(batch)]
+        assert feed(ledger) == list(enumerate(expected, start=1))
+        # They go on one by one: the upgrade is no restore.
+        later = book(worker, 1)
+        assert place(ledger) == 1
+        assert feed(ledger, after=5) == [(6, later[0])]
+    tables = ("entry_feed", "entry_position", "entry_batch", "feed")
+    readable = "SELECT has_table_privilege('ledger_reader', %s, 'SELECT') AS may"
+    assert [ledger.rows(readable, f"ledger.{table}")[0]["may"] for table in tables] == [True, False, False, False]
+
+
 def test_the_registry_may_read_the_ledgers_copy_of_its_log_and_nothing_else(postgres: Database, ledger: Ledger) -> None:
     tables = "SELECT schemaname || '.' || tablename AS name FROM pg_tables WHERE schemaname = 'ledger'"
-    names = {row["name"] for row in ledger.rows(tables)} | {"ledger.entries", "ledger.dead_letters"}
+    names = {row["name"] for row in ledger.rows(tables)} | {
+        "ledger.entries",
+        "ledger.entry_feed",
+        "ledger.dead_letters",
+    }
     readable = "SELECT has_table_privilege('ledger_registry', %s, %s) AS may"
     rights = {name: [ledger.rows(readable, name, right)[0]["may"] for right in ("SELECT", "INSERT")] for name in names}
     assert {name for name, (reads, _) in rights.items() if reads} == {"ledger.registry_change"}

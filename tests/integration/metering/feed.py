@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 import psycopg
 from psycopg import Connection
 
+from services.domain.entries import EntryKind, entry_id
+from services.domain.usage import Identity
 from services.metering.sequencer import place_entries
 from services.runtime.database import connect
 from tests.integration.metering.ledgers import Ledger
@@ -24,12 +26,14 @@ _BOOK = """
 INSERT INTO ledger.entry (entry_id, kind, revision, org_id, user_id, event_source, event_id, event_type, occurred_at,
   succeeded, quantity, input_tokens, cached_input_tokens, output_tokens, key_source, reason, flags, list_mc, charged_mc,
   saved_mc, rate_card, registry_seq, payload_hash, source_partition_id, source_offset, source_index)
-SELECT id, 'charge', 0, %s, 'ada', 's', id::text, 'usage.tool_call.v1', '2026-11-10T00:00:00Z', true, 1, 0, 0, 0,
-  'none', 'not_model_usage', '{}', 1, 1, 0, '2026-11-01', 1, sha256(id::text::bytea), 1, 0, 0
-FROM unnest(%s::uuid[]) AS new (id)
+SELECT id, 'charge', 0, 'acme', 'ada', 's', event_id, 'usage.tool_call.v1', '2026-11-10T00:00:00Z', true, 1, 0, 0, 0,
+  'none', 'not_model_usage', '{}', 1, 1, 0, '2026-11-01', 1, sha256(event_id::bytea), 1, 0, 0
+FROM unnest(%s::uuid[], %s::text[]) AS new (id, event_id)
 """
 _SEQUENCER = """
 import os, threading
+from services.domain.entries import EntryKind, entry_id
+from services.domain.usage import Identity
 from services.metering.sequencer import Sequencer
 Sequencer(os.environ["DSN_OF_TEST"]).run(threading.Event())
 """
@@ -42,10 +46,11 @@ class Place(NamedTuple):
     entry_id: uuid.UUID
 
 
-def book(connection: Connection[Any], how_many: int, *, org_id: str = "acme") -> list[uuid.UUID]:
-    """Insert entries in one statement, as whoever the connection is."""
-    ids = [uuid.uuid4() for _ in range(how_many)]
-    connection.execute(_BOOK, (org_id, ids))
+def book(connection: Connection[Any], how_many: int) -> list[uuid.UUID]:
+    """Insert charges of as many new events in one statement, as whoever the connection is; their ids."""
+    events = [str(uuid.uuid4()) for _ in range(how_many)]
+    ids = [entry_id(Identity("acme", "s", event), 0, EntryKind.CHARGE) for event in events]
+    connection.execute(_BOOK, (ids, events))
     return ids
 
 
