@@ -7,6 +7,7 @@ import os
 import random
 import signal
 import socket
+import subprocess
 import threading
 import uuid
 from collections.abc import Iterator
@@ -18,6 +19,8 @@ import psycopg
 import pytest
 
 from services.books.locks import SEQUENCER
+from services.local.children import foreign_environment
+from services.local.embedded.account import executables_for
 from services.metering.sequencer import Sequencer, place_entries
 from services.runtime.database import connect
 from tests.e2e.running import wait_for
@@ -326,14 +329,18 @@ def test_a_page_is_read_by_index_alone_and_without_sorting(ledger: Ledger) -> No
     assert "Sort" not in plan
 
 
+def _name(ledger: Ledger) -> str:
+    return str(psycopg.conninfo.conninfo_to_dict(ledger.dsn)["dbname"])
+
+
 def test_places_survive_a_copy_and_go_on_beyond_what_was_given_before(ledger: Ledger, postgres: Database) -> None:
     """Who had read more than the copy has, of the ledger that was lost, misses nothing that is booked to the copy."""
     with writer(ledger, autocommit=True) as connection:
         book(connection, 700)
         place(ledger)
         waiting = book(connection, 2)
-    name = f"copy_of_{psycopg.conninfo.conninfo_to_dict(ledger.dsn)['dbname']}"
-    postgres.create(name, "ledger_owner", template=str(psycopg.conninfo.conninfo_to_dict(ledger.dsn)["dbname"]))
+    name = f"copy_of_{_name(ledger)}"
+    postgres.create(name, "ledger_owner", template=_name(ledger))
     copy = Ledger(postgres, name)
     with writer(ledger, autocommit=True) as connection:
         book(connection, 198)
@@ -359,6 +366,25 @@ def test_places_survive_a_copy_and_go_on_beyond_what_was_given_before(ledger: Le
         book(connection, 1)
         place(second)
         assert positions(read(connection, last)) == [found.position, found.position + 1]
+
+
+def test_places_survive_a_dump_and_its_restoring(ledger: Ledger, postgres: Database) -> None:
+    with writer(ledger, autocommit=True) as connection:
+        book(connection, 5)
+        place(ledger)
+        waiting = book(connection, 2)
+    name = f"restored_{_name(ledger)}"
+    postgres.create(name, "ledger_owner")
+    restored = Ledger(postgres, name)
+    programs = executables_for(None)
+    run = partial(subprocess.run, env=foreign_environment(), check=True, capture_output=True, timeout=HANG_SECONDS)
+    dump = run([programs / "pg_dump", ledger.owner_dsn]).stdout
+    run([programs / "psql", "--no-psqlrc", "--set=ON_ERROR_STOP=1", "--quiet", restored.owner_dsn], input=dump)
+    assert feed(restored) == feed(ledger)
+    # What had no place yet is given one; and nothing that had one is given another.
+    assert place(restored) == 2
+    assert feed(restored)[:5] == feed(ledger)
+    assert ids(feed(restored, 900)) == waiting
 
 
 def test_a_server_that_was_started_again_goes_on_beyond_what_was_given_before(
