@@ -139,7 +139,8 @@ def test_generated_requests_by_the_api_s_own_description(stack: Stack, name: str
         *("--exclude-checks", "ignored_auth,positive_data_acceptance,ensure_resource_availability,use_after_free"),
         *("--generation-deterministic", "--max-examples", "20"),
         *("--no-shrink", "--continue-on-failure", "--suppress-health-check", "all", "--no-color"),
-        *("--request-timeout", "40", "--warnings", "off"),
+        # The feed is waited for, for 30 s at most, where nothing is booked.
+        *("--request-timeout", "40", "--max-response-time", "35", "--warnings", "off"),
     ]
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=400, cwd=tmp_path, env=environment(), check=False
