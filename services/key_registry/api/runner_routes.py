@@ -86,9 +86,10 @@ async def get_changes(
     ] = 0,
     limit: Annotated[int, Query(ge=1, le=PAGE_ITEMS_MAX)] = 100,
 ) -> ChangesDocument:
-    """For services with the scope credentials:lease, so that runners drop leases at once: any change of a credential
-    concerns every lease of it (a rotation leaves `active` as it is), a plan's every lease of its organization. In the
-    order of `seq`, of the token's organization, or of all with `*`.
+    """For services with the scope credentials:lease, so that runners drop leases at once. On a change of a credential:
+    all of its organization and provider, "no key" included, for another key may apply now, and a rotation leaves
+    `active` as it is. On one of a plan: all of its organization. In the order of `seq`, of the token's organization, or
+    of all with `*`.
 
     Too many who wait are 503 `busy`: they ask without `wait` meanwhile. 409 `ahead_of_log`: drop all leases, and begin
     anew without `after`.
