@@ -9,6 +9,8 @@ import sys
 import uuid
 from typing import Any
 
+import pytest
+
 from tests.e2e.running import Stack
 
 
@@ -24,6 +26,7 @@ def said(stack: Stack, *arguments: str, key: str = "", status: int = 0) -> Any:
     return json.loads(byok(stack, *arguments, "--json", key=key, status=status).stdout)
 
 
+@pytest.mark.slow
 def test_a_key_lives_its_life_from_the_command_line_and_is_never_shown(stack: Stack) -> None:
     org_id = stack.new_organization()
     assert said(stack, "plan", "set", org_id, "pro")["plan"] == "pro"
@@ -61,6 +64,7 @@ def test_a_key_lives_its_life_from_the_command_line_and_is_never_shown(stack: St
     assert not [secret for secret in secrets if any(secret in text for text in shown)]
 
 
+@pytest.mark.slow
 def test_models_are_listed_and_get_other_names(stack: Stack) -> None:
     found = said(stack, "models", "list", "sonnet-4-6", "--provider", "anthropic")
     assert [model["model"] for model in found["models"]] == ["claude-sonnet-4-6"]

@@ -154,6 +154,7 @@ def test_rows_that_say_the_same_each_count_and_it_is_said(stack: Stack, tmp_path
         assert "say the same as an earlier one" in said.errors
 
 
+@pytest.mark.slow
 def test_a_dry_run_checks_prices_as_of_each_events_time(stack: Stack, tmp_path: Path) -> None:
     org = stack.new_organization()
     rows = ["2026-11-21,claude-sonnet-4-6,1", "2026-11-21,no-such,1", "2026-04-26,claude-sonnet-4-6,1"]
@@ -166,6 +167,7 @@ def test_a_dry_run_checks_prices_as_of_each_events_time(stack: Stack, tmp_path: 
 EXPORTS = Path(__file__).parents[2] / "unit" / "cli" / "usage" / "exports"
 
 
+@pytest.mark.slow
 def test_an_export_of_a_vendor_is_booked_by_unit_and_once(stack: Stack) -> None:
     org = stack.new_organization()
     who = ("--set", f"org_id={org}", "--set", "user_id=ana", "--set", "agent_id=helper")

@@ -172,6 +172,7 @@ def test_a_log_that_does_not_reach_so_far_says_to_begin_anew(enterprise: Api, to
 @pytest.mark.parametrize(
     ("field", "value"), [("after", -1), ("after", 2**63), ("wait", 31), ("wait", "nan"), ("wait", -1), ("limit", 0)]
 )
+@pytest.mark.slow
 def test_a_question_that_makes_no_sense(enterprise: Api, tokens: Any, field: str, value: object) -> None:
     follower = Runner(enterprise.client, tokens.service("credentials:lease"))
     names_field(follower.asks(**{field: value}), field)
@@ -236,6 +237,7 @@ def told(answer: Future[httpx.Response]) -> list[str]:
     return [change["org_id"] for change in response.json()["changes"]]
 
 
+@pytest.mark.slow
 def test_who_waits_hears_of_the_next_change_that_concerns_it(enterprise: Api, tokens: Any, crowd: Crowd) -> None:
     own, all_of_them = runner(crowd.http, tokens, enterprise.org), runner(crowd.http, tokens)
     others = Api(enterprise.client, tokens, f"others-of-{enterprise.org}")
@@ -262,6 +264,7 @@ def test_who_waits_in_vain_is_told_where_to_go_on(enterprise: Api, tokens: Any, 
     assert answer.result().json() == {"changes": [], "next_after": (begun or 0) + 1, "more": False}
 
 
+@pytest.mark.slow
 def test_waiting_takes_no_thread_and_no_connection(enterprise: Api, tokens: Any, crowd: Crowd, database: Any) -> None:
     """More wait than there are threads for requests (40) and connections to the database (10)."""
     enterprise.add(enterprise.admin, "organization", enterprise.org)
@@ -299,6 +302,7 @@ def test_beyond_its_bound_nobody_waits_and_all_may_ask(
         assert [told(answer) for answer in waiting] == [[enterprise.org]] * 4
 
 
+@pytest.mark.slow
 def test_who_goes_away_leaves_its_place(enterprise: Api, tokens: Any, crowd: Crowd) -> None:
     begun = runner(crowd.http, tokens)
     with httpx.Client(base_url=crowd.url) as impatient, pytest.raises(httpx.ReadTimeout):
@@ -319,6 +323,7 @@ def test_at_its_end_the_service_answers_all_who_wait(
     assert [told(answer) for answer in waiting] == [[], [], []]
 
 
+@pytest.mark.slow
 def test_nobody_who_waits_takes_an_outage_for_silence(
     new_database: Callable[[], Any], kek_file: Any, tokens: Any, settings_for: Any, postgres: Any
 ) -> None:

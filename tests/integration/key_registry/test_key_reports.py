@@ -157,6 +157,7 @@ def test_after_an_undo_the_key_of_before_fares_as_it_did(keys: Keys) -> None:
     assert keys.kept("accepted")
 
 
+@pytest.mark.slow
 def test_a_detail_holds_no_key(keys: Keys, database: Any) -> None:
     assert keys.kept("rejected", detail=f"Incorrect API key provided: {CANARY}.")
     assert keys.health is not None
@@ -179,6 +180,7 @@ def test_a_detail_holds_no_key(keys: Keys, database: Any) -> None:
         ("body", {CANARY: "x"}),
     ],
 )
+@pytest.mark.slow
 def test_a_report_that_makes_no_sense(keys: Keys, field: str, change: dict[str, Any]) -> None:
     names_field(keys.report("rejected", **change), field)
     assert keys.health is None
@@ -191,6 +193,7 @@ def test_a_clock_that_is_a_little_ahead_locks_out_nobody(keys: Keys) -> None:
     assert keys.outcome == "accepted"
 
 
+@pytest.mark.slow
 def test_of_what_is_not_there_nothing_is_reported(keys: Keys, tokens: Any) -> None:
     keys.runner = tokens.service("credentials:lease", "elsewhere")
     refused(keys.report("rejected"), 404, "not_found")
@@ -218,6 +221,7 @@ def series(page: str, name: str) -> dict[str, float]:
     return {labels: float(value) for labels, value in re.findall(rf"^{name}{{(.*)}} (\S+)$", page, re.MULTILINE)}
 
 
+@pytest.mark.slow
 def test_reports_are_counted_and_so_are_keys_that_fail(keys: Keys, registry: Registry) -> None:
     def reports() -> float:
         page = keys.api.client.get("/metrics").text

@@ -268,6 +268,7 @@ def test_no_card_is_published_on_an_older_database(story: Story, tmp_path: Path)
     assert command(story.older, story.ledger, "rate-card", "publish", str(file), "--yes").returncode == 0
 
 
+@pytest.mark.slow
 def test_what_only_the_older_database_still_has_counts_too(story: Story) -> None:
     """As where the ledger began with a topic that was compacted."""
     with psycopg.connect(story.ledger.admin_dsn, autocommit=True) as owner:

@@ -161,6 +161,7 @@ def test_an_outage_of_the_broker_leaves_no_hole(world: World, broker: ProxiedBro
     assert without_repeats(records, world.log()) == world.log()
 
 
+@pytest.mark.slow
 def test_a_broker_that_comes_and_goes_while_much_is_sent(world: World, broker: ProxiedBroker) -> None:
     with world.relay():
         for turn in range(8):
@@ -185,6 +186,7 @@ def test_a_new_cluster_gets_the_whole_log_in_the_same_bytes(world: World, broker
         assert broker.records(len(first)) == first
 
 
+@pytest.mark.slow
 def test_republishing_sends_the_whole_log_again(world: World, broker: ProxiedBroker) -> None:
     with world.relay():
         wait_for(world.all_sent, "everything is sent")
@@ -205,6 +207,7 @@ def test_one_relay_works_and_another_takes_over(world: World, broker: ProxiedBro
     assert broker.records(len(world.log())) == world.log()
 
 
+@pytest.mark.slow
 def test_a_lost_session_is_replaced(world: World, broker: ProxiedBroker, postgres: Any) -> None:
     with world.relay():
         wait_for(world.all_sent, "everything is sent")
@@ -223,6 +226,7 @@ def latest(records: list[tuple[str, bytes]]) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("busy", [False, True], ids=["while nothing is sent", "while more is sent"])
+@pytest.mark.slow
 def test_what_a_relay_sends_late_after_newer_ones_went_on_is_put_right(
     world: World, broker: ProxiedBroker, busy: bool
 ) -> None:
@@ -246,6 +250,7 @@ def test_what_a_relay_sends_late_after_newer_ones_went_on_is_put_right(
     late.close()
 
 
+@pytest.mark.slow
 def test_a_topic_that_lost_records_is_filled_again(world: World, broker: ProxiedBroker) -> None:
     admin = KafkaAdminClient(bootstrap_servers=broker.bootstrap)
     with world.relay():
@@ -382,6 +387,7 @@ _SENDS = 5
 
 
 @pytest.mark.parametrize("size", [1, 2, 500])
+@pytest.mark.slow
 def test_what_is_sent_at_once_is_one_batch(broker: ProxiedBroker, size: int) -> None:
     """On this the order rests: a broker writes a batch whole or not at all, so no change in it can be missing."""
     sender = ChangeSender(KafkaAccess(broker.bootstrap), timeout_seconds=5)

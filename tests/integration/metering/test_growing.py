@@ -38,6 +38,7 @@ def _psql(ledger: Ledger, step: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_entries_go_over_to_partitions_while_they_are_booked(ledger: Ledger, broker: str, topic: str) -> None:
     half, over = threading.Event(), threading.Event()
 
@@ -94,6 +95,7 @@ def test_entries_go_over_to_partitions_while_they_are_booked(ledger: Ledger, bro
         service.execute("DELETE FROM ledger.entry_hash_3")
 
 
+@pytest.mark.slow
 def test_what_is_missing_keeps_the_old_table_in_its_place(ledger: Ledger, broker: str, topic: str) -> None:
     async def book() -> None:
         worker = Worker(ledger.dsn, broker, topic)

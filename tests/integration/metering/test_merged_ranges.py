@@ -131,6 +131,7 @@ def test_what_is_young_stays_one_for_each_batch(ledger: Ledger) -> None:
     assert len(ranges(ledger)) == MANY
 
 
+@pytest.mark.slow
 def test_a_few_are_left_until_there_are_more(ledger: Ledger) -> None:
     partition_with(ledger, *chain(20))
     assert merge(ledger) == 0
@@ -143,6 +144,7 @@ def test_a_note_of_a_loss_and_a_hole_stay_as_they_are(ledger: Ledger) -> None:
 
 
 @pytest.mark.parametrize(("start", "end"), [(0, 4), (0, 5), (1, 4), (0, 8), (2, 9)])
+@pytest.mark.slow
 def test_the_database_itself_refuses_what_does_not_belong_together(ledger: Ledger, start: int, end: int) -> None:
     partition_with(ledger, (0, 2, 1), (2, 3, 1), (3, 6, 0), (6, 7, 1), (7, 8, 1))
     before = ranges(ledger)
@@ -161,6 +163,7 @@ def test_no_row_can_be_taken_out_but_by_being_merged(ledger: Ledger) -> None:
         service.execute("SET byok.taken_out_of = 'covered_range'; DELETE FROM ledger.covered_range")
 
 
+@pytest.mark.slow
 def test_a_merger_that_is_killed_has_done_nothing_and_another_does_it(ledger: Ledger, postgres: Database) -> None:
     partition_with(ledger, *chain(MANY))
     before = ranges(ledger)
@@ -199,6 +202,7 @@ def _wait_for_a_lock(ledger: Ledger) -> None:
         assert time.monotonic() < deadline, "nobody waits"
 
 
+@pytest.mark.slow
 def test_one_works_and_the_other_takes_over(ledger: Ledger, postgres: Database) -> None:
     partition_with(ledger, *chain(MANY))
     stop = threading.Event()
@@ -236,6 +240,7 @@ MERGED = {
 
 
 @pytest.mark.parametrize("what", MERGED)
+@pytest.mark.slow
 def test_what_is_altered_afterwards_is_found(
     ledger: Ledger, postgres: Database, broker: str, topic: str, what: str
 ) -> None:

@@ -182,6 +182,7 @@ class Writer(threading.Thread):
         connection.close()
 
 
+@pytest.mark.slow
 def test_slow_killed_and_quick_writers_three_sequencers_and_two_readers(ledger: Ledger) -> None:
     """Sequencers are killed with -9 in turn."""
     loaders = [Loader(ledger), Loader(ledger, limit=1_000)]
@@ -214,6 +215,7 @@ def _leaders(ledger: Ledger) -> list[int]:
     return [row["pid"] for row in found]
 
 
+@pytest.mark.slow
 def test_one_that_is_killed_in_the_middle_leaves_nothing_behind_and_another_takes_over(
     ledger: Ledger, postgres: Database
 ) -> None:
@@ -246,6 +248,7 @@ def _waiting(postgres: Database) -> bool:
         return found.fetchone() is not None
 
 
+@pytest.mark.slow
 def test_one_that_is_stopped_loses_its_turn(ledger: Ledger) -> None:
     with sequencer(ledger) as stopped:
         wait_for("it to lead", lambda: _leaders(ledger), HANG_SECONDS)
@@ -272,6 +275,7 @@ def test_it_goes_on_after_its_connection_is_lost(ledger: Ledger, postgres: Datab
     assert not running.is_alive()
 
 
+@pytest.mark.slow
 def test_three_workers_and_the_rerater_book_and_all_of_it_is_in_the_feed(
     ledger: Ledger, broker: str, topic: str
 ) -> None:
@@ -333,6 +337,7 @@ def _name(ledger: Ledger) -> str:
     return str(psycopg.conninfo.conninfo_to_dict(ledger.dsn)["dbname"])
 
 
+@pytest.mark.slow
 def test_places_survive_a_copy_and_go_on_beyond_what_was_given_before(ledger: Ledger, postgres: Database) -> None:
     """Who had read more than the copy has, of the ledger that was lost, misses nothing that is booked to the copy."""
     with writer(ledger, autocommit=True) as connection:
@@ -387,6 +392,7 @@ def test_places_survive_a_dump_and_its_restoring(ledger: Ledger, postgres: Datab
     assert ids(feed(restored, 900)) == waiting
 
 
+@pytest.mark.slow
 def test_a_server_that_was_started_again_goes_on_beyond_what_was_given_before(
     ledger: Ledger, postgres: Database
 ) -> None:
