@@ -48,7 +48,7 @@ SchemaNumber = Annotated[int, AfterValidator(_known_schema), WithJsonSchema({"co
 class Places(BaseModel):
     """Something on a card whose every place has a name here."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, populate_by_name=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class ModelLine(Places):

@@ -57,7 +57,6 @@ class ImpossibleUsageError(UnpricedError):
         """``whole`` is what ``unit`` lies within."""
         super().__init__(f"{unit} must not exceed {whole}, which it lies within")
         self.unit = unit
-        self.whole = whole
 
 
 class Unit(NamedTuple):

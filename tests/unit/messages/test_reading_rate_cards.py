@@ -329,6 +329,8 @@ REFUSED_2 = [
     ("units.cache_read.per", 1_000, "units.cache_read", r"per stands at the unit that it lies in"),
     ("units.web_search.per", 10, "units.web_search.per", r"1, 1000 or 1000000"),
     ("units.web_search.pro", 10, "units.web_search.pro", r"is no place of a rate card; did you mean per\?"),
+    ("units.web_search.in_", "input", "units.web_search.in_", r"is no place of a rate card; did you mean in\?"),
+    ("schema_", 2, "schema_", r"is no place of a rate card; did you mean schema\?"),
     ("inherit", ["output"], "inherit", r"'output' is not one of the card's units that lie within another"),
     ("inherit", ["video"], "inherit", r"'video' is not one of the card's units that lie within another"),
     ("neutral", {"region": "us"}, "neutral.region", r"must be a list"),
