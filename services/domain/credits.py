@@ -49,5 +49,13 @@ def format_exactly(amount: int, *, decimals: int, thousands: str = "") -> str:
     return f"{_sign(amount)}{whole:{thousands}}.{rest:0{decimals}}".rstrip("0").rstrip(".")
 
 
+def format_ratio(ratio: Ratio, *, decimals: int = 0) -> str:
+    """A ratio in units of 10^-``decimals`` as a decimal number, exact; it must have one, as every ratio of a card."""
+    more = 0
+    while ratio.numerator * 10**more % ratio.denominator:
+        more += 1
+    return format_exactly(ratio.numerator * 10**more // ratio.denominator, decimals=decimals + more)
+
+
 def _sign(amount: int) -> str:
     return "-" if amount < 0 else ""

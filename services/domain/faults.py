@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 
@@ -13,3 +14,8 @@ class Fault(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.field}: {self.detail}" if self.field else self.detail
+
+
+def did_you_mean(near: Sequence[str]) -> str:
+    """A question for the end of a sentence about a name that is unknown; nothing where no name is near."""
+    return f"; did you mean {' or '.join(near)}?" if near else ""

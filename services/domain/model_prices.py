@@ -72,6 +72,14 @@ class Unit(NamedTuple):
         """Whether uplifts apply to it: they do to tokens, and not to fees."""
         return self.per == PER_MILLION
 
+    def price_of_one(self, micros: int) -> int:
+        """Micro-USD for as many as a card prices together, as pico-USD for one."""
+        return micros * (PER_MILLION // self.per)
+
+    def price_on_card(self, picos: int) -> int:
+        """The other way round."""
+        return picos * self.per // PER_MILLION
+
 
 class Units(NamedTuple):
     """What a card says of units and conditions, whatever the model."""
@@ -111,6 +119,15 @@ class Window(NamedTuple):
         """Whether ``at`` (UTC) lies in it."""
         minute = at.hour * 60 + at.minute
         return at.isoweekday() in self.weekdays and any(start <= minute < end for start, end in self.minutes)
+
+    @property
+    def spans(self) -> list[str]:
+        """The same spans as a card writes them: ``00:30-16:00``."""
+        return [f"{_clock(start)}-{_clock(end)}" for start, end in self.minutes]
+
+
+def _clock(minute: int) -> str:
+    return f"{minute // 60:02}:{minute % 60:02}"
 
 
 class Variant(NamedTuple):

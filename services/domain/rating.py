@@ -7,6 +7,7 @@ from typing import NamedTuple, assert_never
 
 from services.domain.credits import AMOUNT_MC_MAX, Ratio, format_credits, round_half_even
 from services.domain.directory import Directory
+from services.domain.faults import did_you_mean
 from services.domain.model_prices import (
     CACHE_READ,
     INPUT,
@@ -35,7 +36,7 @@ class UnpricedModelError(UnpricedError):
 
     def __init__(self, said: str, near: Sequence[str]) -> None:
         """``said`` is a sentence without a guess at what was meant."""
-        super().__init__(said + (f"; did you mean {' or '.join(near)}?" if near else ""))
+        super().__init__(said + did_you_mean(near))
         self.near = tuple(near)
 
 

@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol
 
 from schemas.dead_letters import Reason
 from services.domain.directory import Directory
-from services.domain.faults import Fault
+from services.domain.faults import Fault, did_you_mean
 from services.domain.model_prices import UnpricedError
 from services.domain.rating import AmountTooLargeError, NoRateCardError, UnpricedModelError, rate
 from services.domain.usage import UsageEvent
@@ -42,8 +42,7 @@ def _without_price(event: UsageEvent, prices: Directory) -> Rejection | None:
         return Rejection.of(Reason.NO_RATE_CARD, Fault("time", "no rate card is in force at this time"))
     except UnpricedModelError as error:
         detail = "is not on the rate card in force at the event's time; keep the event, and send it again once it is"
-        meant = f"; did you mean {' or '.join(error.near)}?" if error.near else ""
-        return Rejection.of(Reason.UNPRICED_MODEL, Fault("data.model", detail + meant))
+        return Rejection.of(Reason.UNPRICED_MODEL, Fault("data.model", detail + did_you_mean(error.near)))
     except AmountTooLargeError:
         # Metering says it.
         return None

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, assert_never
 
-from services.domain.credits import Ratio, format_credits, format_exactly
+from services.domain.credits import format_credits, format_exactly, format_ratio
 from services.domain.directory import Credential, Directory
-from services.domain.model_prices import CACHE_READ, INPUT, OUTPUT, PER_MILLION, Billed, ModelPrice, Uplift
+from services.domain.model_prices import CACHE_READ, INPUT, OUTPUT, Billed, ModelPrice, Uplift
 from services.domain.permissions import Told
 from services.domain.rate_card import RateCard
 from services.domain.rating import Rating, bill_of, price_of, tokens_cost
@@ -30,14 +30,6 @@ def utc(at: datetime) -> str:
 def usd(micros: int) -> str:
     """Micro-USD as a decimal number of USD, exact."""
     return format_exactly(micros, decimals=6)
-
-
-def decimal(ratio: Ratio, *, places: int = 0) -> str:
-    """The ratio, of units of 10^-``places``, as a decimal number, exact: every ratio of a card has one."""
-    more = 0
-    while ratio.numerator * 10**more % ratio.denominator:
-        more += 1
-    return format_exactly(ratio.numerator * 10**more // ratio.denominator, decimals=places + more)
 
 
 def _interval(interval: Interval) -> dict[str, str | None]:
@@ -217,21 +209,22 @@ def _unit_prices(event: UsageEvent, rating: Rating) -> dict[str, Any]:
         "tier": price.tier,
         "lines": [_billed(line, card) for line in bill.lines],
         "band_above_input_tokens": None if bill.band is None else bill.band.above_input_tokens,
-        "window_utc": None if bill.window is None else [_span(span) for span in bill.window.minutes],
+        "window_utc": None if bill.window is None else bill.window.spans,
         "variant": None if bill.variant is None else dict(bill.variant.when),
-        "uplifts": [{"when": dict(each.when), "times": decimal(each.times)} for each in bill.uplifts],
+        "uplifts": [{"when": dict(each.when), "times": format_ratio(each.times)} for each in bill.uplifts],
         "usd_per_credit": usd(card.usd_micros_per_credit),
         "own_key_token_factor": f"{factor.numerator}/{factor.denominator}",
     }
 
 
 def _billed(line: Billed, card: RateCard) -> dict[str, Any]:
-    per = card.units.by_name[line.unit].per
-    return {"unit": line.unit, "count": line.quantity, "usd": usd(line.price * per // PER_MILLION), "per": per}
-
-
-def _span(minutes: tuple[int, int]) -> str:
-    return "-".join(f"{minute // 60:02}:{minute % 60:02}" for minute in minutes)
+    unit = card.units.by_name[line.unit]
+    return {
+        "unit": line.unit,
+        "count": line.quantity,
+        "usd": usd(unit.price_on_card(line.price)),
+        "per": unit.per,
+    }
 
 
 def arithmetic(event: UsageEvent, rating: Rating) -> list[str]:
@@ -293,14 +286,14 @@ def _units(event: UsageEvent, rating: Rating, *, own_key: bool) -> list[str]:
     card = rating.card
     bill = bill_of(event, card, price_of(event, rating))
     steps = [_line(line, card, bill.uplifts) for line in bill.lines]
-    exact = decimal(bill.cost, places=12)
+    exact = format_ratio(bill.cost, decimals=12)
     return [*steps, f"together {exact} USD", *_to_credits(exact, card, own_key=own_key)]
 
 
 def _line(line: Billed, card: RateCard, uplifts: Sequence[Uplift]) -> str:
-    per = card.units.by_name[line.unit].per
-    times = "".join(f" × {decimal(uplift.times)} ({_when(uplift.when)})" for uplift in uplifts if line.is_tokens)
-    return f"{line.quantity:,} {line.unit} × {usd(line.price * per // PER_MILLION)} USD per {per:,}{times}"
+    unit = card.units.by_name[line.unit]
+    times = "".join(f" × {format_ratio(uplift.times)} ({_when(uplift.when)})" for uplift in uplifts if line.is_tokens)
+    return f"{line.quantity:,} {line.unit} × {usd(unit.price_on_card(line.price))} USD per {unit.per:,}{times}"
 
 
 def _when(conditions: Mapping[str, str]) -> str:

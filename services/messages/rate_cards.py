@@ -24,8 +24,8 @@ from schemas.rate_card import (
 )
 from services.domain import model_prices
 from services.domain.credits import Ratio
-from services.domain.faults import Fault
-from services.domain.model_prices import CACHE_READ, INPUT, OUTPUT, PER_MILLION, ModelPrice, Unit, Units
+from services.domain.faults import Fault, did_you_mean
+from services.domain.model_prices import CACHE_READ, INPUT, OUTPUT, ModelPrice, Unit, Units
 from services.domain.rate_card import InvalidRateCard, RateCard, require_amounts_fit
 from services.domain.scope import ScopeType
 
@@ -102,7 +102,7 @@ def _model(line: ModelLine | ModelPrices, tier_mc: int, units: Units) -> ModelPr
 
 def _prices(usd: Mapping[str, int], units: Units) -> dict[str, int]:
     """Micro-USD for ``per`` of each unit as pico-USD for one; of a part the price is for as many as of the whole."""
-    return {name: micros * (PER_MILLION // units.by_name[name].per) for name, micros in usd.items()}
+    return {name: units.by_name[name].price_of_one(micros) for name, micros in usd.items()}
 
 
 def _bands(bands: Sequence[Band], units: Units) -> tuple[model_prices.Band, ...]:
@@ -148,7 +148,7 @@ def _sentence(problem: Any, whole: type[AnyBody | AnyDocument]) -> str:
     if problem["type"] == "extra_forbidden":
         *above, name = problem["loc"]
         near = get_close_matches(name, _names_in(whole, above), n=1)
-        return "is no place of a rate card" + (f"; did you mean {near[0]}?" if near else "")
+        return "is no place of a rate card" + did_you_mean(near)
     said: str = problem["msg"]
     return _SENTENCES.get(problem["type"], said.removeprefix("Value error, "))
 

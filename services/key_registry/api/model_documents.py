@@ -8,9 +8,9 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from schemas.fields import Id
-from services.domain.credits import format_credits, format_exactly
+from services.domain.credits import format_credits, format_exactly, format_ratio
 from services.domain.directory import ModelAliases
-from services.domain.model_prices import PER_MILLION, Band, ModelPrice, Prices, Units, Variant
+from services.domain.model_prices import Band, ModelPrice, Prices, Units, Variant
 from services.key_registry.handlers.models import AliasesView, Model, Models
 
 ALIASES_MAX = 1_000
@@ -106,14 +106,14 @@ def _beside(price: ModelPrice, units: Units) -> dict[str, Any]:
         "bands": _bands(price.bands, units),
         "windows": [
             {
-                "utc": [f"{_clock(start)}-{_clock(end)}" for start, end in window.minutes],
+                "utc": window.spans,
                 "weekdays": sorted(window.weekdays),
                 "usd": _usd(window.prices, units),
             }
             for window in price.windows
         ],
         "variants": [_variant(variant, units) for variant in price.variants],
-        "uplifts": [{"when": dict(each.when), "times": _decimal(*each.times)} for each in price.uplifts],
+        "uplifts": [{"when": dict(each.when), "times": format_ratio(each.times)} for each in price.uplifts],
     }
     return {name: value for name, value in said.items() if value}
 
@@ -130,15 +130,5 @@ def _bands(bands: tuple[Band, ...], units: Units) -> list[dict[str, Any]]:
 def _usd(prices: Prices, units: Units) -> Mapping[str, str]:
     """Pico-USD for one of each unit as USD for as many as the card prices together."""
     return {
-        name: format_exactly(picos * units.by_name[name].per // PER_MILLION, decimals=6)
-        for name, picos in prices.items()
+        name: format_exactly(units.by_name[name].price_on_card(picos), decimals=6) for name, picos in prices.items()
     }
-
-
-def _decimal(numerator: int, denominator: int) -> str:
-    """A factor that a card writes with at most fifteen decimals."""
-    return format_exactly(numerator * 10**15 // denominator, decimals=15)
-
-
-def _clock(minute: int) -> str:
-    return f"{minute // 60:02}:{minute % 60:02}"

@@ -10,6 +10,7 @@ from typing import NamedTuple
 from sqlmodel import Session, select
 
 from services.domain.directory import ModelAliases
+from services.domain.faults import did_you_mean
 from services.domain.model_prices import ModelPrice, Units
 from services.domain.permissions import PLANS_WRITE, Caller
 from services.key_registry.audit import trail as audit
@@ -161,9 +162,8 @@ def _require_listed(registry: Registry, session: Session, new: ModelAliases) -> 
     for alias, model in new.aliases.items():
         if model not in listed:
             near = get_close_matches(model, sorted(listed), n=2)
-            meant = f"; did you mean {' or '.join(near)}?" if near else ""
             raise Refusal(
                 Code.UNKNOWN_MODEL,
-                f"No rate card lists {new.provider}/{model}{meant}",
+                f"No rate card lists {new.provider}/{model}{did_you_mean(near)}",
                 field=f"aliases.{alias}",
             )

@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from schemas.registry_changes import RateCardChange
+from schemas.registry_changes import ModelAliasesChange, RateCardChange
 from services.proof.verify import verify
 from tests.integration.metering.ledgers import Ledger
 from tests.integration.metering.workers import LONG_AGO, NOW, Worker, cards, key, node_call, plan, publish, rerate
@@ -88,6 +88,44 @@ def test_a_card_under_which_some_entries_do_not_fit_holds_nobody_up(ledger: Ledg
         await worker.stop()
 
     asyncio.run(asyncio.wait_for(test(), 60))
+
+
+def test_another_name_of_a_model_rates_what_stands_without_a_price_and_looks_at_nothing_else(
+    ledger: Ledger, broker: str, topic: str
+) -> None:
+    async def test() -> None:
+        worker = Worker(ledger.dsn, broker, topic)
+        await worker.learn(*cards())
+        events = [_tokens("gone", "gpt-4o", tokens=10), _tokens("kept", tokens=10)]
+        filler = [_tokens(f"f-{number:03}", tokens=10, org_id=f"org-{number % 7}") for number in range(900)]
+        await worker.book(publish(broker, topic, 0, events, filler))
+        await worker.learn(_card(3, **{"gpt-4o": None}))
+        await asyncio.to_thread(rerate, ledger.dsn)
+        assert _unrated(ledger) == [("gone", "no_price", 3)]
+        names = ModelAliasesChange(seq=4, changed_at=NOW, provider="openai", aliases={"gpt-4o": "gpt-5", "x": "gpt-5"})
+        await worker.learn(names)
+        with psycopg.connect(ledger.owner_dsn, autocommit=True) as connection:
+            connection.execute("ANALYZE ledger.entry")
+        looked_at = _looks(ledger)
+        await asyncio.to_thread(rerate, ledger.dsn)
+        assert _last(ledger) == {event["id"]: (1, "card-3") for event in [*events, *filler]}
+        # A name costs what stands unrated, however many entries there are.
+        assert _looks(ledger) - looked_at < 100
+        assert _unrated(ledger) == []
+        _assert_right(ledger, 4)
+        await worker.stop()
+
+    asyncio.run(asyncio.wait_for(test(), 60))
+
+
+def _looks(ledger: Ledger) -> int:
+    """How many entries were fetched by way of the index that lies in the order of time."""
+    with psycopg.connect(ledger.owner_dsn, autocommit=True) as connection:
+        connection.execute("SELECT pg_stat_force_next_flush()")
+        row = connection.execute(
+            "SELECT idx_tup_read FROM pg_stat_all_indexes WHERE indexrelname = 'entry_by_time'"
+        ).fetchone()
+    return 0 if row is None else int(row[0])
 
 
 @pytest.mark.parametrize("code", ["numeric_value_out_of_range", "check_violation"])

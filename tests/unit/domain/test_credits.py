@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from services.domain.credits import MC_PER_CREDIT, format_credits, format_credits_roughly, round_half_even
+from services.domain.credits import (
+    MC_PER_CREDIT,
+    Ratio,
+    format_credits,
+    format_credits_roughly,
+    format_ratio,
+    round_half_even,
+)
 
 
 def test_a_credit_is_a_million_microcredits():
@@ -77,3 +84,20 @@ def test_credits_are_shown_exactly_without_trailing_zeros(mc, text):
 )
 def test_credits_at_a_glance_have_two_decimals_however_large_they_are(mc, text):
     assert format_credits_roughly(mc) == text
+
+
+@pytest.mark.parametrize(
+    ("ratio", "decimals", "text"),
+    [
+        (Ratio(11, 10), 0, "1.1"),
+        (Ratio(2, 1), 0, "2"),
+        (Ratio(1, 8), 0, "0.125"),
+        (Ratio(0, 1), 12, "0"),
+        (Ratio(300_000, 1), 12, "0.0000003"),
+        # Half of a pico-USD is no whole number of them, and is written all the same.
+        (Ratio(1, 2), 12, "0.0000000000005"),
+        (Ratio(5_500_000_000_001, 2), 12, "2.7500000000005"),
+    ],
+)
+def test_a_ratio_is_written_as_the_decimal_it_is(ratio, decimals, text):
+    assert format_ratio(ratio, decimals=decimals) == text

@@ -173,3 +173,13 @@ def test_nothing_costs_more_than_the_most_expensive_of_all_prices():
     most = most_expensive(LARGE, CARD.units)
     assert most == Ratio((40_000_000 + 120_000_000 + 10_000_000_000) * 22, 10)
     assert most_expensive(SMALL, CARD.units) == Ratio(250_000 + 2_000_000, 1)
+
+
+@pytest.mark.parametrize(("unit", "micros", "picos"), [("input", 3, 3), ("web_search", 10_000_000, 10**10)])
+def test_a_price_on_a_card_is_for_as_many_as_the_unit_says(unit, micros, picos):
+    found = CARD.units.by_name[unit]
+    assert (found.price_of_one(micros), found.price_on_card(picos)) == (picos, micros)
+
+
+def test_spans_are_told_as_a_card_writes_them():
+    assert LARGE.windows[0].spans == ["22:00-24:00", "00:00-06:30"]
