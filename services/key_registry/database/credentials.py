@@ -16,7 +16,7 @@ from services.domain.permissions import Sight
 from services.domain.rate_card import RateCard, in_order
 from services.domain.scope import Interval, PlanPeriod, Scope, ScopeType
 from services.key_registry.database.plan_periods import periods_from_json, periods_to_json
-from services.key_registry.database.secrets import insert_version
+from services.key_registry.database.secrets import Check, insert_version
 from services.key_registry.database.tables import (
     CredentialInterval,
     CredentialRow,
@@ -86,8 +86,10 @@ def slot_id(session: Session, org_id: str, scope: Scope, provider: str) -> int:
     return session.exec(select(Slot).filter_by(**values)).one().slot_id
 
 
-def insert_credential(session: Session, row: CredentialRow, active: Interval, sealed: SealedSecret) -> None:
-    """A new credential with its first interval and the first version of its secret."""
+def insert_credential(
+    session: Session, row: CredentialRow, active: Interval, sealed: SealedSecret, check: Check | None
+) -> None:
+    """A new credential with its first interval and the first version of its secret, as its provider took it."""
     session.add(row)
     session.flush()
     session.add(
@@ -95,7 +97,7 @@ def insert_credential(session: Session, row: CredentialRow, active: Interval, se
             credential_id=row.credential_id, slot_id=row.slot_id, active_from=active.start, active_to=active.end
         )
     )
-    insert_version(session, row.credential_id, 1, sealed, row.created_at)
+    insert_version(session, row.credential_id, 1, sealed, row.created_at, check)
 
 
 def credential_row(session: Session, credential_id: str) -> CredentialRow | None:

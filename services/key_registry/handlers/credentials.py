@@ -16,6 +16,7 @@ from services.key_registry.audit.trail import Entry, Event, Subject
 from services.key_registry.database import credentials as repository
 from services.key_registry.database import secrets as secret_rows
 from services.key_registry.database.credentials import CredentialFilter
+from services.key_registry.database.secrets import Check
 from services.key_registry.database.sessions import one_moment
 from services.key_registry.database.tables import CredentialRow
 from services.key_registry.handlers.additions import Place, check_addition
@@ -23,6 +24,7 @@ from services.key_registry.handlers.editing import editing
 from services.key_registry.handlers.once import Once, once_by
 from services.key_registry.handlers.refusals import backdated, refusals_audited, unknown_credential
 from services.key_registry.handlers.registry import Registry, check_backdating, start_of
+from services.key_registry.handlers.verification import verdict_detail
 from services.key_registry.handlers.views import (
     CredentialView,
     subject_of,
@@ -73,7 +75,11 @@ def _listed(wanted: CredentialFilter) -> Subject:
 def add_credential(
     registry: Registry, caller: Caller, new: NewCredential, idempotency_key: str | None = None
 ) -> CredentialView:
-    """Add a key. Refusals: docs/contract.md, section 8."""
+    """Add a key. Refusals: docs/contract.md, section 8.
+
+    Its provider is asked first, with no transaction open, and what it says is in the answer. It never stands in the
+    way: a provider may refuse today what it takes tomorrow. Not asked about a key of the past: those come by thousands.
+    """
     policy.require_organization(caller, new.org_id)
     if new.scope.type is ScopeType.ORGANIZATION and new.scope.id != new.org_id:
         raise Refusal(
@@ -85,6 +91,11 @@ def add_credential(
     once = _once(registry, caller, new, idempotency_key)
     if (answered := once.answered(registry.sessions)) is not None:
         return answered
+    place = Place(new.org_id, new.scope, new.provider)
+    with registry.sessions.begin() as session:
+        now = log_time(session)
+        check_addition(registry, session, place, Interval(start_of(new.effective_from, now), None), now)
+    verdict = registry.checks.first_check(new.provider, new.secret) if new.effective_from is None else None
     credential_id = str(uuid.uuid4())
     # Before the log is taken: the KEK may be a network away, and nobody could change anything meanwhile.
     sealed = registry.keyring.seal(
@@ -96,7 +107,7 @@ def add_credential(
         if (answered := once.answer(session)) is not None:
             return answered
         active = Interval(start_of(new.effective_from, log.now), None)
-        check_addition(registry, session, Place(new.org_id, new.scope, new.provider), active, log.now)
+        check_addition(registry, session, place, active, log.now)
         row = CredentialRow(
             credential_id=credential_id,
             created_seq=log.next_seq,
@@ -112,10 +123,11 @@ def add_credential(
             created_at=log.now,
         )
         log.append(credential_change, repository.as_credential(row, (active,)), row.hint)
-        repository.insert_credential(session, row, active, sealed)
+        check = None if verdict is None else Check(verdict.result, verdict.reason, log.now)
+        repository.insert_credential(session, row, active, sealed, check)
         added = view(registry, session, row, caller, log.now)
         once.keep(session, added)
-        audit.append(session, Entry(caller, Event.ADD, subject_of(row), backdated(new.effective_from)))
+        audit.append(session, Entry(caller, Event.ADD, subject_of(row), _noted(new, check)))
     _log.info("credential added", credential_id=credential_id, org_id=new.org_id, scope=new.scope.type.value)
     return added
 
@@ -167,6 +179,10 @@ def end_credential(session: Session, log: LogWriter, row: CredentialRow, caller:
     ended = repository.as_credential(row, repository.intervals_of(session, [row])[row.credential_id])
     log.append(credential_change, ended, row.hint)
     audit.append(session, Entry(caller, Event.REVOKE, subject_of(row)))
+
+
+def _noted(new: NewCredential, check: Check | None) -> dict[str, str | None]:
+    return backdated(new.effective_from) if check is None else verdict_detail(check)
 
 
 def _once(registry: Registry, caller: Caller, new: NewCredential, idempotency_key: str | None) -> Once:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import threading
+import time
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
@@ -19,6 +20,10 @@ from services.runtime.settings import SettingsError
 ANSWER_BYTES_MAX = 1024 * 1024
 CHECKS_AT_ONCE = 8
 """Each holds a thread of the service while it waits, and leases must not wait for those."""
+FIRST_CHECK_SECONDS = 2.0
+"""For how long at most whoever adds a key is kept waiting for its provider."""
+_NOT_ASKED_AGAIN_SECONDS = 30.0
+_NO_WAY_THERE = frozenset({CheckReason.UNREACHABLE, CheckReason.TIMED_OUT})
 # Not compressed: a small answer could unpack to one that fills the memory.
 _HEADERS = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "byok-key-registry"}
 # What httpx says, without a type of its own for it, where a connection was closed before it said anything.
@@ -33,6 +38,7 @@ class ProviderChecks:
         self._base_urls = dict(base_urls)
         self._timeout_seconds = timeout_seconds
         self._free = threading.BoundedSemaphore(CHECKS_AT_ONCE)
+        self._out_of_reach: dict[str, float] = {}
         self._starting = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -43,12 +49,30 @@ class ProviderChecks:
 
     def check(self, provider: str, key: SecretStr) -> Verdict:
         """Ask the provider. Whatever goes wrong is told as ``unknown``; nobody learns the key from it."""
+        return self._check(provider, key, self._timeout_seconds)
+
+    def first_check(self, provider: str, key: SecretStr) -> Verdict:
+        """Ask about a key that is being added: briefly, and not at all where there was no way to the provider lately.
+
+        Whoever moves in with thousands of keys must not wait for each where nothing leads outside.
+        """
+        since = time.monotonic() - self._out_of_reach.get(provider, float("-inf"))
+        if since < _NOT_ASKED_AGAIN_SECONDS:
+            return unknown(CheckReason.UNREACHABLE)
+        verdict_ = self._check(provider, key, min(FIRST_CHECK_SECONDS, self._timeout_seconds))
+        if verdict_.reason in _NO_WAY_THERE:
+            self._out_of_reach[provider] = time.monotonic()
+        return verdict_
+
+    def _check(self, provider: str, key: SecretStr, seconds: float) -> Verdict:
         if provider not in self._base_urls:
             return unknown(CheckReason.NOT_VERIFIABLE)
         if not self._free.acquire(blocking=False):
             return unknown(CheckReason.BUSY)
         try:
-            return asyncio.run_coroutine_threadsafe(self._bounded(provider, key), self._running_loop()).result()
+            return asyncio.run_coroutine_threadsafe(
+                self._bounded(provider, key, seconds), self._running_loop()
+            ).result()
         finally:
             self._free.release()
 
@@ -60,10 +84,10 @@ class ProviderChecks:
                 threading.Thread(target=self._loop.run_forever, name="provider-checks", daemon=True).start()
             return self._loop
 
-    async def _bounded(self, provider: str, key: SecretStr) -> Verdict:
+    async def _bounded(self, provider: str, key: SecretStr, seconds: float) -> Verdict:
         # Of no exception more than its kind is told: those of the client hold the request, and with it the key.
         try:
-            async with asyncio.timeout(self._timeout_seconds):
+            async with asyncio.timeout(seconds):
                 return await _ask(provider, self._base_urls[provider], PROBES[provider], key)
         except TimeoutError:
             return unknown(CheckReason.TIMED_OUT)

@@ -198,6 +198,26 @@ def test_a_provider_that_is_not_there() -> None:
     assert checks.check("mistral", SecretStr(GOOD)) == ("unknown", "not_verifiable")
 
 
+def test_whoever_adds_keys_does_not_wait_for_each_where_there_is_no_way_to_the_provider(
+    providers: ProviderServer,
+) -> None:
+    checks = ProviderChecks(providers.base_urls, 0.5)
+    over = threading.Event()
+
+    def hang(_: BaseHTTPRequestHandler) -> None:
+        over.wait(30)
+
+    providers.answer = hang
+    assert checks.first_check("openai", SecretStr(GOOD)) == ("unknown", "timed_out")
+    over.set()
+    providers.answer = reply(200)
+    assert checks.first_check("openai", SecretStr(GOOD)) == ("unknown", "unreachable")
+    assert len(providers.seen) == 1
+    # Of another provider that says nothing, and whoever asks on purpose is answered.
+    assert checks.first_check("google", SecretStr(GOOD)) == ("valid", "accepted")
+    assert checks.check("openai", SecretStr(GOOD)) == ("valid", "accepted")
+
+
 def test_a_server_with_a_certificate_of_nobody_gets_no_key(providers: ProviderServer) -> None:
     checks = ProviderChecks({"openai": providers.url.replace("http", "https")}, 5)
     assert checks.check("openai", SecretStr(GOOD)) == ("unknown", "unreachable")

@@ -40,7 +40,7 @@ def test_an_added_key_is_shown_without_itself(enterprise: Api) -> None:
         "active": [],
         "created_at": "",
         "last_used_at": None,
-        "check": None,
+        "check": {"result": "valid", "reason": "accepted", "checked_at": body["created_at"]},
         "health": None,
         "undo_until": None,
     }
@@ -234,7 +234,7 @@ def test_a_personal_key_is_its_owners_alone(enterprise: Api, tokens: Any) -> Non
     refused(enterprise.client.delete(path, headers=bob), 404, "not_found")
     assert enterprise.client.get("/v1/credentials", headers=bob).json()["items"] == []
     # An admin knows that there is one, and may end it, but not more.
-    assert enterprise.client.get(path, headers=enterprise.admin).json() == added | {"hint": None, "label": None}
+    assert enterprise.client.get(path, headers=enterprise.admin).json() == added | {"hint": None, "label": None, "check": None}
     refused(enterprise.client.patch(path, json={"label": "x"}, headers=enterprise.admin), 403, "forbidden")
     assert enterprise.client.get(path, headers=uma).json() == added
     assert enterprise.client.delete(path, headers=enterprise.admin).status_code == 204

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 
@@ -18,7 +18,7 @@ from httpx import Response
 from services.key_registry.database import secrets as secret_rows
 from services.key_registry.handlers.registry import Registry
 from services.key_registry.sweeper import sweep
-from tests.integration.key_registry.provider_server import BAD, GOOD, ProviderServer, documented, reply
+from tests.integration.key_registry.provider_server import BAD, GOOD, Answer, ProviderServer, documented, reply
 from tests.integration.key_registry.registry_caller import (
     CANARY,
     Api,
@@ -46,8 +46,9 @@ def as_documented(providers: ProviderServer) -> Iterator[None]:
 
 
 @pytest.fixture
-def added(enterprise: Api) -> dict[str, Any]:
+def added(enterprise: Api, providers: ProviderServer) -> dict[str, Any]:
     body: dict[str, Any] = enterprise.add(enterprise.admin, "team", "t", label="ours").json()
+    providers.seen.clear()
     return body
 
 
@@ -283,7 +284,6 @@ def verify(api: Api, credential: dict[str, Any]) -> Response:
 def test_what_the_provider_says_is_kept(
     enterprise: Api, added: dict[str, Any], providers: ProviderServer, database: Any
 ) -> None:
-    assert added["check"] is None
     for answer, expected in (
         (documented, ("valid", "accepted")),
         (reply(401), ("invalid", "rejected")),
@@ -299,6 +299,38 @@ def test_what_the_provider_says_is_kept(
     assert leased(enterprise) == CANARY
     assert len(messages(database, added)) == 1
     assert [seen.headers["authorization"] for seen in providers.seen] == [f"Bearer {CANARY}"] * 3
+
+
+@pytest.mark.parametrize(
+    ("answer", "result", "reason"),
+    [(documented, "valid", "accepted"), (reply(401), "invalid", "rejected"), (reply(500), "unknown", "provider_error")],
+)
+def test_adding_a_key_says_what_its_provider_thinks_and_adds_it(
+    enterprise: Api, providers: ProviderServer, answer: Answer, result: str, reason: str
+) -> None:
+    providers.answer = answer
+    response = enterprise.add(enterprise.admin, "team", "t")
+    body = response.json()
+    assert (response.status_code, body["status"]) == (201, "active")
+    assert body["check"] == {"result": result, "reason": reason, "checked_at": body["created_at"]}
+    row = enterprise.client.get("/v1/audit", headers=enterprise.admin).json()["items"][0]
+    assert (row["action"], row["detail"]) == ("credential.add", {"result": result, "reason": reason})
+    assert shown(enterprise, body) == body
+    assert leased(enterprise) == CANARY
+    (seen,) = providers.seen
+    assert seen.headers["authorization"] == f"Bearer {CANARY}"
+
+
+def test_no_provider_is_asked_about_a_key_that_is_refused_or_of_the_past(
+    enterprise: Api, providers: ProviderServer
+) -> None:
+    first = enterprise.add(
+        enterprise.platform, "team", "t", org_id=enterprise.org, effective_from=datetime.now(UTC).isoformat()
+    )
+    assert (first.status_code, first.json()["check"]) == (201, None)
+    refused(enterprise.add(enterprise.admin, "team", "t"), 409, "credential_exists")
+    refused(enterprise.add(enterprise.admin, "team", "t", provider="acme"), 422, "provider_not_supported")
+    assert providers.seen == []
 
 
 def test_each_key_has_its_own_last_check(enterprise: Api, added: dict[str, Any], providers: ProviderServer) -> None:

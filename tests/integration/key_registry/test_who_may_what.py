@@ -124,7 +124,7 @@ class Acme:
         (shown,) = found
         if shown == self.whole:
             return "hint"
-        assert shown == self.whole | {"hint": None, "label": None, "health": None}
+        assert shown == self.whole | {"hint": None, "label": None, "check": None, "health": None}
         return "bare"
 
 
