@@ -234,7 +234,11 @@ def test_a_personal_key_is_its_owners_alone(enterprise: Api, tokens: Any) -> Non
     refused(enterprise.client.delete(path, headers=bob), 404, "not_found")
     assert enterprise.client.get("/v1/credentials", headers=bob).json()["items"] == []
     # An admin knows that there is one, and may end it, but not more.
-    assert enterprise.client.get(path, headers=enterprise.admin).json() == added | {"hint": None, "label": None, "check": None}
+    assert enterprise.client.get(path, headers=enterprise.admin).json() == added | {
+        "hint": None,
+        "label": None,
+        "check": None,
+    }
     refused(enterprise.client.patch(path, json={"label": "x"}, headers=enterprise.admin), 403, "forbidden")
     assert enterprise.client.get(path, headers=uma).json() == added
     assert enterprise.client.delete(path, headers=enterprise.admin).status_code == 204
