@@ -100,26 +100,23 @@ def show(credential_id: CredentialId, *, token: Token = None, data_dir: DataDir 
     _show_one(answer, json=json)
 
 
-def rotate(
-    credential_id: CredentialId,
-    *,
-    undo: Annotated[bool, typer.Option("--undo", help="Bring the key before the last rotation back.")] = False,
-    token: Token = None,
-    data_dir: DataDir = None,
-    json: Json = False,
-) -> None:
+def rotate(credential_id: CredentialId, *, token: Token = None, data_dir: DataDir = None, json: Json = False) -> None:
     """Put another key in the place of this one; it is read from standard input.
 
-    Its provider is asked first, where it can be. Asks the key registry. Exit
-    status: 0; 1 the registry refuses, e.g. key_invalid; 2 wrong options or
-    settings; 3 it does not answer.
+    Its provider is asked first, where it can be. `undo` brings the key before
+    back for a while. Asks the key registry. Exit status: 0; 1 the registry
+    refuses, e.g. key_invalid; 2 wrong options or settings; 3 it does not answer.
     """
     with explained("credentials rotate"):
         place = f"/{quote(credential_id, safe='')}/rotate"
-        if undo:
-            answer = _ask(data_dir, token, "POST", f"{place}/undo")
-        else:
-            answer = _ask(data_dir, token, "POST", place, {"api_key": _key().get_secret_value()})
+        answer = _ask(data_dir, token, "POST", place, {"api_key": _key().get_secret_value()})
+    _show_one(answer, json=json)
+
+
+def undo(credential_id: CredentialId, *, token: Token = None, data_dir: DataDir = None, json: Json = False) -> None:
+    """Bring the key before the last rotation back. Exit status as of `show`; 1 also after `undo_until`."""
+    with explained("credentials undo"):
+        answer = _ask(data_dir, token, "POST", f"/{quote(credential_id, safe='')}/rotate/undo")
     _show_one(answer, json=json)
 
 

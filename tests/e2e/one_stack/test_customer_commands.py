@@ -49,7 +49,7 @@ def test_a_key_lives_its_life_from_the_command_line_and_is_never_shown(stack: St
     assert said(stack, "credentials", "enable", credential_id)["status"] == "active"
     rotated = said(stack, "credentials", "rotate", credential_id, key=secrets[1])
     assert rotated["hint"] == f"…{secrets[1][-4:]}"
-    assert said(stack, "credentials", "rotate", credential_id, "--undo")["hint"] == added["hint"]
+    assert said(stack, "credentials", "undo", credential_id)["hint"] == added["hint"]
     assert said(stack, "credentials", "verify", credential_id)["result"] == "unknown"
     one = byok(stack, "credentials", "show", credential_id).stdout
     assert "personal ada" in one
