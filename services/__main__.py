@@ -158,10 +158,18 @@ def metering() -> None:
 
 @app.command()
 def ledger() -> None:
-    """Run the ledger, with the console, alone."""
+    """Run the ledger alone."""
     from services.ledger.settings import LedgerSettings
 
     _run_service("services.ledger.main", LedgerSettings)
+
+
+@app.command()
+def console() -> None:
+    """Run the console alone: pages for people, over the other services' APIs."""
+    from services.console.settings import ConsoleSettings
+
+    _run_service("services.console.main", ConsoleSettings)
 
 
 def _run_service(module: str, its_settings: type[Settings]) -> None:

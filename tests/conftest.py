@@ -24,7 +24,7 @@ structlog.configure(processors=[*structlog.get_config()["processors"][:-1], _pla
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-_STARTED_ONCE = ("tests/e2e/one_stack", "tests/apache_kafka/one_rig")
+_STARTED_ONCE = ("tests/e2e/one_stack", "tests/apache_kafka/one_rig", "tests/browser", "tests/integration/console")
 
 
 class _ByPlace(LoadScopeScheduling):

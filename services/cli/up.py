@@ -18,7 +18,7 @@ DEFAULT_PORT_BASE = 18_400
 _READY = """\
 Ready to meter.
 
-  console    {console_url}
+  console    {console_url}   (sign in as whom you like)
   registry   {registry_url}/openapi.json
   ledger     {ledger_url}/openapi.json
   Kafka      {kafka}
@@ -27,7 +27,6 @@ Ready to meter.
 In another terminal:
 
   set -a; . {environment_file}; set +a     # the settings of this stack, with its passwords
-  {byok} token --scope all --role admin     # signs you in to the console
   {byok} verify
 
 Ctrl-C stops everything; what was acknowledged stays in {data_dir},
@@ -36,7 +35,7 @@ and what is not booked by then is booked after the next start."""
 
 def up(
     data_dir: Annotated[Path, typer.Option(help="Where everything is kept.")] = Path(".byok"),
-    port_base: Annotated[int, typer.Option(help="The first of six consecutive ports.")] = DEFAULT_PORT_BASE,
+    port_base: Annotated[int, typer.Option(help="The first of seven consecutive ports.")] = DEFAULT_PORT_BASE,
     json: Annotated[bool, typer.Option("--json", help="Print one line of JSON when ready to meter.")] = False,  # noqa: FBT002  # a flag of the command line
 ) -> None:
     """Run the whole stack on this machine: broker, PostgreSQL, registry, metering, ledger and console."""
@@ -58,10 +57,15 @@ def up(
 
 
 def _run(data_dir: Path, port_base: int, switch: StopSwitch, console: Console, *, json: bool) -> None:
+    from services.cli.demo.people import PEOPLE
     from services.local.stack import Stack
 
     stack = Stack(
-        data_dir, port_base, switch=switch, report=lambda what: console.print(f"Starting {what} …", style="dim")
+        data_dir,
+        port_base,
+        switch=switch,
+        report=lambda what: console.print(f"Starting {what} …", style="dim"),
+        people=PEOPLE,
     )
     with stack:
         console.print(_welcome(stack, data_dir))

@@ -26,7 +26,15 @@ from services.ledger.export import JSON_OPTIONS
 from services.ledger.export_response import ExportResponse
 from services.ledger.feed_waiting import first_news
 from services.ledger.handlers import Handlers
-from services.ledger.query import DeadLettersPageQuery, EntriesQuery, ExportQuery, FeedQuery, SummaryQuery
+from services.ledger.query import (
+    DeadLettersPageQuery,
+    DeadLettersQuery,
+    EntriesQuery,
+    ExportQuery,
+    FeedQuery,
+    OrganizationsQuery,
+    SummaryQuery,
+)
 from services.ledger.quotes import QuoteRequest
 from services.ledger.refusals import Code
 from services.runtime.database import is_outage
@@ -164,6 +172,28 @@ def get_dead_letters(
     letters = [{name: letter[name] for name in responses.DeadLetter.model_fields} for letter in page.entries]
     body = {"dead_letters": letters, "next_cursor": page.next_cursor}
     return Response(orjson.dumps(body, option=JSON_OPTIONS), media_type="application/json")
+
+
+@router.get(
+    "/organizations/{org_id:path}/dead-letter-counts",
+    summary="How many events were refused, by reason",
+    response_model=responses.DeadLetterCounts,
+)
+def get_dead_letter_counts(
+    org_id: Organization, query: Annotated[DeadLettersQuery, Query()], caller: Authenticated, handlers: CurrentHandlers
+) -> Response:
+    """Of the same dead letters that the list of them has; for services with the scope ledger:read."""
+    by_reason = handlers.count_dead_letters(caller, org_id, query)
+    return exact_json({"total": sum(by_reason.values()), "by_reason": by_reason})
+
+
+@router.get("/organizations", summary="The organizations there are", response_model=responses.Organizations)
+def get_organizations(
+    query: Annotated[OrganizationsQuery, Query()], caller: Authenticated, handlers: CurrentHandlers
+) -> Response:
+    """In the order of their ids: every one that has a plan, a key or an entry. For services with the scope ledger:read
+    that are good for every organization; others are told of their own."""
+    return exact_json(handlers.list_organizations(caller, query))
 
 
 @router.get("/organizations/{org_id:path}/summary", summary="Exact sums in groups", response_model=responses.Summary)

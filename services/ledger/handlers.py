@@ -25,6 +25,7 @@ from services.ledger.query import (
     FeedQuery,
     Filters,
     LetterCursor,
+    OrganizationsQuery,
     Selection,
     SummaryQuery,
     cursor_in,
@@ -181,6 +182,16 @@ class Handlers:
         last = shown[-1] if len(letters) > query.limit else None
         cursor = None if last is None else LetterCursor(last["failed_at"], last["dead_letter_id"]).encode()
         return Page(shown, cursor)
+
+    def list_organizations(self, caller: Caller, query: OrganizationsQuery) -> dict[str, Any]:
+        """A page of the organizations there are, for services that are good for every one; others hear of their own."""
+        if not caller.is_everywhere:
+            visible_in(caller, caller.org_id)
+            return {"organizations": [{"org_id": caller.org_id}], "more": False}
+        require_scope(caller, LEDGER_READ)
+        found = self._entries.organizations(query.after or "", query.search, most=query.limit + 1)
+        shown = [{"org_id": org_id} for org_id in found[: query.limit]]
+        return {"organizations": shown, "more": len(found) > query.limit}
 
     def quote(self, caller: Caller, request: QuoteRequest) -> dict[str, Any]:
         """Which key would apply, at what price, and why."""

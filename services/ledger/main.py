@@ -17,7 +17,6 @@ from services.ledger.admission import Door
 from services.ledger.api import install_refusal_handlers, router
 from services.ledger.card_watch import CardWatch
 from services.ledger.conservation import ConservationWatch
-from services.ledger.console.pages import console, icon, to_console
 from services.ledger.database import open_engine
 from services.ledger.dead_letter_quota import DeadLetterQuota
 from services.ledger.handlers import Handlers
@@ -81,11 +80,6 @@ def build_app(settings: LedgerSettings) -> FastAPI:
     app.state.handlers = Handlers(entries, RegistryView(entries), publisher, door, record_bytes_max=RECORD_BYTES_MAX)
     install_refusal_handlers(app)
     app.include_router(router)
-    for path in ("/", "/console"):
-        app.add_api_route(path, to_console, include_in_schema=False)
-    app.add_api_route("/favicon.ico", icon, include_in_schema=False)
-    pages = console(app.state.handlers, app.state.tokens, cookie_always_secure=settings.console_cookie_secure)
-    app.mount("/console", pages)
     return app
 
 

@@ -126,6 +126,16 @@ class DeadLettersPageQuery(DeadLettersQuery):
     cursor: Annotated[str, Field(max_length=300)] | None = Field(None, description="next_cursor of the page before.")
 
 
+class OrganizationsQuery(BaseModel):
+    """Which organizations."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    search: Annotated[str, Field(max_length=128)] = Field("", description="A part of the id, in any case.")
+    after: Id | None = Field(None, description="The last id of the page before.")
+    limit: Annotated[int, Field(ge=1, le=1_000)] = 100
+
+
 class LetterCursor(NamedTuple):
     """The last dead letter of a page: the next page begins after it."""
 

@@ -16,6 +16,7 @@ from services.books.source_traces import OF_A_CHARGE
 from services.books.tables import DeadLetterRow, EntryPosition, EntryRow, EntryView, SourcePartition, table_of
 from services.domain.permissions import Sight
 from services.domain.scope import ScopeType
+from services.ledger.organizations import organizations_after
 from services.ledger.query import Cursor, DeadLettersQuery, Filters, LetterCursor, Order, Selection
 
 _VIEW = table_of(EntryView)
@@ -203,6 +204,11 @@ class EntryRepository:
         with self._engine.connect() as connection:
             rows = connection.execution_options(yield_per=_REGISTRY_ROWS).exec_driver_sql(statement, parameters)
             yield from map(Recorded._make, rows)
+
+    def organizations(self, after: str, search: str, *, most: int) -> list[str]:
+        """At most so many organizations that follow on an id; see ``organizations_after``."""
+        with self._engine.connect() as connection:
+            return organizations_after(connection, after, search, most=most)
 
     def dead_letter_counts(self, org_id: str, query: DeadLettersQuery) -> dict[str, int]:
         """How many of an organization's events were refused, by reason."""

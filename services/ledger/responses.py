@@ -82,6 +82,26 @@ class DeadLettersPage(BaseModel):
     next_cursor: str | None = Field(description="Give it as `cursor` for the next page; null at the end.")
 
 
+class DeadLetterCounts(BaseModel):
+    """How many events were refused."""
+
+    total: int
+    by_reason: dict[str, int]
+
+
+class Organization(BaseModel):
+    """One organization."""
+
+    org_id: str
+
+
+class Organizations(BaseModel):
+    """One page of organizations, by their ids."""
+
+    organizations: list[Organization]
+    more: bool = Field(description="Whether more follow: ask with the last id as `after`.")
+
+
 class Sums(BaseModel):
     """Sums over charges, reversals and corrections. Amounts are in mc."""
 

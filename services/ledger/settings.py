@@ -15,8 +15,6 @@ class LedgerSettings(HttpSettings, TokenSettings, KafkaSettings, LedgerDatabase)
     """All that the ledger service may be told."""
 
     ledger_port: Port = 8002
-    console_cookie_secure: bool = False
-    """The console's cookie is Secure always, and not only where a request came over TLS."""
     ingest_rate_limit_per_second: Annotated[float, Field(gt=0, le=100_000)] = 500
     """How often one caller may hand in usage events over HTTP; each request may hold 1,000 of them."""
     ingest_rate_limit_burst: Annotated[int, Field(ge=1, le=1_000_000)] = 2_000

@@ -90,6 +90,8 @@ class Accounts:
             self.notices.append(_as_root("the services", out_of_reach[0], sys.executable))
             return
         _give_folders(data, server)
+        for secret in data.console_secrets:
+            os.chown(secret, server.uid, server.gid, follow_symlinks=False)
         if registry is None:
             names = ", ".join(_REGISTRY_ACCOUNTS)
             self.notices.append(f"the registry runs as root: create one of the users {names}, for it alone")

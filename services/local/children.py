@@ -15,13 +15,16 @@ from services.local.processes import Program
 from services.runtime.http_client import http_client
 
 _ANSWER_BYTES_MAX = 4_000
-_STOP_SECONDS = {"journal": 5.0, "registry": 5.0, "ledger": 5.0, "metering": 8.0}
+_STOP_SECONDS = {"journal": 5.0, "registry": 5.0, "ledger": 5.0, "metering": 8.0, "console": 5.0}
 # Each service gets the secrets it needs and no others; none of them signs tokens.
+_OF_PEOPLE = {"BYOK_JWT_SIGNING_KEY_FILE", "BYOK_CONSOLE_SESSION_KEY_FILE", "BYOK_CONSOLE_PERSONAS_FILE"}
+_OF_KEYS = {"BYOK_REGISTRY_DSN", "BYOK_KEK_FILE", "BYOK_KEKS"}
 _WITHHELD = {
-    "journal": {"BYOK_JWT_SIGNING_KEY_FILE", "BYOK_REGISTRY_DSN", "BYOK_KEK_FILE", "BYOK_KEKS"},
-    "registry": {"BYOK_JWT_SIGNING_KEY_FILE"},
-    "ledger": {"BYOK_JWT_SIGNING_KEY_FILE", "BYOK_REGISTRY_DSN", "BYOK_KEK_FILE", "BYOK_KEKS"},
-    "metering": {"BYOK_JWT_SIGNING_KEY_FILE", "BYOK_REGISTRY_DSN", "BYOK_KEK_FILE", "BYOK_KEKS"},
+    "journal": _OF_PEOPLE | _OF_KEYS,
+    "registry": _OF_PEOPLE,
+    "ledger": _OF_PEOPLE | _OF_KEYS,
+    "metering": _OF_PEOPLE | _OF_KEYS,
+    "console": {"BYOK_JWT_SIGNING_KEY_FILE", "BYOK_LEDGER_DSN"} | _OF_KEYS,
 }
 # A variable of the caller that would win over the one we set.
 _CONFLICTING = {"BYOK_JWT_JWKS_URL", "BYOK_KEKS", "BYOK_LEDGER_ADMIN_DSN", "BYOK_REGISTRY_ADMIN_DSN"}

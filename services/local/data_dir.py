@@ -11,13 +11,14 @@ import json
 import os
 import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from services.local.processes import StackError
 from services.runtime.private_file import write_private
 
 _KEK_BYTES = 32
+_SESSION_KEY_BYTES = 32
 # A child between fork and exec still holds its parent's lock for an instant.
 _OWNER_GRACE_SECONDS = 0.5
 
@@ -36,6 +37,8 @@ class DataDir:
         self.logs = self.root / "logs"
         self.postgres = self.root / "postgres"
         self.journal = self.root / "journal"
+        self._session_key = self.secrets / "console-session.key"
+        self._personas = self.secrets / "personas.json"
         self._owner_lock: int | None = None
         self._children_lock: int | None = None
 
@@ -97,6 +100,23 @@ class DataDir:
             key = base64.b64encode(os.urandom(_KEK_BYTES)).decode()
             write_private(file, json.dumps({"active": name, "keys": {name: key}}, indent=2))
         return file
+
+    def session_key_file(self) -> Path:
+        """The file with the key that seals the console's sessions, made once."""
+        file = self._session_key
+        if not file.exists():
+            write_private(file, base64.urlsafe_b64encode(os.urandom(_SESSION_KEY_BYTES)).decode() + "\n")
+        return file
+
+    def personas_file(self, people: Iterable[Mapping[str, str]]) -> Path:
+        """The file with those whom one can be in the console, each with a token; written anew."""
+        write_private(self._personas, json.dumps(list(people), indent=2))
+        return self._personas
+
+    @property
+    def console_secrets(self) -> list[Path]:
+        """The files that the console reads, and nobody else, as far as they are there."""
+        return [file for file in (self._session_key, self._personas) if file.exists()]
 
 
 def _try_lock(path: Path) -> int | None:

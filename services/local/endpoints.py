@@ -21,7 +21,7 @@ _guards: list[socket.socket] = []
 
 
 class Ports(NamedTuple):
-    """Six consecutive ports."""
+    """Seven consecutive ports."""
 
     kafka: int
     postgres: int
@@ -30,6 +30,7 @@ class Ports(NamedTuple):
     metering: int
     broker: int
     """Where the broker itself listens; its clients come by way of ``kafka``, where the journal does."""
+    console: int
 
     @classmethod
     def from_base(cls, base: int) -> Self:

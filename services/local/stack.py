@@ -1,4 +1,4 @@
-"""The whole stack on one machine: PostgreSQL, the broker and the three services, as children of this process."""
+"""The whole stack on one machine: PostgreSQL, the broker and the four services, as children of this process."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 import shlex
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -22,6 +22,7 @@ from services.local.embedded.broker import JOURNAL, broker_program, journal_argu
 from services.local.embedded.databases import LOGIN_ROLES, prepare_databases
 from services.local.embedded.postgres import SUPERUSER, Postgres
 from services.local.endpoints import Endpoints, Ports
+from services.local.people import Person, personas
 from services.local.processes import Child, StackError, StopSwitch, Supervisor
 from services.local.wiring import SERVICES, Wiring
 from services.runtime.private_file import write_private
@@ -63,13 +64,16 @@ class Stack:
         commands: Commands | None = None,
         switch: StopSwitch | None = None,
         report: Callable[[str], None] = lambda _: None,
+        people: Sequence[Person] = (),
     ) -> None:
-        """``port_base`` None: any free ports. ``report`` hears, in a few words, what is being started."""
+        """``port_base`` None: any free ports. ``report`` hears, in a few words, what is being started; ``people`` are
+        whom one can be in the console."""
         self._data = DataDir(data_dir)
         self._port_base = port_base
         self._commands = commands or BYOK_COMMANDS
         self._switch = switch or StopSwitch()
         self._report = report
+        self._people = people
         self._supervisor = Supervisor(self._data.logs, self._switch)
         self._postgres: Postgres | None = None
         self._running: tuple[Wiring, Endpoints] | None = None
@@ -134,11 +138,14 @@ class Stack:
 
     def _start(self, deadline: float) -> None:
         self._claim_data(deadline)
+        signing_key = create_signing_key(self._data.secrets)
         wiring = Wiring(
             ports=Ports.free_block() if self._port_base is None else Ports.from_base(self._port_base),
             passwords=self._data.passwords((SUPERUSER, *LOGIN_ROLES)),
             kek_file=self._data.kek_file(),
-            signing_key=create_signing_key(self._data.secrets),
+            signing_key=signing_key,
+            session_key_file=self._data.session_key_file(),
+            personas_file=self._data.personas_file(personas(self._people, signing_key.key_file, datetime.now(UTC))),
         )
         self._start_postgres(wiring, deadline)
         journal = self._start_broker(wiring, deadline)

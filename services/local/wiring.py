@@ -12,7 +12,7 @@ from services.local.embedded.databases import COMPARER, DASHBOARD, DATABASES, RE
 from services.local.embedded.postgres import MAINTENANCE_DATABASE
 from services.local.endpoints import LOOPBACK, Endpoints, Ports, Tokens
 
-SERVICES = ("registry", "ledger", "metering")
+SERVICES = ("registry", "ledger", "metering", "console")
 """In the order of their start; stopped in the reverse order."""
 _TOKEN_LIFETIME = timedelta(days=30)
 
@@ -25,6 +25,8 @@ class Wiring:
     passwords: Mapping[str, str]
     kek_file: Path
     signing_key: SigningKey
+    session_key_file: Path
+    personas_file: Path
 
     def environment(self) -> dict[str, str]:
         """The BYOK_ settings by which a program of ours finds this stack."""
@@ -37,6 +39,9 @@ class Wiring:
             "BYOK_REGISTRY_PORT": str(self.ports.registry),
             "BYOK_LEDGER_PORT": str(self.ports.ledger),
             "BYOK_METERING_PORT": str(self.ports.metering),
+            "BYOK_CONSOLE_PORT": str(self.ports.console),
+            "BYOK_CONSOLE_SESSION_KEY_FILE": str(self.session_key_file),
+            "BYOK_CONSOLE_PERSONAS_FILE": str(self.personas_file),
             "BYOK_REGISTRY_URL": self._url("registry"),
             "BYOK_LEDGER_URL": self._url("ledger"),
             "BYOK_KEK_FILE": str(self.kek_file),
@@ -71,7 +76,7 @@ class Wiring:
             registry_dsn=self._dsn("registry", "service"),
             registry_url=self._url("registry"),
             ledger_url=self._url("ledger"),
-            console_url=f"{self._url('ledger')}/console/",
+            console_url=f"{self._url('console')}/",
             metrics=[f"{self._url(name)}/metrics" for name in SERVICES],
             tokens=Tokens(
                 platform=self._token("platform", ALL_SCOPES, now, org_role="admin"),

@@ -199,13 +199,13 @@ class Tour:
 
     def put_keys_into_headers_and_paths(self) -> None:
         """Keys where they are logged by so many servers: paths, queries, headers, tokens."""
-        for service in (self.stack.registry, self.stack.ledger):
-            for path in ("/{}", "/v1/credentials/{}", "/v1/credentials/{}/", "/v1/entries/{}/receipt", "/console/{}"):
+        for service in (self.stack.registry, self.stack.ledger, self.stack.console):
+            for path in ("/{}", "/v1/credentials/{}", "/v1/credentials/{}/", "/v1/entries/{}/receipt", "/receipts/{}"):
                 for method in ("GET", "DELETE", "PATCH", "OPTIONS"):
                     key = self.key(f"path {method} {path}")
                     self.send(service, method, path.format(key))
                     self.send(service, method, path.format(quote(f"a {key}\n", safe="")))
-            for path in ("/v1/providers", "/v1/credentials/", "/healthz", "/metrics", "/console", "/v1/quote/"):
+            for path in ("/v1/providers", "/v1/credentials/", "/healthz", "/metrics", "/savings", "/v1/quote/"):
                 self.send(service, "GET", path, params={"api_key": self.key(f"query of {path}")})
             for name in ("Authorization", "X-Api-Key", "X-Goog-Api-Key", "Cookie", "User-Agent", "Content-Type"):
                 self.send(service, "POST", "/v1/credentials", headers={name: self.key(f"header {name}")}, content=b"{}")
@@ -236,13 +236,17 @@ class Tour:
 
     def put_keys_into_the_console(self) -> None:
         """Keys in the form that asks for a token, in its cookie, and in the filters."""
-        ledger = self.stack.ledger
-        self.send(ledger, "POST", "/console/sign-in", data={"token": self.key("sign-in")})
-        self.send(ledger, "GET", "/console/", headers={"Cookie": f"byok_console={self.key('console cookie')}"})
-        cookie = {"Cookie": f"byok_console={self.stack.told['tokens']['platform']}"}
+        console = self.stack.console
+        for path in ("token", "persona"):
+            form = {name: self.key(f"sign-in by {path}: {name}") for name in ("token", "persona", "next")}
+            self.send(console, "POST", f"/sign-in/{path}", data=form)
+        self.send(console, "GET", "/savings", headers={"Cookie": f"byok_session_0={self.key('console cookie')}"})
+        self.send(console, "POST", "/sign-in/token", data={"token": self.stack.told["tokens"]["platform"]})
         for name in ("from", "to", "key"):
             params = {"org_id": self.org_id, name: self.key(f"console: {name}")}
-            self.send(ledger, "GET", "/console/", params=params, headers=cookie)
+            assert "Savings of" in self.send(console, "GET", "/savings", params={"org_id": self.org_id}).text
+            self.send(console, "GET", "/savings", params=params)
+        self.send(console, "POST", "/preferences", data={name: self.key(f"form: {name}") for name in ("csrf", "zone")})
 
     # Usage
 

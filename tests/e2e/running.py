@@ -52,6 +52,7 @@ class Stack:
         self.data_dir = data_dir
         self.registry = self._client("registry_url", "platform")
         self.ledger = self._client("ledger_url", "platform")
+        self.console = httpx.Client(base_url=told["console_url"], follow_redirects=True, timeout=30)
         self.sql = psycopg.connect(told["ledger_dsn"], autocommit=True, row_factory=dict_row)
         self.producer = KafkaProducer(bootstrap_servers=told["kafka"], acks="all")
         self._numbers = itertools.count()
@@ -66,6 +67,7 @@ class Stack:
         self.sql.close()
         self.registry.close()
         self.ledger.close()
+        self.console.close()
 
     def new_organization(self, plan: str | None = None, *, since: str = "2026-04-01T00:00:00Z") -> str:
         """An organization that no other test knows, on ``plan`` for a long time."""

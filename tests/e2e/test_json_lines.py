@@ -15,7 +15,7 @@ import pytest
 from tests.e2e.canary_sinks import owner_dsn
 from tests.e2e.running import Stack, environment, node_call, start_stack, wait_for
 
-SERVICES = ("registry", "ledger", "metering", "journal")
+SERVICES = ("registry", "ledger", "metering", "console", "journal")
 TALKATIVE = {"PYTHONWARNINGS": "always", "PYTHONASYNCIODEBUG": "1", "BYOK_LOG_LEVEL": "DEBUG"}
 
 

@@ -236,7 +236,14 @@ class Rig:
         self.kafka.launch()
         self.restore()
         ports = Ports.free_block()._replace(kafka=self.worker_kafka.port, postgres=self.database.port)
-        self.wiring = Wiring(ports, self.passwords, self.data.kek_file(), create_signing_key(self.data.secrets))
+        self.wiring = Wiring(
+            ports,
+            self.passwords,
+            self.data.kek_file(),
+            create_signing_key(self.data.secrets),
+            self.data.session_key_file(),
+            self.data.personas_file(()),
+        )
         self._upgrade(self.wiring.owner_environment())
         self.kafka.wait()
         create_topics(KafkaAccess(self.kafka.bootstrap), replication_factor=self.kafka.replication_factor)

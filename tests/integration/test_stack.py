@@ -109,7 +109,7 @@ def test_the_line_of_json_has_what_the_contract_says_and_all_of_it_works(shared)
             assert connection.execute("SELECT current_user").fetchone() == (f"{database}_service",)
     host, port = line["kafka"].split(":")
     socket.create_connection((host, int(port)), timeout=5).close()
-    assert len(line["metrics"]) == 3
+    assert len(line["metrics"]) == 4
     settings = TokenSettings(jwt_jwks_file=byok.data / "secrets" / "jwks.json")
     callers = {name: TokenVerifier(settings).verify(token) for name, token in line["tokens"].items()}
     assert {name: (caller.id, caller.org_id) for name, caller in callers.items()} == {

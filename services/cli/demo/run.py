@@ -22,7 +22,7 @@ def demo(
     ] = None,
     port_base: Annotated[
         int | None,
-        typer.Option(help="The first of six consecutive ports. Default: any free ones.", show_default=False),
+        typer.Option(help="The first of seven consecutive ports. Default: any free ones.", show_default=False),
     ] = None,
     keep: Annotated[bool, typer.Option("--keep", help="Leave everything running until Ctrl-C.")] = False,
 ) -> None:

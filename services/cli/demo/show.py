@@ -21,6 +21,7 @@ from services.cli.demo import figures, report
 from services.cli.demo.check import differences, fate_differences
 from services.cli.demo.company import ORGANIZATIONS, Arrived, directory
 from services.cli.demo.delivery import Expectation, Message, deliveries
+from services.cli.demo.people import PEOPLE
 from services.cli.demo.registration import Api, ApiError, register_keys, set_plans
 from services.cli.demo.workload import simulate
 from services.cli.invocation import byok
@@ -69,6 +70,7 @@ def run_demo(
             port_base,
             switch=switch,
             report=lambda what: progress.update(stage, description=f"Starting {what}"),
+            people=PEOPLE,
         )
         with stack:
             for notice in stack.notices:
@@ -259,10 +261,10 @@ def _where_to_look_next(stack: Stack, data_dir: Path | None, *, keep: bool) -> N
     if keep:
         endpoints = stack.endpoints
         lines = [
-            f"console    {endpoints.console_url}",
+            f"console    {endpoints.console_url}   (sign in as one of its people)",
             f"ledger     {endpoints.ledger_url}/docs",
             f"registry   {endpoints.registry_url}/docs",
-            f"metrics    {endpoints.metrics[-1]}",
+            f"metrics    {endpoints.metrics[-2]}",
             f"settings   set -a; . {stack.environment_file}; set +a",
             f"then       {here} verify; {here} explain --help; {here} quote --help",
             "Ctrl-C stops everything.",

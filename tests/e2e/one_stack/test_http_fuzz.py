@@ -93,7 +93,7 @@ def test_another_method_is_told_which_there_are(stack: Stack, name: str, path: s
         assert set(answer.headers["allow"].split(", ")) == allowed
 
 
-@pytest.mark.parametrize("name", SERVICES)
+@pytest.mark.parametrize("name", [*SERVICES, "console"])
 def test_health_answers_without_a_body(stack: Stack, name: str) -> None:
     for path in ("/healthz", "/readyz", "/metrics"):
         head, whole = (service(stack, name).request(method, path) for method in ("HEAD", "GET"))
@@ -116,11 +116,13 @@ def test_odd_text_in_paths_and_queries(stack: Stack, text: str) -> None:
         *[("ledger", f"/v1/organizations/x/entries?{name}={text}") for name in ("cursor", "from", "model", "flag")],
         ("ledger", f"/v1/organizations/x/summary?group_by={text}"),
         ("ledger", f"/v1/entries/{text}/receipt"),
-        *[("ledger", f"/console/?{name}={text}") for name in ("org_id", "from", "provider")],
+        ("console", f"/{text}"),
+        ("console", f"/sign-in?next={text}"),
+        *[("console", f"/savings?org_id=x&{name}={text}") for name in ("org_id", "from", "provider")],
     ]
-    cookie = {"Cookie": f"byok_console={stack.told['tokens']['platform']}"}
+    stack.console.post("/sign-in/token", data={"token": stack.told["tokens"]["platform"]})
     for name, path in requests:
-        answer = service(stack, name).get(path, headers=cookie)
+        answer = service(stack, name).get(path)
         assert answer.status_code < 500, path
 
 

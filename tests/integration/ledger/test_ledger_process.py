@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import signal
 import time
-from urllib.parse import urlencode
 
 import pytest
 
@@ -20,39 +19,6 @@ def test_it_serves_and_ends_cleanly_on_sigterm(process, company, reader):
     assert process.process.wait(10) == 0
     assert process.process.stdout.read() == b""
     assert "Traceback" not in process.stderr()
-
-
-TRUSTED = "127.0.0.2"
-
-
-@pytest.fixture
-def behind_a_proxy(stack, database):
-    process = Process(stack, database, BYOK_TRUSTED_PROXIES=TRUSTED)
-    process.wait_until_ready()
-    yield process
-    process.process.kill()
-    process.process.wait()
-
-
-def test_the_consoles_cookie_is_secure_where_a_trusted_proxy_says_that_it_took_the_request_over_tls(
-    behind_a_proxy, stack
-):
-    def secure(peer, proto):
-        connection = http.client.HTTPConnection("127.0.0.1", behind_a_proxy.port, timeout=20, source_address=(peer, 0))
-        form = urlencode({"token": stack.token(scope="ledger:read")})
-        headers = {"Content-Type": "application/x-www-form-urlencoded"} | (
-            {"X-Forwarded-Proto": proto} if proto else {}
-        )
-        connection.request("POST", "/console/sign-in", form, headers)
-        answer = connection.getresponse()
-        assert answer.status == 303
-        return "Secure" in answer.headers["set-cookie"].split("; ")
-
-    assert secure(TRUSTED, "https")
-    assert not secure(TRUSTED, "http")
-    assert not secure(TRUSTED, None)
-    # Anybody else may say what it likes.
-    assert not secure("127.0.0.1", "https")
 
 
 def test_it_ends_in_time_while_the_broker_and_the_database_are_away(stack, database):

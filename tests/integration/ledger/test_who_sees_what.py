@@ -78,10 +78,6 @@ receipt-E-late    times  404  hint none none 404   404   | id     404   404   40
 receipt-E0-late   times  404  times none none 404  404   | id     404   404   404    | 404   404    404     id     times  401
 receipt-F-uma     times  hint 404  404  404  404   404   | id     404   404   404    | 404   404    404     id     hint   401
 receipt-F-bob     times  none 404  404  404  404   404   | none   404   404   404    | 404   404    404     none   hint   401
-console-A-uma     id     hint 404  none none 404   404   | id     404   404   404    | 404   404    404     id     hint   none
-console-C-passed  id     hint 404  none none 404   404   | none   404   404   404    | 404   404    404     none   hint   none
-console-E-late    id     404  hint none none 404   404   | id     404   404   404    | 404   404    404     id     hint   none
-console-F-bob     id     none 404  404  404  404   404   | none   404   404   404    | 404   404    404     none   hint   none
 quote-A-uma       times  hint 403  403  403  403   403   | id     id    id    403    | 403   403    403     id     hint   401
 quote-B-team      hint   403  403  403  403  403   403   | id     id    id    403    | 403   403    403     id     hint   401
 quote-own-team    hint   403  403  hint hint 403   403   | id     id    id    403    | 403   403    403     id     hint   401
@@ -268,9 +264,6 @@ def ask_of_key(client, used, operation, caller, headers):
     base = "/v1/organizations/acme"
     if name == "receipt":
         return client.get(f"/v1/entries/{used[of[0]]}/receipt", headers=headers)
-    if name == "console":
-        token = headers.get("Authorization", "").removeprefix("Bearer ")
-        return client.get(f"/console/receipts/{used[of[0]]}", headers={"Cookie": f"byok_console={token}"})
     if name == "quote":
         user, team, provider, _ = USES.get(of[0], (CALLERS[caller][0] or "uma", "growth", KEY[of[1]].provider, None))
         if of[0] in "AC":
@@ -291,7 +284,7 @@ def outcome_of_key(operation, answer):
     if answer.status_code != 200:
         return str(answer.status_code)
     name, *of = operation.split("-")
-    if name in ("receipt", "console", "quote"):
+    if name in ("receipt", "quote"):
         key = KEY[of[1]]
         # Wherever in the answer it stands.
         words = {"hint": key.hint, "times": key.start, "id": key.id}

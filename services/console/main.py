@@ -1,0 +1,145 @@
+"""The console: what it consists of, and how it is run."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+from fastapi import FastAPI
+from starlette.applications import Starlette
+from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import FileResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from services.console.apis import ApiError, Service
+from services.console.filters import UnusableFormError
+from services.console.forms import FORM_BYTES_MAX
+from services.console.problem_pages import problem_page
+from services.console.routes import ROUTES
+from services.console.settings import ConsoleSettings
+from services.console.sign_in.personas import Personas
+from services.console.sign_in.session import SessionKeys, SignedOutError
+from services.console.site import Site
+from services.runtime.connections import ConnectionBounds
+from services.runtime.http_client import http_client
+from services.runtime.logs import configure_logs, log_crashes
+from services.runtime.metrics import process_registry
+from services.runtime.problems import Problem
+from services.runtime.request_bodies import BodyBounds
+from services.runtime.spans import configure_spans, flush_spans
+from services.runtime.tokens import TokenVerifier
+from services.runtime.web import ReadinessCheck, create_app, server
+
+_STATIC = Path(__file__).parent / "static"
+_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self';"
+    " base-uri 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+}
+_NOT_KEPT = "no-store"
+_KEPT_A_DAY = "max-age=86400"
+_LOOK_SECONDS = 2
+
+_DESCRIPTION = "Pages for people: credentials, savings, usage. It has no API of its own beyond the operators' below."
+
+
+def build_app(settings: ConsoleSettings) -> FastAPI:
+    """The application. Raises SettingsError for a setting that is missing or cannot be used."""
+    registry = Service("key registry", settings.registry_url)
+    ledger = Service("ledger", settings.ledger_url)
+    site = Site(
+        registry=registry,
+        ledger=ledger,
+        tokens=TokenVerifier(settings),
+        sessions=SessionKeys(settings.console_session_key_file, settings.console_session_hours * 3600),
+        personas=Personas(settings),
+        cookie_always_secure=settings.console_cookie_secure,
+    )
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        async with registry, ledger:
+            yield
+
+    app = create_app(
+        title="BYOK console",
+        description=_DESCRIPTION,
+        metrics=process_registry(),
+        checks={},
+        # The pages that need neither are shown nevertheless, and the others say what is away.
+        impaired={"registry": _answers(settings.registry_url), "ledger": _answers(settings.ledger_url)},
+        bodies=BodyBounds.of(settings, FORM_BYTES_MAX),
+        lifespan=lifespan,
+    )
+    app.mount("", _pages(site))
+    return app
+
+
+def _pages(site: Site) -> Starlette:
+    errors: dict[Any, Callable[[Request, Exception], Response | Awaitable[Response]]] = dict.fromkeys(
+        (SignedOutError, ApiError, Problem, UnusableFormError, HTTPException, Exception), problem_page
+    )
+    files = [Mount("/static", StaticFiles(directory=_STATIC)), Route("/favicon.ico", _icon)]
+    pages = Starlette(routes=[*ROUTES, *files], exception_handlers=errors, middleware=[Middleware(_Headers)])
+    pages.state.site = site
+    # As in create_app: a redirect would repeat the URL.
+    pages.router.redirect_slashes = False
+    return pages
+
+
+async def _icon(_request: Request) -> Response:
+    return FileResponse(_STATIC / "icon.svg", media_type="image/svg+xml", headers={"Cache-Control": _KEPT_A_DAY})
+
+
+class _Headers:
+    """ASGI middleware: what every answer tells the browser, whatever it is: no script, no other site, keep nothing."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def telling(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                headers.update(_HEADERS)
+                headers.setdefault("Cache-Control", _NOT_KEPT)
+            await send(message)
+
+        await self._app(scope, receive, telling)
+
+
+def _answers(url: str) -> ReadinessCheck:
+    def check() -> str | None:
+        try:
+            with http_client(url, seconds=_LOOK_SECONDS, proxied=False) as client:
+                client.get(f"{url.rstrip('/')}/healthz").raise_for_status()
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            return f"it does not answer ({type(error).__name__})"
+        return None
+
+    return check
+
+
+def run(settings: ConsoleSettings) -> None:
+    """Serve until SIGTERM or SIGINT. Raises SettingsError before anything starts."""
+    configure_logs(settings.log_level, "console")
+    log_crashes()
+    configure_spans(settings, "console")
+    app = build_app(settings)
+    # uvicorn stops cleanly and then sends itself the signal again; that must not turn a clean stop into a crash.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: None)
+    bounds = ConnectionBounds.of(settings)
+    server(app, settings.host, settings.console_port, settings.trusted_proxies, bounds=bounds).run()
+    flush_spans()

@@ -1,0 +1,6 @@
+"""The menu of every page, in its order. A page belongs to the entry whose path its own begins with."""
+
+from __future__ import annotations
+
+MENU: tuple[tuple[str, str], ...] = (("Savings", "/savings"),)
+"""Label and path."""

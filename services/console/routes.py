@@ -1,0 +1,31 @@
+"""The map of the site: each page's path, and what answers there."""
+
+from __future__ import annotations
+
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from services.console.pages import dead_letters, organizations, reader, receipts, savings
+from services.console.sign_in import pages as sign_in
+from services.console.site import form, page
+from services.console.visit import Visit
+
+
+async def first_page(visit: Visit) -> Response:
+    """Where whoever names no page goes."""
+    return visit.go_to(savings.PATH)
+
+
+ROUTES: list[BaseRoute] = [
+    page("/", first_page, about_organization=False),
+    page(savings.PATH, savings.savings),
+    page(dead_letters.PATH, dead_letters.dead_letters),
+    page(receipts.PATH, receipts.receipt, about_organization=False),
+    page(organizations.PATH, organizations.organizations, about_organization=False),
+    page(reader.PATH, reader.preferences, about_organization=False),
+    form(reader.PATH, reader.keep),
+    Route(sign_in.PATH, sign_in.sign_in_page),
+    Route(f"{sign_in.PATH}/token", sign_in.with_token, methods=["POST"]),
+    Route(f"{sign_in.PATH}/persona", sign_in.as_persona, methods=["POST"]),
+    form("/sign-out", sign_in.sign_out),
+]

@@ -1,0 +1,1 @@
+"""Who somebody is: signing in and out, and the session in between, which lives in sealed cookies alone."""
