@@ -58,6 +58,8 @@ quote-uma      200   200 403 403  403  403   403   | 200    200   200   403    |
 quote-growth   200   403 403 403  403  403   403   | 200    200   200   403    | 403   403    403     200   200    401
 quote-self     200   403 403 200  200  403   403   | 200    200   200   403    | 403   403    403     200   200    401
 dead-letters   403   403 403 403  403  403   403   | 200    403   403   403    | 403   403    403     200   200    401
+dead-letter-counts 403   403 403 403  403  403   403   | 200    403   403   403    | 403   403    403     200   200    401
+organizations  acme  acme acme acme acme acme 403  | acme   403   403   403    | elsewhere elsewhere 403 acme+elsewhere acme 401
 usage          403   403 403 403  403  403   403   | 403    202   403   403    | 403   403    403     202   403    401
 """  # noqa: E501 (as below)
 
@@ -137,7 +139,8 @@ def ask(client, entry_ids, operation, caller, headers):
         "export": lambda: client.get(f"{base}/export", params={"format": of}, headers=headers),
         "receipt": lambda: client.get(f"/v1/entries/{entry_ids[of]}/receipt", headers=headers),
         "quote": lambda: client.post("/v1/quote", json=quote | _user(of, caller), headers=headers),
-        "dead": lambda: client.get(f"{base}/dead-letters", headers=headers),
+        "dead": lambda: client.get(f"{base}/dead-{of}", headers=headers),
+        "organizations": lambda: client.get("/v1/organizations", headers=headers),
         "usage": lambda: client.post("/v1/usage-events", json=event, headers=headers),
     }
     return attempts[name]()
@@ -154,6 +157,8 @@ def outcome(operation, answer):
     name = operation.partition("-")[0]
     if answer.status_code != 200 or name in ("receipt", "quote", "dead"):
         return str(answer.status_code)
+    if name == "organizations":
+        return "+".join(each["org_id"] for each in answer.json()["organizations"])
     if name == "summary":
         return str(answer.json()["total"]["events"])
     return "".join(sorted(row["event_id"] for row in _rows(operation, answer))) or "-"
@@ -289,6 +294,8 @@ def outcome_of_key(operation, answer):
         # Wherever in the answer it stands.
         words = {"hint": key.hint, "times": key.start, "id": key.id}
         return next((word for word, text in words.items() if text in answer.text), "none")
+    if name == "organizations":
+        return "+".join(each["org_id"] for each in answer.json()["organizations"])
     if name == "summary":
         return str(answer.json()["total"]["events"])
     if name == "groups":
