@@ -181,10 +181,14 @@ class Bill(NamedTuple):
     @property
     def cost(self) -> Ratio:
         """In pico-USD, exact."""
-        tokens = sum(line.quantity * line.price for line in self.lines if line.is_tokens)
-        fees = sum(line.quantity * line.price for line in self.lines if not line.is_tokens)
         times = _product(self.uplifts)
-        return Ratio(tokens * times.numerator + fees * times.denominator, times.denominator)
+        return Ratio(sum(self.cost_of(line).numerator for line in self.lines), times.denominator)
+
+    def cost_of(self, line: Billed) -> Ratio:
+        """What one of its lines costs, in pico-USD, exact; over the same denominator for all of them."""
+        times = _product(self.uplifts)
+        factor = times.numerator if line.is_tokens else times.denominator
+        return Ratio(line.quantity * line.price * factor, times.denominator)
 
 
 def require_parts_fit(usage: Counts, units: Units) -> None:

@@ -13,6 +13,7 @@ from services.domain.model_prices import (
     INPUT,
     OUTPUT,
     Bill,
+    Billed,
     ModelPrice,
     UnpricedConditionError,
     UnpricedError,
@@ -95,12 +96,22 @@ def _rate(event: UsageEvent, directory: Directory, card: RateCard) -> Rating:
             require_parts_fit(event.usage, card.units)
             return _model_usage(event, directory, card, _units)
         case EventType.TOOL_CALL:
-            return _whoever_pays(card.tool_price(event.tool or "") * event.calls if event.succeeded else 0, card)
+            return _whoever_pays(tool_call_mc(event, card) * event.calls, card)
         case EventType.WORKFLOW_RUN:
-            free = event.parent_run_id is not None and not card.charge_subflows
-            return _whoever_pays(0 if free else card.workflow_run_mc, card)
+            return _whoever_pays(workflow_run_mc(event, card), card)
         case _:
             assert_never(event.type)
+
+
+def tool_call_mc(event: UsageEvent, card: RateCard) -> int:
+    """What each call of a tool costs: a failed one nothing."""
+    return card.tool_price(event.tool or "") if event.succeeded else 0
+
+
+def workflow_run_mc(event: UsageEvent, card: RateCard) -> int:
+    """What a run costs: on some cards a subflow's nothing."""
+    free = event.parent_run_id is not None and not card.charge_subflows
+    return 0 if free else card.workflow_run_mc
 
 
 def _whoever_pays(mc: int, card: RateCard) -> Rating:
@@ -133,28 +144,35 @@ def price_of(event: UsageEvent, rating: Rating) -> ModelPrice:
 
 
 def _node_calls(event: UsageEvent, card: RateCard, price: ModelPrice, key_source: KeySource) -> Amounts:
-    per_call = card.own_key_node_call_mc if key_source is KeySource.BYOK else price.tier_mc
-    return Amounts(price.tier_mc * event.calls, per_call * event.calls)
+    each = node_call_mc(card, price, key_source)
+    return Amounts(each.list_mc * event.calls, each.charged_mc * event.calls)
+
+
+def node_call_mc(card: RateCard, price: ModelPrice, key_source: KeySource) -> Amounts:
+    """What each node call lists at and costs."""
+    return Amounts(price.tier_mc, card.own_key_node_call_mc if key_source is KeySource.BYOK else price.tier_mc)
 
 
 def _tokens(event: UsageEvent, card: RateCard, price: ModelPrice, key_source: KeySource) -> Amounts:
-    return _cost_to_mc(Ratio(tokens_cost(event, card, price), 1), card, key_source)
+    return _cost_to_mc(tokens_bill(event, card, price).cost, card, key_source)
 
 
-def tokens_cost(event: UsageEvent, card: RateCard, price: ModelPrice) -> int:
-    """Pico-USD for the tokens of an event that may sum up many requests: so nothing counts but the plain prices.
+def tokens_bill(event: UsageEvent, card: RateCard, price: ModelPrice) -> Bill:
+    """The bill of an event that may sum up the tokens of many requests: so nothing counts but the plain prices.
 
     Raises UnpricedUnitError.
     """
     fresh = event.input_tokens - event.cached_input_tokens
-    cost = 0
-    for unit, count in ((INPUT, fresh), (CACHE_READ, event.cached_input_tokens), (OUTPUT, event.output_tokens)):
-        if count:
-            one = price.prices.get(unit)
-            if one is None:
-                raise UnpricedUnitError(unit, f"rate card {card.card} has no price for {unit} of this model")
-            cost += count * one
-    return cost
+    counted = ((INPUT, fresh), (CACHE_READ, event.cached_input_tokens), (OUTPUT, event.output_tokens))
+    lines = tuple(_plain_line(unit, count, card, price) for unit, count in counted if count)
+    return Bill(lines, uplifts=(), variant=None, band=None, window=None)
+
+
+def _plain_line(unit: str, count: int, card: RateCard, price: ModelPrice) -> Billed:
+    one = price.prices.get(unit)
+    if one is None:
+        raise UnpricedUnitError(unit, f"rate card {card.card} has no price for {unit} of this model")
+    return Billed(unit, count, one, is_tokens=True)
 
 
 def _units(event: UsageEvent, card: RateCard, price: ModelPrice, key_source: KeySource) -> Amounts:
@@ -176,16 +194,16 @@ def _of_card(card: RateCard, event: UsageEvent, error: UnpricedError) -> str:
 
 
 def _cost_to_mc(cost: Ratio, card: RateCard, key_source: KeySource) -> Amounts:
-    """USD cost ÷ USD per credit, and × the factor of own keys; each rounded once.
+    """USD cost ÷ USD per credit, and × the factor of own keys; each rounded once."""
+    exact = exact_mc(cost, card, key_source)
+    return Amounts(*(round_half_even(*each) for each in exact))
+
+
+def exact_mc(cost: Ratio, card: RateCard, key_source: KeySource) -> tuple[Ratio, Ratio]:
+    """List and charged of a cost in pico-USD, exact in mc.
 
     10^-12 USD over micro-USD per credit is 10^-6 credit, which is mc.
     """
-    list_mc = _mc(cost, card, _FULL)
-    is_own = key_source is KeySource.BYOK
-    return Amounts(list_mc, _mc(cost, card, card.own_key_token_factor) if is_own else list_mc)
-
-
-def _mc(cost: Ratio, card: RateCard, factor: Ratio) -> int:
-    return round_half_even(
-        cost.numerator * factor.numerator, cost.denominator * card.usd_micros_per_credit * factor.denominator
-    )
+    factor = card.own_key_token_factor if key_source is KeySource.BYOK else _FULL
+    in_credits = Ratio(cost.numerator, cost.denominator * card.usd_micros_per_credit)
+    return in_credits, Ratio(in_credits.numerator * factor.numerator, in_credits.denominator * factor.denominator)

@@ -11,7 +11,7 @@ from services.domain.directory import Credential, Directory
 from services.domain.model_prices import CACHE_READ, INPUT, OUTPUT, Billed, ModelPrice, Uplift
 from services.domain.permissions import Told
 from services.domain.rate_card import RateCard
-from services.domain.rating import Rating, bill_of, price_of, tokens_cost
+from services.domain.rating import Rating, bill_of, price_of, tokens_bill
 from services.domain.resolution import LEASE_LIFE, KeySource, Resolution, Use, can_be_claimed
 from services.domain.scope import Interval, Plan, Scope, ScopeType
 from services.domain.usage import Claim, EventType, UsageEvent
@@ -278,7 +278,7 @@ def _tokens(event: UsageEvent, rating: Rating, *, own_key: bool) -> list[str]:
         if micros is not None
     )
     # Tokens × micro-USD per million tokens is 10^-12 USD.
-    exact = format_exactly(tokens_cost(event, rating.card, price_of(event, rating)), decimals=12)
+    exact = format_ratio(tokens_bill(event, rating.card, price_of(event, rating)).cost, decimals=12)
     return [f"({terms}) ÷ 1,000,000 = {exact} USD", *_to_credits(exact, rating.card, own_key=own_key)]
 
 
