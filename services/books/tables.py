@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import cast
 from uuid import UUID
 
-from sqlalchemy import ARRAY, BigInteger, DateTime, Table, Text
+from sqlalchemy import ARRAY, BigInteger, DateTime, Table, Text, Uuid
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field, SQLModel
 
@@ -70,6 +70,16 @@ class EntryPosition(SQLModel, table=True):
 
     position: int = Field(primary_key=True, sa_type=BigInteger)
     entry_id: UUID
+
+
+class EntryBatch(SQLModel, table=True):
+    """Entries that are committed and wait for their places."""
+
+    __tablename__ = "entry_batch"
+    __table_args__ = {"schema": "ledger"}
+
+    batch: int = Field(primary_key=True, sa_type=BigInteger)
+    entry_ids: list[UUID] = Field(sa_type=ARRAY(Uuid))
 
 
 class EntryRow(EntryColumns, table=True):

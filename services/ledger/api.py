@@ -23,7 +23,7 @@ from services.ledger import responses
 from services.ledger.admission import DoorReason
 from services.ledger.explanation import utc
 from services.ledger.export import JSON_OPTIONS
-from services.ledger.export_response import ExportResponse
+from services.ledger.export_response import POSITION_HEADER, ExportResponse
 from services.ledger.feed_waiting import first_news
 from services.ledger.handlers import Handlers
 from services.ledger.query import (
@@ -46,7 +46,12 @@ from services.runtime.tokens import Authenticated
 _log = logger(__name__)
 
 _USAGE_TYPES = ("application/json", "application/cloudevents+json", "application/cloudevents-batch+json")
-_EXPORT_TYPES = {"csv": "text/csv; charset=utf-8; header=present", "jsonl": "application/jsonl"}
+_CSV = "text/csv; charset=utf-8; header=present"
+_EXPORT_TYPES = {"csv": _CSV, "jsonl": "application/jsonl", "focus": _CSV}
+_EXPORT_NAMES = {"csv": "entries.csv", "jsonl": "entries.jsonl", "focus": "focus.csv"}
+_POSITION = {
+    POSITION_HEADER: {"description": "Up to which position in the feed it counts.", "schema": {"type": "integer"}}
+}
 
 
 STATUS: Mapping[StrEnum, int] = {
@@ -58,6 +63,7 @@ STATUS: Mapping[StrEnum, int] = {
     Code.INVALID_CURSOR: 422,
     Code.INVALID_GROUP: 422,
     Code.TOO_MANY_GROUPS: 422,
+    Code.AHEAD_OF_LEDGER: 409,
     Code.BUSY: 503,
     Code.BROKER_UNAVAILABLE: 503,
     **dict.fromkeys(Reason, 422),
@@ -206,9 +212,9 @@ def get_summary(
 
 @router.get(
     "/organizations/{org_id:path}/export",
-    summary="All entries as CSV or JSON Lines",
+    summary="All entries as CSV, JSON Lines or FOCUS 1.2",
     response_class=StreamingResponse,
-    responses={200: {"content": {media_type: {} for media_type in _EXPORT_TYPES.values()}}},
+    responses={200: {"content": {media_type: {} for media_type in _EXPORT_TYPES.values()}, "headers": _POSITION}},
 )
 def get_export(
     request: Request,
@@ -217,15 +223,21 @@ def get_export(
     caller: Authenticated,
     handlers: CurrentHandlers,
 ) -> ExportResponse:
-    """Oldest first, from one snapshot. An export that breaks off ends without the end of the chunked coding.
+    """Oldest first, of one moment: all entries up to the position that the header `Byok-Position` says, and no others.
 
-    In CSV, text that a spreadsheet would take for a formula has an apostrophe before it; JSON Lines are exact.
+    With `after`, in the order of their positions, each with its own: ask again after the last one where a file broke
+    off, which then ends without the end of the chunked coding, and after `Byok-Position` for what is new. 409
+    `ahead_of_ledger`: the ledger was restored to less.
+
+    In CSV and FOCUS, text that a spreadsheet would take for a formula, or that begins with an apostrophe, has an
+    apostrophe before it; JSON Lines are exact. FOCUS has a row for each priced unit of an entry: costs in USD, exact,
+    with the sums of the ledger; `ListCost` less `EffectiveCost` is the saving.
     """
     return ExportResponse(
         handlers.export(caller, org_id, query),
         seconds_max=request.app.state.export_seconds,
         media_type=_EXPORT_TYPES[query.format],
-        filename=f"entries.{query.format}",
+        filename=_EXPORT_NAMES[query.format],
     )
 
 

@@ -12,6 +12,9 @@ from services.runtime.logs import logger
 
 _log = logger(__name__)
 
+POSITION_HEADER = "Byok-Position"
+"""The header that says up to which position in the feed an answer counts."""
+
 
 class ExportResponse(StreamingResponse):
     """Sends an export, and closes it when it is sent, when the client has gone, and when its time is over.
@@ -21,7 +24,10 @@ class ExportResponse(StreamingResponse):
 
     def __init__(self, export: Export, *, seconds_max: float, media_type: str, filename: str) -> None:
         """``seconds_max`` bounds the time from the first byte to the last."""
-        headers = {"Content-Disposition": f'attachment; filename="{filename}"'}
+        headers = {
+            "Content-Disposition": f'attachment; filename="{filename}"',
+            POSITION_HEADER: str(export.position),
+        }
         super().__init__(export, media_type=media_type, headers=headers)
         self._export = export
         self._seconds_max = seconds_max

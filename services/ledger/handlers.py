@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, Protocol
 from uuid import UUID
@@ -12,8 +12,8 @@ from services.domain.credits import round_half_even
 from services.domain.permissions import EVERY_ORGANIZATION, LEDGER_READ, USAGE_WRITE, Caller
 from services.ledger.access import Visible, require_organization, require_quote, require_scope, visible_in
 from services.ledger.admission import Door
-from services.ledger.export import Export, csv_lines, json_lines
-from services.ledger.export_slots import ExportSlots
+from services.ledger.export import Export
+from services.ledger.export_opening import Exports
 from services.ledger.key_sight import KeySight
 from services.ledger.query import (
     GROUPS_MAX,
@@ -40,9 +40,6 @@ from services.ledger.repository import EntryRepository, Row
 from services.ledger.usage_batch import UsageRecord, UsageRequest, pack, read_events
 from services.runtime.refusals import Refusal
 
-# Each holds a connection; what is left of the pool is for everything else.
-_EXPORTS_MAX = 8
-_EXPORTS_OF_ONE_MAX = 4
 _LOOKED_AT_MAX = 10_000
 """So many entries of the feed are looked at for one page, where those of one organization are wanted."""
 
@@ -81,16 +78,17 @@ class Handlers:
         door: Door,
         *,
         record_bytes_max: int,
+        platform: str,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        """``record_bytes_max`` bounds the value of one Kafka record."""
+        """``record_bytes_max`` bounds the value of one Kafka record; ``platform`` is the name of who sells."""
         self._entries = entries
         self._registry = registry
         self._publisher = publisher
         self._door = door
         self._record_bytes_max = record_bytes_max
         self._now = now
-        self._exports = ExportSlots(_EXPORTS_MAX, _EXPORTS_OF_ONE_MAX)
+        self._exports = Exports(entries, registry, platform)
 
     def accept_usage(self, caller: Caller, body: bytes) -> UsageRequest:
         """Hand the good events of a request to the broker, and tell what is wrong with the others.
@@ -149,12 +147,11 @@ class Handlers:
         }
 
     def export(self, caller: Caller, org_id: str, query: ExportQuery) -> Export:
-        """The file, which the caller closes. Raises 503 ``busy`` where too many are being read."""
-        return Export(self._pieces(_selection(caller, org_id, query), query))
+        """The file, which the caller closes.
 
-    def _pieces(self, selection: Selection, query: ExportQuery) -> Generator[bytes]:
-        with self._exports.taken(selection.org_id), self._entries.stream(selection) as rows:
-            yield from csv_lines(rows) if query.format == "csv" else json_lines(rows)
+        Raises 503 ``busy`` where too many are being read, 409 ``ahead_of_ledger`` where ``after`` is no position.
+        """
+        return self._exports.open(_selection(caller, org_id, query), query)
 
     def receipt(self, caller: Caller, entry_id: UUID) -> dict[str, Any]:
         """What an entry follows from. Raises 404, also for one that the caller may not see."""

@@ -77,7 +77,14 @@ def build_app(settings: LedgerSettings) -> FastAPI:
     app.state.ingest_limit = RateLimit(settings.ingest_rate_limit_per_second, settings.ingest_rate_limit_burst)
     app.state.export_seconds = settings.export_seconds
     door = Door(cards, RecordedChanges(entries.newest_change).newest, quota, on_rejected=door_refusals(metrics))
-    app.state.handlers = Handlers(entries, RegistryView(entries), publisher, door, record_bytes_max=RECORD_BYTES_MAX)
+    app.state.handlers = Handlers(
+        entries,
+        RegistryView(entries),
+        publisher,
+        door,
+        record_bytes_max=RECORD_BYTES_MAX,
+        platform=settings.platform_name,
+    )
     install_refusal_handlers(app)
     app.include_router(router)
     return app

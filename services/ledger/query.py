@@ -105,7 +105,15 @@ class SummaryQuery(Filters):
 class ExportQuery(Filters):
     """All entries, as a file."""
 
-    format: Literal["csv", "jsonl"]
+    format: Literal["csv", "jsonl", "focus"] = Field(description="focus: FOCUS 1.2 as CSV, a row per priced unit.")
+    after: Annotated[int, Field(ge=0, le=2**63 - 1)] | None = Field(
+        None,
+        description="Only what follows on this position in the feed, in its order, each row with its position: to go "
+        "on where a file ended, or broke off. 0: all of it in that order.",
+    )
+    billed: Literal["prepaid", "charged"] = Field(
+        "prepaid", description="focus: BilledCost is 0, for credits are paid before, or what is charged."
+    )
 
 
 class DeadLettersQuery(BaseModel):

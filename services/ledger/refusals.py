@@ -18,6 +18,7 @@ class Code(StrEnum):
     INVALID_CURSOR = "invalid_cursor"
     INVALID_GROUP = "invalid_group"
     TOO_MANY_GROUPS = "too_many_groups"
+    AHEAD_OF_LEDGER = "ahead_of_ledger"
     BUSY = "busy"
     BROKER_UNAVAILABLE = "broker_unavailable"
 

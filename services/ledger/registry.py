@@ -10,7 +10,12 @@ from typing import NamedTuple
 from schemas.registry_changes import CredentialChange, RateCardChange, RegistryChange
 from services.books.registry_log import FoldedLog, fold
 from services.domain.directory import Credential, Directory
+from services.domain.rate_card import RateCard
 from services.ledger.repository import EntryRepository
+
+
+class UnknownCardError(Exception):
+    """An entry names a rate card that the registry log does not have: the log was lost."""
 
 
 class Known(NamedTuple):
@@ -64,6 +69,20 @@ class RegistryView:
             keys.append(f"credential:{claimed}")
         directory = fold(self._repository.changes_as_of(keys, seq))
         return Known(directory, _credentials(directory, hints), hints, named)
+
+    def card_named(self, name: str) -> RateCard:
+        """The rate card of that name. Raises UnknownCardError: what an entry was priced by is in the log before it."""
+        with self._lock:
+            card = self._card(name)
+            if card is None:
+                self._advance()
+                card = self._card(name)
+        if card is None:
+            raise UnknownCardError(f"the registry log of this ledger has no rate card {name}")
+        return card
+
+    def _card(self, name: str) -> RateCard | None:
+        return next((card for card in self._log.directory.cards if card.card == name), None)
 
     def _advance(self) -> None:
         for change in self._repository.changes_after(self._log.arrival):

@@ -4,32 +4,81 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Engine, RowMapping, Select, and_, case, false, func, literal, or_, select, tuple_
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    RowMapping,
+    Select,
+    and_,
+    case,
+    false,
+    func,
+    literal,
+    or_,
+    select,
+    tuple_,
+)
+from sqlalchemy import Row as RowOf
 
 from services.books import registry_log
 from services.books.columns import IDENTITY, SUMMED
 from services.books.registry_log import Recorded
 from services.books.source_traces import OF_A_CHARGE
-from services.books.tables import DeadLetterRow, EntryPosition, EntryRow, EntryView, SourcePartition, table_of
+from services.books.tables import (
+    DeadLetterRow,
+    EntryBatch,
+    EntryPosition,
+    EntryRow,
+    EntryView,
+    SourcePartition,
+    table_of,
+)
 from services.domain.permissions import Sight
 from services.domain.scope import ScopeType
 from services.ledger.organizations import organizations_after
 from services.ledger.query import Cursor, DeadLettersQuery, Filters, LetterCursor, Order, Selection
+from services.ledger.refusals import Code
+from services.runtime.refusals import Refusal
 
 _VIEW = table_of(EntryView)
 _TABLE = table_of(EntryRow)
 _POSITION = table_of(EntryPosition)
+_BATCH = table_of(EntryBatch)
 _PARTITION = table_of(SourcePartition)
 _DEAD_LETTER = table_of(DeadLetterRow)
 
+# Columns of the table that the view leaves out.
+_OF_EVENT = [
+    _TABLE.c[name] for name in ("parent_run_id", "succeeded", "claim_source", "claim_credential_id", "evidence")
+]
+_LAST_POSITION = select(func.coalesce(func.max(_POSITION.c.position), 0))
+
 _STREAMED_ROWS = 1_000
+_PLACES_AT_ONCE = 5_000
+_UNPLACED_MAX = 500_000
 _REGISTRY_ROWS = 5_000
 
 Row = RowMapping
 """One row, by the names of its columns."""
+SqlRow = RowOf[Any]
+"""One row, by the places of its columns."""
+
+
+class Extract(NamedTuple):
+    """Entries of one moment."""
+
+    position: int
+    """Up to which position in the feed; all of them, and no others."""
+    rows: Iterator[SqlRow]
+
+
+def by_name(rows: Iterator[SqlRow]) -> Iterator[Row]:
+    """The same rows, by the names of their columns."""
+    return (row._mapping for row in rows)
 
 
 def _conditions(selection: Selection) -> list[ColumnElement[bool]]:
@@ -76,10 +125,22 @@ def _credential_id(keys: Sight) -> ColumnElement[Any]:
     return column if keys.everything else case((_of_seen_key(keys), column), else_=None).label("credential_id")
 
 
-def _entries(selection: Selection) -> Select[Any]:
-    """The selected entries as the caller sees them."""
+def _entries(selection: Selection, *, with_event: bool = False) -> Select[Any]:
+    """The selected entries as the caller sees them; ``with_event``: and what else ``event_of`` reads."""
     columns = [_credential_id(selection.keys) if column.name == "credential_id" else column for column in _VIEW.c]
-    return select(*columns).where(*_conditions(selection))
+    statement = select(*columns).where(*_conditions(selection))
+    if not with_event:
+        return statement
+    return statement.add_columns(*_OF_EVENT).join(_TABLE, _TABLE.c.entry_id == _VIEW.c.entry_id)
+
+
+def _unplaced(connection: Connection) -> frozenset[UUID]:
+    """The entries that wait for their places. A few seconds' worth: fewer to leave out than to join with all."""
+    waiting = select(func.unnest(_BATCH.c.entry_ids)).limit(_UNPLACED_MAX + 1)
+    ids = frozenset(connection.scalars(waiting))
+    if len(ids) > _UNPLACED_MAX:
+        raise Refusal(Code.BUSY, "Too many entries wait for their places in the feed; try again.", retry_seconds=30)
+    return ids
 
 
 def _group(name: str, keys: Sight) -> ColumnElement[Any]:
@@ -127,12 +188,44 @@ class EntryRepository:
         return self._rows(statement.group_by(*keys).order_by(*keys).limit(most))
 
     @contextmanager
-    def stream(self, selection: Selection) -> Iterator[Iterator[Sequence[Any]]]:
-        """All selected entries, oldest first, through a server-side cursor: memory holds a thousand of them."""
-        statement = _ordered(_entries(selection), "asc")
+    def stream(self, selection: Selection, *, with_event: bool = False) -> Iterator[Extract]:
+        """All selected entries of one moment that have their places, oldest first, in the order of the view's columns.
+
+        ``with_event``: behind them what else tells of the event. Through a server-side cursor: memory holds a thousand
+        rows. Raises 503 ``busy`` while far more entries wait for their places than ever do.
+        """
+        with self._snapshot() as (connection, position):
+            unplaced = _unplaced(connection)
+            statement = _ordered(_entries(selection, with_event=with_event), "asc")
+            rows = connection.execution_options(yield_per=_STREAMED_ROWS).execute(statement)
+            yield Extract(position, (row for row in rows if row.entry_id not in unplaced) if unplaced else iter(rows))
+
+    @contextmanager
+    def _snapshot(self) -> Iterator[tuple[Connection, int]]:
+        """One moment of the database, and the last position in it."""
         with self._engine.connect() as connection:
-            result = connection.execution_options(yield_per=_STREAMED_ROWS).execute(statement)
-            yield iter(result)
+            connection.execution_options(isolation_level="REPEATABLE READ")
+            yield connection, connection.execute(_LAST_POSITION).scalar_one()
+
+    def placed(self, selection: Selection, after: int, upto: int, *, with_event: bool = False) -> Iterator[SqlRow]:
+        """The selected entries between two positions, the second included, in their order; the position comes last.
+
+        What lies up to a position that is seen stays as it is: so it is read in parts, and no snapshot is held.
+        """
+        position = _POSITION.c.position
+        statement = _entries(selection, with_event=with_event).add_columns(position)
+        statement = statement.join(_POSITION, _VIEW.c.entry_id == _POSITION.c.entry_id).order_by(position)
+        while after < upto:
+            end = min(self.position_ahead(after, _PLACES_AT_ONCE) or upto, upto)
+            part = statement.where(position > after, position <= end).limit(_STREAMED_ROWS)
+            with self._engine.connect() as connection:
+                rows = connection.execute(part).all()
+            yield from rows
+            after = rows[-1].position if len(rows) == _STREAMED_ROWS else end
+
+    def newest_position(self) -> int:
+        """The last position that an entry has; 0 where none has any."""
+        return self._position(_LAST_POSITION) or 0
 
     def last_position(self, upto: int) -> int:
         """The last position that an entry has, of those up to one; 0 where none has any."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from services.books.settings import LedgerDatabase
 from services.runtime.kafka_access import KafkaSettings
@@ -22,3 +22,5 @@ class LedgerSettings(HttpSettings, TokenSettings, KafkaSettings, LedgerDatabase)
     """With more dead letters within an hour, an organization's events are refused at the door for a while."""
     export_seconds: Annotated[float, Field(gt=0, le=86_400)] = 900
     """How long one export may take; then it is cut, and its file is visibly incomplete."""
+    platform_name: Annotated[str, StringConstraints(min_length=1, max_length=100)] = "BYOK"
+    """Who sells: provider, publisher and issuer of invoices in exports and statements."""

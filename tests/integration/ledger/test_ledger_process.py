@@ -41,6 +41,7 @@ def test_it_ends_in_time_while_the_broker_and_the_database_are_away(stack, datab
 def test_an_export_that_breaks_off_never_looks_whole(process, stack, books, database, reader):
     books.rate_cards()
     book_many(books)
+    books.place()
     answer = process.get("/v1/organizations/acme/export?format=csv", reader)
     assert answer.status == 200
     assert answer.read(10_000)

@@ -13,6 +13,13 @@ from services.ledger.query import GROUPS
 from tests.integration.ledger.ledger_seed import COLUMNS
 from tests.integration.ledger.test_ledger_entries import as_wire
 
+
+@pytest.fixture
+def company(company):
+    company.place()
+    return company
+
+
 SUMMARY = "/v1/organizations/acme/summary"
 EXPORT = "/v1/organizations/acme/export"
 SUMS = ("quantity", "input_tokens", "cached_input_tokens", "output_tokens", "list_mc", "charged_mc", "saved_mc")
@@ -158,7 +165,7 @@ def test_an_export_that_cannot_be_made_is_422(client, reader, query):
 def test_only_so_many_exports_run_at_once_and_each_gives_its_place_back(client, company, reader, app):
     for _ in range(10):
         assert client.get(EXPORT, params={"format": "csv"}, headers=reader).status_code == 200
-    slots = app.state.handlers._exports
+    slots = app.state.handlers._exports.slots
     with ExitStack() as held:
         for _ in range(4):
             held.enter_context(slots.taken("acme"))

@@ -59,6 +59,7 @@ def large(books):
     books.rate_cards()
     book_many(books, entries=20_000)
     books.book("other", org_id="globex")
+    books.place()
     return books
 
 

@@ -117,6 +117,7 @@ def entry_ids(books):
         ids[event_id] = str(books.book(event_id, user_id=user, team_id=team, occurred_at=at(seconds=number)).entry_id)
     # What nobody of acme may be shown, whatever they are called there.
     books.book("F", org_id="elsewhere", user_id="uma", team_id="growth")
+    books.place()
     return ids | {"none": NONE}
 
 
@@ -260,6 +261,7 @@ def used(books):
     entries["E0"] = entries["E"]
     _add(books, KEY["late"])
     _, entries["E"] = books.correct(entries["E0"])
+    books.place()
     return {letter: str(entry.entry_id) for letter, entry in entries.items()}
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
+from itertools import repeat
 
 import pytest
 
-from services.ledger.export import Export
+from services.ledger.export import Contents, Export
 from services.ledger.export_response import ExportResponse
 from services.ledger.export_slots import ExportSlots
 from services.runtime.refusals import Refusal
@@ -34,15 +35,15 @@ def test_no_organization_takes_all_places_and_all_together_no_more_than_there_ar
         pass
 
 
-def pieces_that_hold(slots):
+@contextmanager
+def contents_that_hold(slots):
     with slots.taken("acme"):
-        while True:
-            yield b"x"
+        yield Contents(0, repeat(b"x"))
 
 
 def test_an_export_that_is_never_sent_or_read_is_closed():
     slots = ExportSlots(most=1, most_of_one=1)
-    export = Export(pieces_that_hold(slots))
+    export = Export(contents_that_hold(slots))
     assert busy(slots, "acme") == "busy"
     export.close()
     export.close()
@@ -71,7 +72,7 @@ def test_a_response_that_waits_in_send_gives_its_place_back(ending):
             return {"type": "http.disconnect"}
 
         seconds_max = 0.1 if ending == "too long" else 1000
-        export = Export(pieces_that_hold(slots))
+        export = Export(contents_that_hold(slots))
         response = ExportResponse(export, seconds_max=seconds_max, media_type="text/csv", filename="f")
         task = asyncio.create_task(response({"type": "http"}, receive, send))
         await waits.wait()
