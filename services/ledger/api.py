@@ -22,7 +22,7 @@ from services.domain.permissions import Caller
 from services.ledger import responses
 from services.ledger.admission import DoorReason
 from services.ledger.explanation import utc
-from services.ledger.export import JSON_OPTIONS
+from services.ledger.export import JSON_OPTIONS, table_lines
 from services.ledger.export_response import POSITION_HEADER, ExportResponse
 from services.ledger.feed_waiting import first_news
 from services.ledger.handlers import Handlers
@@ -33,10 +33,12 @@ from services.ledger.query import (
     ExportQuery,
     FeedQuery,
     OrganizationsQuery,
+    StatementQuery,
     SummaryQuery,
 )
 from services.ledger.quotes import QuoteRequest
 from services.ledger.refusals import Code
+from services.ledger.statement import CSV_COLUMNS, CSV_NUMBERS, csv_rows
 from services.runtime.database import is_outage
 from services.runtime.logs import logger
 from services.runtime.problems import PROBLEM_ANSWERS, Problem, answer_refusals, problem_response
@@ -242,6 +244,30 @@ def get_export(
 
 
 @router.get(
+    "/organizations/{org_id:path}/statement",
+    summary="The statement of a month",
+    response_model=responses.Statement,
+    responses={200: {"content": {_CSV: {}}, "headers": _POSITION}},
+)
+def get_statement(
+    org_id: Organization, query: Annotated[StatementQuery, Query()], caller: Authenticated, handlers: CurrentHandlers
+) -> Response:
+    """What the use of a month lists at, costs and saves, by provider, model, key source and team; up to `position`.
+
+    A month is told by `occurred_at`, in the time zone `tz`: its sums are those of the summary, and move when something
+    becomes known late. With `since`, the position of an earlier statement, what was booked after that is told apart: of
+    this month, and of those before it. For services with the scope ledger:read, and admins of the organization.
+    """
+    statement = handlers.statement(caller, org_id, query)
+    headers = {POSITION_HEADER: str(statement["position"])}
+    if query.format == "json":
+        return exact_json(statement, headers)
+    headers["Content-Disposition"] = f'attachment; filename="statement-{query.month}.csv"'
+    lines = table_lines(CSV_COLUMNS, CSV_NUMBERS, csv_rows(statement))
+    return Response(b"".join(lines), media_type=_CSV, headers=headers)
+
+
+@router.get(
     "/entries/{entry_id}/receipt",
     summary="Everything that an entry follows from",
     response_model=responses.Receipt,
@@ -261,9 +287,10 @@ def post_quote(request: QuoteRequest, caller: Authenticated, handlers: CurrentHa
     return exact_json(handlers.quote(caller, request))
 
 
-def exact_json(body: Any) -> Response:
+def exact_json(body: Any, headers: Mapping[str, str] | None = None) -> Response:
     """JSON with whole numbers of any size: sums may exceed 64 bits."""
-    return Response(json.dumps(body, default=_as_json, ensure_ascii=False), media_type="application/json")
+    text = json.dumps(body, default=_as_json, ensure_ascii=False)
+    return Response(text, media_type="application/json", headers=headers)
 
 
 def _as_json(value: Any) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -82,16 +82,19 @@ def csv_lines(rows: Iterable[Sequence[Any]], names: Sequence[str] = VIEW) -> Pie
     return _csv(names, ([_cell(value) for value in row] for row in rows))
 
 
+def table_lines(names: Sequence[str], numbers: Container[str], rows: Iterable[Sequence[Any]]) -> Pieces:
+    """Any table as such a CSV; ``numbers`` are the columns of numbers, as such or as text already."""
+    is_text = [name not in numbers for name in names]
+    return _csv(names, ([_cell(v) if text else v for v, text in zip(row, is_text, strict=True)] for row in rows))
+
+
 def focus_lines(entries: Iterable[Row], cards: CardNamed, terms: Terms, names: Sequence[str]) -> Pieces:
     """FOCUS 1.2 as such a CSV; ``entries`` have what ``focus_rows`` reads, ``names`` are columns that this gives.
 
     Raises what ``cards`` does where the card of an entry is not known.
     """
-    quoted = [(name, name not in NUMBERS) for name in names]
     rows = (row for entry in entries for row in focus_rows(entry, cards(entry["rate_card"]), terms))
-    return _csv(
-        names, ([_cell(row.get(name)) if is_text else row.get(name) for name, is_text in quoted] for row in rows)
-    )
+    return table_lines(names, NUMBERS, ([row.get(name) for name in names] for row in rows))
 
 
 def _csv(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> Pieces:

@@ -10,11 +10,10 @@ from services.books.tables import VIEW
 from services.ledger import focus
 from services.ledger.export import Contents, Export, Pieces, csv_lines, focus_lines, json_lines
 from services.ledger.export_slots import ExportSlots
+from services.ledger.feed_position import require_stands
 from services.ledger.query import ExportQuery, Selection
-from services.ledger.refusals import Code
 from services.ledger.registry import RegistryView
 from services.ledger.repository import EntryRepository, SqlRow, by_name
-from services.runtime.refusals import Refusal
 
 # Each may hold a connection; what is left of the pool is for everything else.
 _EXPORTS_MAX = 8
@@ -48,19 +47,10 @@ class Exports:
     @contextmanager
     def _from_place(self, selection: Selection, query: ExportQuery, after: int) -> Iterator[Contents]:
         with self.slots.taken(selection.org_id):
-            self._require_stands(after)
+            require_stands(self._entries, after)
             upto = self._entries.newest_position()
             rows = self._entries.placed(selection, after, upto, with_event=query.format == "focus")
             yield Contents(upto, self._pieces(rows, query, "position"))
-
-    def _require_stands(self, after: int) -> None:
-        last = self._entries.last_position(after)
-        if last < after:
-            raise Refusal(
-                Code.AHEAD_OF_LEDGER,
-                f"No entry has the position {after}: the ledger was set back, and the last one before it is {last}. "
-                "Take back what you have of positions above that one, and go on after it.",
-            )
 
     def _pieces(self, rows: Iterator[SqlRow], query: ExportQuery, *more: str) -> Pieces:
         match query.format:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime, timedelta
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, assert_never
 
 import orjson
 
@@ -144,7 +144,13 @@ def _resource(event: UsageEvent) -> Cells:
 
 
 def _service(event_type: EventType) -> str:
-    return "Workflows" if event_type in (EventType.NODE_CALL, EventType.WORKFLOW_RUN) else "Agents"
+    match event_type:
+        case EventType.NODE_CALL | EventType.WORKFLOW_RUN:
+            return "Workflows"
+        case EventType.TOKEN_USAGE | EventType.TOKEN_USAGE_V2 | EventType.TOOL_CALL:
+            return "Agents"
+        case _:
+            assert_never(event_type)
 
 
 def _sku(event: UsageEvent, entry: Row, card: RateCard, line: PriceLine, bill: Bill | None) -> Cells:
@@ -166,7 +172,7 @@ def _sku(event: UsageEvent, entry: Row, card: RateCard, line: PriceLine, bill: B
 
 def _meter(event: UsageEvent, line: PriceLine) -> str:
     if line.unit == CALLS:
-        return "Tool Calls" if event.type is EventType.TOOL_CALL else "Node Calls"
+        return "Node Calls" if event.tool is None else "Tool Calls"
     if line.unit in (RUNS, TOKENS):
         return "Workflow Runs" if line.unit == RUNS else "Tokens"
     return f"{line.unit.replace('_', ' ').title()} {_unit(line)}"

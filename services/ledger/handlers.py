@@ -14,6 +14,7 @@ from services.ledger.access import Visible, require_organization, require_quote,
 from services.ledger.admission import Door
 from services.ledger.export import Export
 from services.ledger.export_opening import Exports
+from services.ledger.feed_position import require_stands
 from services.ledger.key_sight import KeySight
 from services.ledger.query import (
     GROUPS_MAX,
@@ -27,6 +28,7 @@ from services.ledger.query import (
     LetterCursor,
     OrganizationsQuery,
     Selection,
+    StatementQuery,
     SummaryQuery,
     cursor_in,
     letter_cursor_in,
@@ -37,6 +39,7 @@ from services.ledger.receipts import build_receipt
 from services.ledger.refusals import Code, not_found
 from services.ledger.registry import RegistryView
 from services.ledger.repository import EntryRepository, Row
+from services.ledger.statement import statement_of
 from services.ledger.usage_batch import UsageRecord, UsageRequest, pack, read_events
 from services.runtime.refusals import Refusal
 
@@ -87,6 +90,7 @@ class Handlers:
         self._publisher = publisher
         self._door = door
         self._record_bytes_max = record_bytes_max
+        self._platform = platform
         self._now = now
         self._exports = Exports(entries, registry, platform)
 
@@ -145,6 +149,22 @@ class Handlers:
             "groups": [key | _with_percent(total) for key, total in zip(keyed, totals, strict=True)],
             "total": _with_percent(whole),
         }
+
+    def statement(self, caller: Caller, org_id: str, query: StatementQuery) -> dict[str, Any]:
+        """One month of an organization, for those who see all of it.
+
+        Raises 403 for others, 422 ``too_many_groups``, 409 ``ahead_of_ledger`` where ``since`` is no position.
+        """
+        starts, ends = query.bounds()
+        selection = _selection(caller, org_id, Filters.model_construct(from_=starts, to=ends))
+        if not selection.visible.everything:
+            raise Refusal(Code.INSUFFICIENT_SCOPE, "A statement is for admins of the organization, or ledger:read.")
+        if query.since is not None:
+            require_stands(self._entries, query.since)
+        found = self._entries.month_sums(selection, query.since, query.tz, most=GROUPS_MAX + 1)
+        if max(len(found.lines), len(found.changes)) > GROUPS_MAX:
+            raise Refusal(Code.TOO_MANY_GROUPS, f"The statement has more than {GROUPS_MAX} lines; ask for summaries.")
+        return statement_of(org_id, self._platform, query, found, self._now(), _with_percent)
 
     def export(self, caller: Caller, org_id: str, query: ExportQuery) -> Export:
         """The file, which the caller closes.

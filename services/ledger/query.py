@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Literal, NamedTuple
 from uuid import UUID
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from schemas.dead_letters import Reason
 from schemas.fields import EventId, Id, Time
@@ -114,6 +115,36 @@ class ExportQuery(Filters):
     billed: Literal["prepaid", "charged"] = Field(
         "prepaid", description="focus: BilledCost is 0, for credits are paid before, or what is charged."
     )
+
+
+def _zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError("must be the name of a time zone, such as Europe/Berlin") from None
+    return name
+
+
+class StatementQuery(BaseModel):
+    """One month of one organization."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    month: str = Field(pattern=r"^20\d\d-(0[1-9]|1[0-2])$", description="Of occurred_at, such as 2026-10.")
+    tz: Annotated[str, Field(max_length=64), AfterValidator(_zone)] = Field(
+        "UTC", description="Whose month: a time zone such as Europe/Berlin."
+    )
+    since: Annotated[int, Field(ge=0, le=2**63 - 1)] | None = Field(
+        None, description="The position of an earlier statement: what came since is told apart, for earlier months too."
+    )
+    format: Literal["json", "csv"] = "json"
+
+    def bounds(self) -> tuple[datetime, datetime]:
+        """When the month begins, and when the next one does, in UTC."""
+        year, month = map(int, self.month.split("-"))
+        starts = datetime(year, month, 1, tzinfo=ZoneInfo(self.tz))
+        ends = starts.replace(year=year + month // 12, month=month % 12 + 1)
+        return starts.astimezone(UTC), ends.astimezone(UTC)
 
 
 class DeadLettersQuery(BaseModel):

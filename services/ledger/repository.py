@@ -15,6 +15,7 @@ from sqlalchemy import (
     Select,
     and_,
     case,
+    exists,
     false,
     func,
     literal,
@@ -66,6 +67,20 @@ Row = RowMapping
 """One row, by the names of its columns."""
 SqlRow = RowOf[Any]
 """One row, by the places of its columns."""
+
+
+STATEMENT_GROUPS = ("provider", "model", "key_source", "team_id")
+"""By which columns a statement has its lines."""
+
+
+class MonthSums(NamedTuple):
+    """The sums of a month, as of one moment."""
+
+    position: int
+    """Up to which position in the feed."""
+    lines: Sequence[Row]
+    changes: Sequence[Row]
+    """What of this month and of earlier ones was placed after a position that was given."""
 
 
 class Extract(NamedTuple):
@@ -134,6 +149,18 @@ def _entries(selection: Selection, *, with_event: bool = False) -> Select[Any]:
     return statement.add_columns(*_OF_EVENT).join(_TABLE, _TABLE.c.entry_id == _VIEW.c.entry_id)
 
 
+def _grouped(keys: Sequence[ColumnElement[Any]], selection: Selection) -> Select[Any]:
+    events = func.coalesce(func.sum(case((_VIEW.c.kind == "reversal", -1), else_=1)), 0).label("events")
+    totals = [func.coalesce(func.sum(_VIEW.c[name]), 0).label(name) for name in SUMMED]
+    return select(*keys, events, *totals).where(*_conditions(selection)).group_by(*keys).order_by(*keys)
+
+
+def _is_placed() -> ColumnElement[bool]:
+    """The same for sums, where the database may choose how to leave them out."""
+    waiting = select(func.unnest(_BATCH.c.entry_ids).label("entry_id")).subquery()
+    return ~exists().where(waiting.c.entry_id == _VIEW.c.entry_id)
+
+
 def _unplaced(connection: Connection) -> frozenset[UUID]:
     """The entries that wait for their places. A few seconds' worth: fewer to leave out than to join with all."""
     waiting = select(func.unnest(_BATCH.c.entry_ids)).limit(_UNPLACED_MAX + 1)
@@ -182,10 +209,23 @@ class EntryRepository:
         ``events`` counts identities under the group they belong to in the end: a reversal takes one away.
         """
         keys = [_group(name, selection.keys).label(f"group_{index}") for index, name in enumerate(groups)]
-        events = func.coalesce(func.sum(case((_VIEW.c.kind == "reversal", -1), else_=1)), 0).label("events")
-        totals = [func.coalesce(func.sum(_VIEW.c[name]), 0).label(name) for name in SUMMED]
-        statement = select(*keys, events, *totals).where(*_conditions(selection))
-        return self._rows(statement.group_by(*keys).order_by(*keys).limit(most))
+        return self._rows(_grouped(keys, selection).limit(most))
+
+    def month_sums(self, month: Selection, since: int | None, zone: str, *, most: int) -> MonthSums:
+        """The sums of a month by ``STATEMENT_GROUPS``, of one moment, over the entries that have their places then.
+
+        With ``since`` also what got a place after it, of this month and of those before, by ``month`` of the zone, too.
+        """
+        keys = [_VIEW.c[name] for name in STATEMENT_GROUPS]
+        with self._snapshot() as (connection, position):
+            lines = connection.execute(_grouped(keys, month).where(_is_placed()).limit(most)).mappings().all()
+            if since is None:
+                return MonthSums(position, lines, [])
+            month_of = func.to_char(func.timezone(zone, _VIEW.c.occurred_at), "YYYY-MM").label("month")
+            until = month._replace(filters=month.filters.model_copy(update={"from_": None}))
+            changes = _grouped([month_of, *keys], until).join(_POSITION, _POSITION.c.entry_id == _VIEW.c.entry_id)
+            changes = changes.where(_POSITION.c.position > since).limit(most)
+            return MonthSums(position, lines, connection.execute(changes).mappings().all())
 
     @contextmanager
     def stream(self, selection: Selection, *, with_event: bool = False) -> Iterator[Extract]:

@@ -125,6 +125,46 @@ class Summary(BaseModel):
     total: Sums
 
 
+class StatementLine(Sums):
+    """The sums of one provider, model, key source and team; of what came since an earlier statement also its month."""
+
+    provider: str | None
+    model: str | None
+    key_source: str
+    team_id: str | None = Field(description="null: personal spaces.")
+    month: str | None = Field(None, description="In earlier_months alone: when the use was.")
+
+
+class StatementPart(BaseModel):
+    """Lines in the order of their values, and their total."""
+
+    lines: list[StatementLine]
+    total: Sums
+
+
+class Since(BaseModel):
+    """What was booked after an earlier statement: late events, and corrections both ways."""
+
+    position: int = Field(description="Of the earlier statement.")
+    this_month: StatementPart = Field(description="What of the month's sums came since; it is part of them.")
+    earlier_months: StatementPart = Field(description="What came of months before; it is no part of this one's sums.")
+
+
+class Statement(StatementPart):
+    """One month of one organization, up to a position in the feed."""
+
+    org_id: str
+    issuer: str = Field(description="Who sells.")
+    month: str
+    tz: str
+    from_: datetime = Field(alias="from", description="When the month begins, in UTC.")
+    to: datetime = Field(description="When the next one does.")
+    month_over: bool = Field(description="Whether it was over when the statement was made; also then it may move.")
+    position: int = Field(description="Up to which position in the feed it counts. Give it as `since` later on.")
+    made_at: datetime
+    since: Since | None
+
+
 class Receipt(BaseModel):
     """Everything that an entry follows from, derived again."""
 
