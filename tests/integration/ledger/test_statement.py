@@ -144,12 +144,14 @@ def test_the_csv_says_the_same_and_no_cell_is_a_formula(client, company, reader)
 
 def test_it_is_for_those_who_see_all_of_the_organization(client, company, bearer):
     query = {"month": "2026-05"}
-    for claims, code in [
-        ({"org_id": "acme", "org_role": "member", "teams": {"red": "admin"}}, "insufficient_scope"),
-        ({"org_id": "other", "org_role": "admin"}, "organization_forbidden"),
-        ({"scope": "usage:write"}, "insufficient_scope"),
+    member = bearer("ann", org_id="acme", org_role="member", teams={"red": "admin"})
+    others = bearer("ann", org_id="other", org_role="admin")
+    for headers, code in [
+        (member, "insufficient_scope"),
+        (others, "organization_forbidden"),
+        (bearer(scope="usage:write"), "insufficient_scope"),
     ]:
-        answer = client.get(STATEMENT, params=query, headers=bearer("ann", **claims))
+        answer = client.get(STATEMENT, params=query, headers=headers)
         assert (answer.status_code, answer.json()["code"]) == (403, code)
     assert (
         client.get(STATEMENT, params=query, headers=bearer("ann", org_id="acme", org_role="admin")).status_code == 200
