@@ -7,6 +7,8 @@ import io
 from datetime import UTC, datetime
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from services.ledger.explanation import usd, utc
 from services.ledger.export import csv_lines, defused
