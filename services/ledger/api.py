@@ -66,6 +66,7 @@ STATUS: Mapping[StrEnum, int] = {
     Code.INVALID_GROUP: 422,
     Code.TOO_MANY_GROUPS: 422,
     Code.AHEAD_OF_LEDGER: 409,
+    Code.UNKNOWN_TIME_ZONE: 422,
     Code.BUSY: 503,
     Code.BROKER_UNAVAILABLE: 503,
     **dict.fromkeys(Reason, 422),
@@ -208,7 +209,9 @@ def get_organizations(
 def get_summary(
     org_id: Organization, query: Annotated[SummaryQuery, Query()], caller: Authenticated, handlers: CurrentHandlers
 ) -> Response:
-    """Sums over entries of every kind are right, grouped by anything; `events` counts each event once."""
+    """Sums over entries of every kind are right, grouped by anything; `events` counts each event once.
+
+    They are the sums of the entries up to `position` in the feed, all of them: of what the caller may see."""
     return exact_json(handlers.summarize(caller, org_id, query))
 
 

@@ -137,15 +137,18 @@ class Handlers:
         return FeedPage(rows, rows[-1]["position"] if len(rows) == query.limit else upto, void_after)
 
     def summarize(self, caller: Caller, org_id: str, query: SummaryQuery) -> dict[str, Any]:
-        """Exact sums in groups, over entries of every kind, and their total."""
+        """Exact sums in groups, over entries of every kind, and their total; all up to a position in the feed."""
         groups = parse_groups(query.group_by)
-        rows = self._entries.sums(_selection(caller, org_id, query), groups, most=GROUPS_MAX + 1)
+        if not self._entries.knows_zone(query.tz):
+            raise Refusal(Code.UNKNOWN_TIME_ZONE, "tz must be the name of a time zone (IANA).", field="tz")
+        position, rows = self._entries.sums(_selection(caller, org_id, query), groups, query.tz, most=GROUPS_MAX + 1)
         if len(rows) > GROUPS_MAX:
             raise Refusal(Code.TOO_MANY_GROUPS, f"There are more than {GROUPS_MAX} groups; filter, or group by less.")
         totals = [_sums(row) for row in rows]
         keyed = [{name: row[f"group_{index}"] for index, name in enumerate(groups)} for row in rows]
         whole = {name: sum(one[name] for one in totals) for name in ("events", *SUMMED)}
         return {
+            "position": position,
             "groups": [key | _with_percent(total) for key, total in zip(keyed, totals, strict=True)],
             "total": _with_percent(whole),
         }

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from schemas.dead_letters import Reason
 from schemas.fields import EventId, Id, Time
+from services.books.roll_ups import Period
 from services.domain.permissions import Sight
 from services.ledger.access import Visible
 from services.ledger.refusals import Code
@@ -18,9 +19,10 @@ from services.runtime.cursors import decode_cursor, encode_cursor
 from services.runtime.refusals import Refusal
 
 Order = Literal["asc", "desc"]
+PERIODS: tuple[Period, ...] = ("hour", "day", "month")
+"""Groups of time, the shortest first; they begin where they do in the reader's time zone."""
 GROUPS = (
-    "day",
-    "month",
+    *PERIODS,
     "event_type",
     "provider",
     "model",
@@ -101,6 +103,9 @@ class SummaryQuery(Filters):
     """Sums of entries, in groups."""
 
     group_by: str = Field("", max_length=400, description=f"Comma separated, of: {', '.join(GROUPS)}.")
+    tz: Annotated[str, Field(min_length=1, max_length=64)] = Field(
+        "UTC", description="Where days, months and hours begin: a name of the IANA time zone database."
+    )
 
 
 class ExportQuery(Filters):

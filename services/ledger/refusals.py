@@ -19,6 +19,7 @@ class Code(StrEnum):
     INVALID_GROUP = "invalid_group"
     TOO_MANY_GROUPS = "too_many_groups"
     AHEAD_OF_LEDGER = "ahead_of_ledger"
+    UNKNOWN_TIME_ZONE = "unknown_time_zone"
     BUSY = "busy"
     BROKER_UNAVAILABLE = "broker_unavailable"
 

@@ -13,13 +13,10 @@ from sqlalchemy import (
     Engine,
     RowMapping,
     Select,
-    and_,
     case,
     exists,
-    false,
     func,
     literal,
-    or_,
     select,
     tuple_,
 )
@@ -38,11 +35,11 @@ from services.books.tables import (
     SourcePartition,
     table_of,
 )
-from services.domain.permissions import Sight
-from services.domain.scope import ScopeType
 from services.ledger.organizations import organizations_after
-from services.ledger.query import Cursor, DeadLettersQuery, Filters, LetterCursor, Order, Selection
+from services.ledger.query import Cursor, DeadLettersQuery, LetterCursor, Order, Selection
 from services.ledger.refusals import Code
+from services.ledger.selecting import conditions, credential_id, within
+from services.ledger.sums import Summed, summed, zones
 from services.runtime.refusals import Refusal
 
 _VIEW = table_of(EntryView)
@@ -97,52 +94,19 @@ def by_name(rows: Iterator[SqlRow]) -> Iterator[Row]:
 
 
 def _conditions(selection: Selection) -> list[ColumnElement[bool]]:
-    column, filters = _VIEW.c, selection.filters
-    conditions = [column.org_id == selection.org_id]
-    conditions += [column[name] == value for name, value in filters.equalities().items()]
-    conditions += _within(column.occurred_at, filters)
-    if filters.flag is not None:
-        conditions.append(column.flags.any(filters.flag))
-    if filters.credential_id is not None and not selection.keys.everything:
-        # Else a filter would tell which entries an id is of that no entry shows.
-        conditions.append(_of_seen_key(selection.keys))
-    if not selection.visible.everything:
-        own = column.user_id == selection.visible.user_id
-        conditions.append(or_(own, column.team_id.in_(selection.visible.team_ids)))
-    return conditions
+    return conditions(_VIEW.c, selection) + within(_VIEW.c.occurred_at, selection.filters)
 
 
 def _refused(org_id: str, query: DeadLettersQuery) -> list[ColumnElement[bool]]:
     column = _DEAD_LETTER.c
     conditions = [column.org_id == org_id]
     conditions += [column[name] == value for name in ("event_type", "reason") if (value := getattr(query, name))]
-    return conditions + _within(column.failed_at, query)
-
-
-def _within(time: ColumnElement[Any], asked: Filters | DeadLettersQuery) -> list[ColumnElement[bool]]:
-    begin = [] if asked.from_ is None else [time >= asked.from_]
-    return begin if asked.to is None else [*begin, time < asked.to]
-
-
-def _of_seen_key(keys: Sight) -> ColumnElement[bool]:
-    # A key is applied within the event's own scopes alone, so its owner stands in the entry.
-    column = _VIEW.c
-    return or_(
-        column.byok_scope == ScopeType.ORGANIZATION.value if keys.organization else false(),
-        and_(column.byok_scope == ScopeType.TEAM.value, column.team_id.in_(keys.teams)),
-        and_(column.byok_scope == ScopeType.PERSONAL.value, column.user_id == keys.user),
-    )
-
-
-def _credential_id(keys: Sight) -> ColumnElement[Any]:
-    """The key's id where the caller may know of that key, else NULL."""
-    column: ColumnElement[Any] = _VIEW.c.credential_id
-    return column if keys.everything else case((_of_seen_key(keys), column), else_=None).label("credential_id")
+    return conditions + within(column.failed_at, query)
 
 
 def _entries(selection: Selection, *, with_event: bool = False) -> Select[Any]:
     """The selected entries as the caller sees them; ``with_event``: and what else ``event_of`` reads."""
-    columns = [_credential_id(selection.keys) if column.name == "credential_id" else column for column in _VIEW.c]
+    columns = [credential_id(selection.keys) if column.name == "credential_id" else column for column in _VIEW.c]
     statement = select(*columns).where(*_conditions(selection))
     if not with_event:
         return statement
@@ -170,16 +134,6 @@ def _unplaced(connection: Connection) -> frozenset[UUID]:
     return ids
 
 
-def _group(name: str, keys: Sight) -> ColumnElement[Any]:
-    if name == "credential_id":
-        return _credential_id(keys)
-    if name == "day":
-        return func.to_char(func.timezone("UTC", _VIEW.c.occurred_at), "YYYY-MM-DD")
-    if name == "month":
-        return func.to_char(func.timezone("UTC", _VIEW.c.occurred_at), "YYYY-MM")
-    return _VIEW.c[name]
-
-
 def _ordered(statement: Select[Any], order: Order) -> Select[Any]:
     keys = (_VIEW.c.occurred_at, _VIEW.c.entry_id)
     return statement.order_by(*(key.asc() if order == "asc" else key.desc() for key in keys))
@@ -191,6 +145,7 @@ class EntryRepository:
     def __init__(self, engine: Engine) -> None:
         """``engine`` has read-only connections."""
         self._engine = engine
+        self._zones: frozenset[str] = frozenset()
 
     def page(self, selection: Selection, *, after: Cursor | None, order: Order, limit: int) -> list[Row]:
         """At most ``limit`` entries, beginning after the cursor."""
@@ -203,13 +158,18 @@ class EntryRepository:
             statement = statement.where(key > last if order == "asc" else key < last)
         return self._rows(statement)
 
-    def sums(self, selection: Selection, groups: Sequence[str], *, most: int) -> list[Row]:
-        """For each group its values, the sums of ``SUMMED``, and ``events``; no more than ``most`` rows.
+    def sums(self, selection: Selection, groups: Sequence[str], tz: str, *, most: int) -> Summed:
+        """The sums of the selected entries in groups, of one moment; see ``sums.summed``."""
+        with self._engine.connect() as connection:
+            connection.execution_options(isolation_level="REPEATABLE READ")
+            return summed(connection, selection, groups, tz, most=most)
 
-        ``events`` counts identities under the group they belong to in the end: a reversal takes one away.
-        """
-        keys = [_group(name, selection.keys).label(f"group_{index}") for index, name in enumerate(groups)]
-        return self._rows(_grouped(keys, selection).limit(most))
+    def knows_zone(self, name: str) -> bool:
+        """Whether there is such a time zone (IANA)."""
+        if not self._zones:
+            with self._engine.connect() as connection:
+                self._zones = zones(connection)
+        return name in self._zones
 
     def month_sums(self, month: Selection, since: int | None, zone: str, *, most: int) -> MonthSums:
         """The sums of a month by ``STATEMENT_GROUPS``, of one moment, over the entries that have their places then.

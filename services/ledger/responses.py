@@ -121,6 +121,7 @@ class Sums(BaseModel):
 class Summary(BaseModel):
     """Groups in the order of their values, each with the values that it was grouped by; and the total."""
 
+    position: int = Field(description="Of all entries up to this position in the feed, and of no others.")
     groups: list[Sums]
     total: Sums
 

@@ -20,6 +20,8 @@ from services.local.embedded.databases import LOGIN_ROLES, prepare_databases
 from services.local.embedded.postgres import Postgres
 from services.local.endpoints import Ports
 from services.local.processes import StopSwitch, Supervisor
+from services.metering.sequencer import place_entries
+from services.runtime.database import connect
 from services.runtime.kafka_access import KafkaAccess
 from services.runtime.topics import create_topics
 from tests.integration.ledger.ledger_process import running
@@ -103,6 +105,24 @@ def books(stack, database):
 def company(books):
     seed_company(books)
     return books
+
+
+@pytest.fixture
+def place(stack, database):
+    """What a sequencer does; how many entries got places."""
+
+    def place_all(name=database):
+        with connect(stack.dsn("ledger_service", name), "test", autocommit=True) as connection:
+            return sum(iter(lambda: place_entries(connection), 0))
+
+    return place_all
+
+
+@pytest.fixture
+def placed_company(company, place):
+    """The company, all of whose entries have their places, so that they are in sums."""
+    place()
+    return company
 
 
 @pytest.fixture

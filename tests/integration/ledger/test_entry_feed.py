@@ -10,22 +10,9 @@ import pytest
 from fastapi.testclient import TestClient
 
 from services.ledger.main import build_app
-from services.metering.sequencer import place_entries
-from services.runtime.database import connect
 from tests.integration.ledger.ledger_seed import COLUMNS
 
 FEED = "/v1/entries"
-
-
-@pytest.fixture
-def place(stack, database):
-    """What a sequencer does; how many entries got places."""
-
-    def place_all(name=database):
-        with connect(stack.dsn("ledger_service", name), "test", autocommit=True) as connection:
-            return sum(iter(lambda: place_entries(connection), 0))
-
-    return place_all
 
 
 def pages(client, headers, after=0, limit=7):

@@ -43,28 +43,29 @@ def as_tuples(groups, names):
 
 
 EXPRESSIONS = {
+    "hour": "to_char(occurred_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24\":00:00+00:00\"')",
     "day": "to_char(occurred_at AT TIME ZONE 'UTC', 'YYYY-MM-DD')",
     "month": "to_char(occurred_at AT TIME ZONE 'UTC', 'YYYY-MM')",
 }
 
 
 @pytest.mark.parametrize("name", GROUPS)
-def test_sums_by_one_column_are_those_of_sql(client, company, reader, name):
+def test_sums_by_one_column_are_those_of_sql(client, placed_company, reader, name):
     answer = client.get(SUMMARY, params={"group_by": name}, headers=reader).json()
-    assert as_tuples(answer["groups"], [name]) == sql_sums(company, [EXPRESSIONS.get(name, name)])
-    assert as_tuples([answer["total"]], []) == sql_sums(company, [])
+    assert as_tuples(answer["groups"], [name]) == sql_sums(placed_company, [EXPRESSIONS.get(name, name)])
+    assert as_tuples([answer["total"]], []) == sql_sums(placed_company, [])
 
 
-def test_sums_by_several_columns_and_filters(client, company, reader):
+def test_sums_by_several_columns_and_filters(client, placed_company, reader):
     names = ["month", "provider", "byok_scope", "user_id"]
     query = {"group_by": ",".join(names), "provider": "openai", "to": "2026-05-03T00:00:00Z"}
     answer = client.get(SUMMARY, params=query, headers=reader).json()
     expressions = [EXPRESSIONS.get(name, name) for name in names]
     where = "provider = 'openai' AND occurred_at < '2026-05-03T00:00:00Z'"
-    assert as_tuples(answer["groups"], names) == sql_sums(company, expressions, where)
+    assert as_tuples(answer["groups"], names) == sql_sums(placed_company, expressions, where)
 
 
-def test_without_groups_there_is_one_total(client, company, reader):
+def test_without_groups_there_is_one_total(client, placed_company, reader):
     answer = client.get(SUMMARY, headers=reader).json()
     assert len(answer["groups"]) == 1
     assert answer["groups"][0] == answer["total"]
@@ -72,7 +73,7 @@ def test_without_groups_there_is_one_total(client, company, reader):
     assert answer["total"]["events"] == 44
 
 
-def test_a_correction_moves_the_event_to_the_group_of_the_truth(client, company, reader):
+def test_a_correction_moves_the_event_to_the_group_of_the_truth(client, placed_company, reader):
     query = {"group_by": "key_source", "user_id": "dan"}
     groups = client.get(SUMMARY, params=query, headers=reader).json()["groups"]
     platform, own = {group["key_source"]: group for group in groups}["platform"], groups[0]
@@ -82,21 +83,21 @@ def test_a_correction_moves_the_event_to_the_group_of_the_truth(client, company,
     assert own["saved_percent"] == "95.00"
 
 
-def test_an_empty_selection_has_a_total_of_nothing(client, company, reader):
+def test_an_empty_selection_has_a_total_of_nothing(client, placed_company, reader):
     answer = client.get(SUMMARY, params={"user_id": "nobody", "group_by": "day"}, headers=reader).json()
     assert answer["groups"] == []
     assert answer["total"]["list_mc"] == 0
     assert answer["total"]["saved_percent"] is None
 
 
-def test_members_sum_what_they_may_see(client, company, bearer):
+def test_members_sum_what_they_may_see(client, placed_company, bearer):
     headers = bearer("ann", org_id="acme", org_role="member", teams={"blue": "admin"})
     answer = client.get(SUMMARY, headers=headers).json()
-    assert as_tuples([answer["total"]], []) == sql_sums(company, [], "(user_id = 'ann' OR team_id = 'blue')")
+    assert as_tuples([answer["total"]], []) == sql_sums(placed_company, [], "(user_id = 'ann' OR team_id = 'blue')")
 
 
-def test_sums_beyond_64_bits_are_exact(client, company, reader):
-    company.connection.execute(
+def test_sums_beyond_64_bits_are_exact(client, placed_company, place, reader):
+    placed_company.connection.execute(
         "INSERT INTO ledger.entry SELECT gen_random_uuid(), kind, revision, adjusts, 'big', team_id, user_id,"
         " event_source, event_id || n, event_type, occurred_at, recorded_at, run_id, agent_id, workflow_id,"
         " parent_run_id, node, tool, succeeded, provider, model, tier, quantity, input_tokens, cached_input_tokens,"
@@ -105,6 +106,7 @@ def test_sums_beyond_64_bits_are_exact(client, company, reader):
         " source_partition_id, source_offset, source_index FROM ledger.entry, generate_series(1, 3) n"
         " WHERE event_id = 'e0'"
     )
+    place()
     total = client.get("/v1/organizations/big/summary", headers=reader).json()["total"]
     assert total["list_mc"] == 27_000_000_000_000_000_003
 
@@ -115,7 +117,7 @@ def test_an_unknown_group_is_refused(client, reader):
         assert (response.status_code, response.json()["code"]) == (422, "invalid_group"), text
 
 
-def test_more_groups_than_can_be_given_are_refused(client, company, reader, monkeypatch):
+def test_more_groups_than_can_be_given_are_refused(client, placed_company, reader, monkeypatch):
     monkeypatch.setattr("services.ledger.handlers.GROUPS_MAX", 3)
     assert client.get(SUMMARY, params={"group_by": "team_id"}, headers=reader).status_code == 422
     response = client.get(SUMMARY, params={"group_by": "run_id"}, headers=reader)
