@@ -29,12 +29,14 @@ class RollUp(NamedTuple):
     """The column with its beginning, in UTC: ``hour`` a time; ``day`` and ``month`` a date."""
 
 
+FINEST = RollUp("hourly_user_sums", (*_USE, "user_id", "team_id"), "hour")
+"""From which all others could be made."""
 ROLL_UPS = (
     RollUp("monthly_user_sums", _USER, "month"),
     RollUp("daily_sums", _USE, "day"),
     RollUp("daily_user_sums", _USER, "day"),
     RollUp("hourly_sums", _USE, "hour"),
-    RollUp("hourly_user_sums", (*_USE, "user_id", "team_id"), "hour"),
+    FINEST,
 )
 """The cheapest to read first."""
 SUMS = ("events", *SUMMED)

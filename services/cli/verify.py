@@ -52,6 +52,8 @@ def verify(
 
     Conservation: every offset is covered exactly once, every event that was
     recorded or refused has its row, and the metric totals are the rows' sums.
+    Every entry has one place in the feed, or waits for it, and the roll-ups
+    are the sums of the entries that have one.
 
     Replay: needs BYOK_KAFKA_BOOTSTRAP and BYOK_REPLAY_DSN too. All usage events
     that the topic still holds and the ledger has booked are booked once more,
@@ -173,7 +175,10 @@ def _show(found: Verification, *, entries: bool, conservation: bool) -> None:
             " their model, and no price is guessed"
         )
     if conservation:
-        console.print(f"{found.partitions:,} partitions, {found.ranges:,} covered ranges, {found.totals:,} totals")
+        console.print(
+            f"{found.partitions:,} partitions, {found.ranges:,} covered ranges, {found.totals:,} totals,"
+            f" {found.roll_ups:,} roll-ups"
+        )
     console.print(f"{found.differences:,} differences")
     if not found.differences:
         return

@@ -17,7 +17,9 @@ from psycopg import Connection, IsolationLevel, sql
 from psycopg.rows import class_row, dict_row
 
 from services.books import columns, registry_log
+from services.books.roll_ups import ROLL_UPS
 from services.domain.usage import EventType
+from services.proof import feed
 from services.proof.entries import COLUMNS, Difference, Ratings, check_chain
 from services.proof.reconciliation import (
     CoveredRange,
@@ -139,6 +141,7 @@ class Verification:
     partitions: int = 0
     ranges: int = 0
     totals: int = 0
+    roll_ups: int = 0
     registry_seq: int = 0
     """How far the ledger knows the registry log."""
     rerated_seq: int = 0
@@ -178,6 +181,7 @@ def verify(
             _check_chains(connection, parameters, result, report)
         if conservation:
             _check_conservation(connection, result, report)
+            _check_feed(connection, result, report)
     result.seconds = time.monotonic() - began
     return result
 
@@ -235,6 +239,17 @@ def _check_conservation(connection: Connection[Any], result: Verification, repor
     event_types = {"event_types": [event_type.value for event_type in EventType]}
     result.totals = len(stored)
     result.note(check_totals(stored, _totals(connection, _SUMS, event_types)))
+
+
+def _check_feed(connection: Connection[Any], result: Verification, report: Report) -> None:
+    report("places", 0, None)
+    with _stream(connection, "places", feed.PLACES, dict_row) as rows:
+        result.note(feed.check_places(rows))
+    for roll_up in ROLL_UPS:
+        report(f"roll-up {roll_up.view}", 0, None)
+        with _stream(connection, roll_up.view, feed.COMPARED[roll_up], dict_row) as rows:
+            result.note(feed.check_roll_up(roll_up, rows))
+        result.roll_ups += 1
 
 
 def _totals(connection: Connection[Any], query: str, parameters: dict[str, Any] | None) -> dict[Total, int]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from services.books import columns, tables
-from services.ledger.query import GROUPS, Filters
+from services.books.roll_ups import ROLL_UPS, SUMS
+from services.ledger.query import GROUPS, PERIODS, Filters
 from tests.integration.metering.ledgers import Ledger
 
 _COLUMNS = """
@@ -28,5 +29,11 @@ def test_every_column_of_a_dead_letter_is_kept_or_the_database_s_own(ledger: Led
 
 
 def test_what_one_can_ask_by_are_columns_of_the_view() -> None:
-    assert set(GROUPS) - {"day", "month"} <= set(tables.VIEW)
+    assert set(GROUPS) - set(PERIODS) <= set(tables.VIEW)
     assert set(Filters.model_fields) - {"from_", "to", "flag"} <= set(tables.VIEW)
+
+
+def test_a_roll_up_has_its_columns_its_period_and_its_sums(ledger: Ledger) -> None:
+    for one in ROLL_UPS:
+        assert sorted(_names(ledger, f"ledger.{one.view}")) == sorted((*one.columns, one.period, *SUMS))
+        assert set(one.columns) <= set(tables.VIEW)

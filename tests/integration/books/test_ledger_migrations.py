@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -11,7 +13,10 @@ from alembic.config import Config
 
 from services.books import migrations, registry_log
 from services.books.registry_log import fold
+from services.books.roll_ups import ROLL_UPS
 from services.domain.scope import Plan
+from services.proof.feed import COMPARED
+from tests.e2e.running import wait_for
 from tests.integration.metering.feed import book, feed, place
 from tests.integration.metering.ledgers import Ledger
 from tests.integration.metering.workers import NOW, payloads, plan
@@ -64,13 +69,79 @@ def test_entries_that_were_there_before_get_places_in_the_order_of_their_recordi
     assert [ledger.rows(readable, f"ledger.{table}")[0]["may"] for table in tables] == [True, False, False, False]
 
 
+def _wrong_sums(ledger: Ledger) -> list[Any]:
+    return [row for query in COMPARED.values() for row in ledger.rows(query)]
+
+
+def test_entries_that_had_places_before_are_in_the_sums_and_those_that_wait_come_with_theirs(
+    postgres: Database,
+) -> None:
+    postgres.create("summed", "ledger_owner")
+    ledger = Ledger(postgres, "summed")
+    _upgrade(ledger, "0012")
+    with psycopg.connect(ledger.dsn, autocommit=True) as worker:
+        book(worker, 5)
+        assert place(ledger) == 5
+        book(worker, 2)
+        migrations.upgrade(ledger.owner_dsn)
+        sums = "SELECT events, list_mc FROM ledger.daily_sums"
+        assert ledger.rows(sums) == [{"events": 5, "list_mc": 5}]
+        assert place(ledger) == 2
+        assert ledger.rows(sums) == [{"events": 7, "list_mc": 7}]
+    assert _wrong_sums(ledger) == []
+
+
+def test_a_sequencer_of_the_release_before_that_waits_for_the_upgrade_gives_no_place_without_a_sum(
+    postgres: Database,
+) -> None:
+    postgres.create("under_way", "ledger_owner")
+    ledger = Ledger(postgres, "under_way")
+    _upgrade(ledger, "0012")
+    with psycopg.connect(ledger.dsn, autocommit=True) as worker:
+        book(worker, 5)
+    failed: list[Exception] = []
+
+    def sequence() -> None:
+        try:
+            place(ledger)
+        except psycopg.Error as error:
+            failed.append(error)
+
+    upgrading = threading.Thread(target=migrations.upgrade, args=(ledger.owner_dsn,))
+    sequencing = threading.Thread(target=sequence)
+    with psycopg.connect(ledger.owner_dsn) as blocking:
+        # The upgrade has renamed what sequencers look for, and waits with its sums.
+        blocking.execute("LOCK TABLE ledger.entry_position")
+        upgrading.start()
+        wait_for("the upgrade to wait", lambda: _waiting(postgres, "under_way", 1), 60)
+        sequencing.start()
+        wait_for("the sequencer to wait", lambda: _waiting(postgres, "under_way", 2), 60)
+        blocking.commit()
+    upgrading.join(60)
+    sequencing.join(60)
+    assert [type(error) for error in failed] == [psycopg.errors.UndefinedColumn]
+    assert place(ledger) == 5
+    assert ledger.rows("SELECT events FROM ledger.daily_sums") == [{"events": 5}]
+
+
+def _waiting(postgres: Database, name: str, how_many: int) -> bool:
+    with postgres.server.connect() as admin:
+        found = admin.execute("SELECT FROM pg_stat_activity WHERE datname = %s AND wait_event_type = 'Lock'", (name,))
+        return len(found.fetchall()) == how_many
+
+
 def test_the_registry_may_read_the_ledgers_copy_of_its_log_and_nothing_else(postgres: Database, ledger: Ledger) -> None:
     tables = "SELECT schemaname || '.' || tablename AS name FROM pg_tables WHERE schemaname = 'ledger'"
-    names = {row["name"] for row in ledger.rows(tables)} | {
-        "ledger.entries",
-        "ledger.entry_feed",
-        "ledger.dead_letters",
-    }
+    views = {f"ledger.{one.view}" for one in ROLL_UPS}
+    names = (
+        {row["name"] for row in ledger.rows(tables)}
+        | views
+        | {
+            "ledger.entries",
+            "ledger.entry_feed",
+            "ledger.dead_letters",
+        }
+    )
     readable = "SELECT has_table_privilege('ledger_registry', %s, %s) AS may"
     rights = {name: [ledger.rows(readable, name, right)[0]["may"] for right in ("SELECT", "INSERT")] for name in names}
     assert {name for name, (reads, _) in rights.items() if reads} == {"ledger.registry_change"}

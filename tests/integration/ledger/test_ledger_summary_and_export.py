@@ -6,6 +6,7 @@ import csv
 import io
 import json
 from contextlib import ExitStack
+from datetime import UTC, datetime
 
 import pytest
 
@@ -109,6 +110,45 @@ def test_sums_beyond_64_bits_are_exact(client, placed_company, place, reader):
     place()
     total = client.get("/v1/organizations/big/summary", headers=reader).json()["total"]
     assert total["list_mc"] == 27_000_000_000_000_000_003
+
+
+def test_a_summary_says_up_to_which_position_and_what_waits_is_not_in_it(client, placed_company, place, reader):
+    before = client.get(SUMMARY, headers=reader).json()
+    placed_company.book("waits", run_id="r-new")
+    for query in ({}, {"run_id": "r-new"}):
+        answer = client.get(SUMMARY, params=query, headers=reader).json()
+        assert answer["position"] == before["position"]
+        assert answer["total"]["events"] == (0 if query else before["total"]["events"])
+    assert place() == 1
+    for query in ({}, {"run_id": "r-new"}):
+        answer = client.get(SUMMARY, params=query, headers=reader).json()
+        assert answer["position"] == before["position"] + 1
+        assert answer["total"]["events"] == (1 if query else before["total"]["events"] + 1)
+
+
+@pytest.mark.parametrize(
+    ("tz", "hour", "day", "month"),
+    [
+        ("UTC", "2026-05-31T18:00:00+00:00", "2026-05-31", "2026-05"),
+        ("Asia/Kathmandu", "2026-06-01T00:00:00+05:45", "2026-06-01", "2026-06"),
+        ("America/New_York", "2026-05-31T14:00:00-04:00", "2026-05-31", "2026-05"),
+    ],
+)
+def test_hours_days_and_months_are_those_of_the_reader(client, company, place, reader, tz, hour, day, month):
+    company.book("at-night", user_id="eve", occurred_at=datetime(2026, 5, 31, 18, 15, tzinfo=UTC))
+    place()
+    query = {"group_by": "hour,day,month", "user_id": "eve", "tz": tz}
+    (group,) = client.get(SUMMARY, params=query, headers=reader).json()["groups"]
+    assert (group["hour"], group["day"], group["month"]) == (hour, day, month)
+
+
+@pytest.mark.parametrize(
+    "tz", ["Mars/Olympus", "europe/berlin", "EST5EDT4", "<+03>-3", "localtime", "posix/UTC", "+02"]
+)
+def test_a_time_zone_that_nobody_knows_is_refused_and_named(client, reader, tz):
+    answer = client.get(SUMMARY, params={"tz": tz}, headers=reader)
+    assert (answer.status_code, answer.json()["code"]) == (422, "unknown_time_zone")
+    assert [error["field"] for error in answer.json()["errors"]] == ["tz"]
 
 
 def test_an_unknown_group_is_refused(client, reader):

@@ -138,13 +138,30 @@ def test_a_service_can_give_places_in_no_other_way(ledger: Ledger) -> None:
             "INSERT INTO ledger.entry_position VALUES (9, gen_random_uuid())",
             "UPDATE ledger.entry_position SET position = 9",
             "DELETE FROM ledger.entry_position",
-            "UPDATE ledger.feed SET database_run = ''",
+            "UPDATE ledger.feed SET run = ''",
+            "UPDATE ledger.sum_by_day SET events = 9",
+            "DELETE FROM ledger.sum_use",
+            "INSERT INTO ledger.sum_user VALUES (gen_random_uuid(), 'acme', 'ada', NULL)",
+            "SELECT ledger.add_up_entries('{}')",
         ):
             with pytest.raises(psycopg.errors.InsufficientPrivilege):
                 connection.execute(statement)
     for statement in ("UPDATE ledger.entry_position SET position = 9", "TRUNCATE ledger.entry_position"):
         with pytest.raises(psycopg.errors.InsufficientPrivilege, match="append-only"):
             ledger.execute(statement)
+
+
+def test_what_one_transaction_booked_gets_its_places_together(ledger: Ledger) -> None:
+    """So no sum has a reversal without its correction, which are two statements."""
+    with writer(ledger) as connection, writer(ledger, autocommit=True) as another:
+        first = book(connection, 3)
+        between = book(another, 1)
+        second = book(connection, 3)
+        connection.commit()
+        assert place_entries(another, most=1) == 6
+        assert ids(feed(ledger)) == [*first, *second]
+        assert place_entries(another, most=1) == 1
+        assert ids(feed(ledger, 6)) == between
 
 
 class Writer(threading.Thread):

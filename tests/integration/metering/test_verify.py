@@ -24,6 +24,7 @@ from services.proof.verify import verify
 from services.runtime.database import connect
 from services.runtime.kafka_access import KafkaAccess
 from services.runtime.topics import create_topics
+from tests.integration.metering.feed import place
 from tests.integration.metering.ledgers import Ledger
 from tests.integration.metering.workers import LONG_AGO, Worker, cards, key, node_call, plan, publish, rerate
 from tests.integration.real_parts import Database
@@ -77,6 +78,7 @@ def original(postgres: Database, broker: str) -> str:
         await worker.book(publish(broker, topic.name, 0, node_call("g"), node_call("a", data={"calls": 2})))
         await worker.learn(key(4, (LONG_AGO, None)))
         rerate(ledger.dsn)
+        place(ledger)
         await worker.book(publish(broker, topic.name, 1, node_call("h")))
         await worker.stop()
 
@@ -153,6 +155,10 @@ ALTERED = {
     "a range gone": ("DELETE FROM ledger.covered_range WHERE from_offset = 0 AND source_partition_id = 1", "offsets"),
     "a range wider": ("UPDATE ledger.covered_range SET to_offset = to_offset + 1 WHERE from_offset = 0", "offsets"),
     "progress moved": ("UPDATE ledger.source_partition SET next_offset = next_offset + 5", "offsets"),
+    "a sum": ("UPDATE ledger.sum_by_day SET list_mc = list_mc + 1", "roll-ups"),
+    "sums gone": ("DELETE FROM ledger.sum_by_user_hour", "roll-ups"),
+    "a place gone": ("DELETE FROM ledger.entry_position WHERE position = 2", "feed"),
+    "one that waits twice": ("UPDATE ledger.entry_batch SET entry_ids = entry_ids || entry_ids", "feed"),
     "a total": ("UPDATE ledger.metric_total SET value = value + 1 WHERE metric = 'charged_mc'", "totals"),
 }
 
