@@ -109,7 +109,7 @@ NONE = "00000000-0000-4000-8000-000000000000"
 
 
 @pytest.fixture
-def entry_ids(books, place):
+def entry_ids(books):
     books.rate_cards()
     books.plan("acme", "pro")
     ids = {}
@@ -117,11 +117,7 @@ def entry_ids(books, place):
         ids[event_id] = str(books.book(event_id, user_id=user, team_id=team, occurred_at=at(seconds=number)).entry_id)
     # What nobody of acme may be shown, whatever they are called there.
     books.book("F", org_id="elsewhere", user_id="uma", team_id="growth")
-<<<<<<< HEAD
     books.place()
-=======
-    place()
->>>>>>> c4fce3f (Sums of entries by hour, day and month are added up where entries get their places, and summaries are read from them)
     return ids | {"none": NONE}
 
 
@@ -252,7 +248,7 @@ def _add(books, key):
 
 
 @pytest.fixture
-def used(books, place):
+def used(books):
     """The entries of the uses, by their letters; E0 is the one that was corrected."""
     books.rate_cards()
     books.plan("acme", "enterprise")
@@ -265,11 +261,7 @@ def used(books, place):
     entries["E0"] = entries["E"]
     _add(books, KEY["late"])
     _, entries["E"] = books.correct(entries["E0"])
-<<<<<<< HEAD
     books.place()
-=======
-    place()
->>>>>>> c4fce3f (Sums of entries by hour, day and month are added up where entries get their places, and summaries are read from them)
     return {letter: str(entry.entry_id) for letter, entry in entries.items()}
 
 
