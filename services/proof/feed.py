@@ -48,7 +48,7 @@ def _compared(roll_up: RollUp) -> str:
 
 
 COMPARED = {roll_up: _compared(roll_up) for roll_up in ROLL_UPS}
-"""Of each roll-up the rows that are not the sums of their entries: what each sum lacks, and how often the row is there."""
+"""Of each roll-up the rows that are not the sums of their entries: what each lacks, and how often the row is there."""
 
 
 def check_places(rows: Iterable[Mapping[str, Any]]) -> Iterator[Difference]:
