@@ -30,14 +30,14 @@ help: ## Show this help
 
 setup: $(STAMP) ## Make .venv with everything, .venv/bin/byok included; quick when nothing changed
 
-$(STAMP): requirements.lock pyproject.toml
+$(STAMP): requirements.lock pyproject.toml sdk/pyproject.toml
 	@python=$$(deploy/find-python $(PYTHON)) || exit 1; \
 	if ! $(BIN)/python -c 'import pip' 2>/dev/null; then \
 	  echo "Making $(VENV) with $$python ..."; "$$python" -m venv --clear $(VENV) || exit 1; \
 	fi
 	@echo "Installing from requirements.lock ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e . -e sdk
 	@touch $@
 	@echo "Ready: $(BIN)/byok"
 
@@ -84,7 +84,7 @@ lock: ## Resolve the dependencies anew: requirements.lock, and its part for the 
 
 clean: ## Remove what can be made again; .byok, the data of `make up`, stays
 	rm -rf $(VENV) .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis dist build
-	find benchmarks schemas services tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	find benchmarks schemas sdk services tests -name __pycache__ -type d -prune -exec rm -rf {} +
 
 kafka: setup ## Apache Kafka 4 (KRaft) on this machine, without Docker, until Ctrl-C; needs Java 17
 	@$(BIN)/python -m tests.kafka.run $(KAFKA_OPTIONS)

@@ -21,6 +21,7 @@ TRACKED = [
 ]
 MODULES = sorted(path for path in TRACKED if path.suffix == ".py" and path.is_relative_to(ROOT / "services"))
 SCHEMAS = sorted(path for path in TRACKED if path.suffix == ".py" and path.is_relative_to(ROOT / "schemas"))
+SDK = sorted(path for path in TRACKED if path.suffix == ".py" and path.is_relative_to(ROOT / "sdk"))
 DOMAIN = sorted(path for path in MODULES if path.is_relative_to(ROOT / "services" / "domain"))
 
 
@@ -125,7 +126,18 @@ def test_metrics_are_made_in_one_place():
     assert makers == {"services/runtime/metrics.py"}
 
 
-@pytest.mark.parametrize("path", MODULES + SCHEMAS, ids=shown)
+@pytest.mark.parametrize("path", SDK, ids=shown)
+def test_what_runners_install_needs_one_library(path):
+    allowed = {"byok_sdk", "httpx"}
+    # Metrics go to prometheus_client where the runner has it.
+    optional = {"prometheus_client"} if path.name == "metrics.py" else set()
+    foreign = [
+        name for name in imports(path) if not is_standard(name) and name.partition(".")[0] not in allowed | optional
+    ]
+    assert not foreign
+
+
+@pytest.mark.parametrize("path", MODULES + SCHEMAS + SDK, ids=shown)
 def test_a_module_is_short_enough_to_be_read(path):
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
 
@@ -133,7 +145,9 @@ def test_a_module_is_short_enough_to_be_read(path):
 def test_a_file_is_named_after_what_it_does():
     vague = {"utils", "util", "common", "manager", "managers", "helper", "helpers", "misc"}
     assert not [shown(path) for path in TRACKED if {*path.with_suffix("").parts[len(ROOT.parts) :]} & vague]
-    assert not [shown(path) for path in MODULES if re.search(r"(^|_)(utils?|common|manager|helpers?)(_|$)", path.stem)]
+    assert not [
+        shown(path) for path in MODULES + SDK if re.search(r"(^|_)(utils?|common|manager|helpers?)(_|$)", path.stem)
+    ]
 
 
 def test_no_file_knows_the_machine_it_was_written_on():
@@ -154,8 +168,8 @@ def test_test_files_have_names_of_their_own():
     assert [name for name, count in names.items() if count > 1] == []
 
 
-def test_every_package_of_services_says_what_it_is():
-    for path in MODULES + SCHEMAS:
+def test_every_package_says_what_it_is():
+    for path in MODULES + SCHEMAS + SDK:
         if path.name == "__init__.py" and "versions" not in path.parts:
             assert ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))), shown(path)
 

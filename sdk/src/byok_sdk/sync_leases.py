@@ -1,0 +1,188 @@
+"""Leases for threads: one request for each key at a time, one thread that follows what changes."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from datetime import datetime, timezone
+from typing import TypeVar
+
+import httpx
+
+from byok_sdk.changes import ChangeFeed, Heard
+from byok_sdk.delivery import Answer
+from byok_sdk.errors import ClosedError, RegistryAwayError, RegistryError
+from byok_sdk.leases import Flight, Lease, LeaseCache, LeaseKey, Next
+from byok_sdk.registry_calls import Call, Outcome, lease_call, read_lease, read_report, report_call
+from byok_sdk.settings import Settings
+
+_log = logging.getLogger("byok_sdk")
+_BEGIN_SECONDS = 2.0
+_TRIES = 3
+
+T = TypeVar("T")
+_all: weakref.WeakSet[Leases] = weakref.WeakSet()
+
+
+class Leases:
+    """The leases of one process."""
+
+    def __init__(self, settings: Settings) -> None:
+        """Nothing is asked yet."""
+        self._settings = settings
+        self._closed = threading.Event()
+        self._fresh_start()
+        _all.add(self)
+
+    def _fresh_start(self) -> None:
+        self._landed = threading.Condition()
+        self._cache = LeaseCache(time.monotonic)
+        self._client: httpx.Client | None = None
+        self._feed = ChangeFeed()
+        self._following: threading.Thread | None = None
+        self._begun = threading.Event()
+
+    def get(self, key: LeaseKey) -> Lease:
+        """The lease that applies now. Raises RegistryAwayError or RegistryRefusedError."""
+        with self._landed:
+            following, (todo, lease) = self._following, self._cache.look(key)
+        if lease is None:
+            if following is None:
+                self._follow()
+            return self._fetch(key)
+        if todo is Next.USE_AND_REFRESH:
+            refresh = threading.Thread(target=self._refresh, args=(key,), name="byok-sdk-refresh", daemon=True)
+            refresh.start()
+        return lease
+
+    def drop(self, org_id: str | None = None, provider: str | None = None) -> None:
+        """Forget what is of an organization (None: of all) and provider (None: any)."""
+        with self._landed:
+            self._cache.drop(org_id, provider)
+
+    def report(self, lease: Lease, outcome: Outcome, detail: str | None) -> bool:
+        """Say how its key fared; False where the registry could not be told, which harms no call."""
+        if lease.credential_id is None:
+            return False
+        try:
+            return read_report(self._ask(report_call(lease, outcome, datetime.now(timezone.utc), detail)))
+        except RegistryError as error:
+            _log.warning("a report on a key was not taken", extra={"error": str(error)})
+            return False
+
+    def close(self) -> None:
+        """Stop following, and let go of the connections."""
+        self._closed.set()
+        if self._client is not None:
+            self._client.close()
+
+    @property
+    def trouble(self) -> str | None:
+        """Why changes are not heard of at once; None where they are."""
+        return self._feed.trouble
+
+    def _fetch(self, key: LeaseKey) -> Lease:
+        for _ in range(_TRIES):
+            with self._landed:
+                flight = self._cache.begin(key)
+                if flight is None:
+                    # Somebody else's answer is as good, and the registry is asked once.
+                    self._landed.wait(self._settings.timeout_seconds)
+                    todo, lease = self._cache.look(key)
+                    if lease is not None and todo is not Next.FETCH:
+                        return lease
+                    continue
+            if (lease := self._fly(flight)) is not None:
+                return lease
+        raise RegistryAwayError("keys change faster than they can be leased, or nobody answers")
+
+    def _fly(self, flight: Flight) -> Lease | None:
+        """Ask; None where something changed meanwhile."""
+        try:
+            lease = read_lease(flight.key, self._ask(lease_call(flight.key)))
+        except RegistryAwayError:
+            older = self._settle(lambda: self._cache.failed(flight))
+            if older is None:
+                raise
+            return older
+        except BaseException:
+            self._settle(lambda: self._cache.refused(flight))
+            raise
+        return lease if self._settle(lambda: self._cache.landed(flight, lease)) else None
+
+    def _settle(self, settle: Callable[[], T]) -> T:
+        with self._landed:
+            settled = settle()
+            self._landed.notify_all()
+        return settled
+
+    def _refresh(self, key: LeaseKey) -> None:
+        with self._landed:
+            flight = self._cache.begin(key)
+        if flight is not None:
+            try:
+                self._fly(flight)
+            except RegistryError as error:
+                _log.warning("a lease was not renewed", extra={"error": str(error)})
+
+    def _follow(self) -> None:
+        """Begin to hear what changes, before the first lease; but without the registry's answer go on soon."""
+        with self._landed:
+            if self._following is None:
+                self._following = threading.Thread(target=self._listen, name="byok-sdk-changes", daemon=True)
+                self._following.start()
+        self._begun.wait(_BEGIN_SECONDS)
+
+    def _listen(self) -> None:
+        while not self._closed.is_set():
+            heard = self._hear()
+            for each in heard.drop:
+                self.drop(each.org_id, each.provider)
+            self._begun.set()
+            self._closed.wait(heard.pause)
+
+    def _hear(self) -> Heard:
+        try:
+            return self._feed.hear(self._ask(self._feed.question()))
+        except RegistryError as error:
+            return self._feed.lost(str(error))
+        except ClosedError:
+            return Heard()
+        except Exception as error:  # noqa: BLE001 - as the comment says
+            # A thread that ended would leave leases alone with their time, and nobody would know.
+            _log.exception("following changes goes on after an error")
+            return self._feed.lost(type(error).__name__)
+
+    def _ask(self, call: Call) -> Answer:
+        if self._closed.is_set():
+            raise ClosedError("the meter was closed")
+        url = self._settings.registry_url.rstrip("/") + call.path
+        timeout = self._settings.timeout_seconds + call.patience
+        try:
+            answer = self._connected().request(call.method, url, json=call.body, params=call.query, timeout=timeout)
+        except (httpx.HTTPError, RuntimeError) as error:
+            raise RegistryAwayError(type(error).__name__) from None
+        return Answer(answer.status_code, answer.content, answer.headers.get("Retry-After"))
+
+    def _connected(self) -> httpx.Client:
+        with self._landed:
+            if self._client is None:
+                headers = {"Authorization": f"Bearer {self._settings.token}", "User-Agent": "byok-sdk"}
+                self._client = httpx.Client(headers=headers, follow_redirects=False)
+            return self._client
+
+    def forget_after_fork(self) -> None:
+        """In a child: connections and thread are the parent's, and changes were not heard of since."""
+        self._fresh_start()
+
+
+def _in_child() -> None:
+    for leases in list(_all):
+        leases.forget_after_fork()
+
+
+os.register_at_fork(after_in_child=_in_child)

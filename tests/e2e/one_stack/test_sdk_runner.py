@@ -1,0 +1,137 @@
+"""A runner with the SDK on a running stack: what it leases, records and sends is what the ledger books."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from byok_sdk import Counts, Meter, NoOwnKeyError, Settings
+
+from tests.e2e.running import Stack, wait_for
+
+MESSAGE = {
+    "id": "msg_01",
+    "type": "message",
+    "model": "claude-sonnet-4-6",
+    "usage": {
+        "input_tokens": 100,
+        "cache_creation_input_tokens": 0,
+        "cache_read_input_tokens": 900,
+        "output_tokens": 50,
+        "service_tier": "standard",
+    },
+}
+
+
+@pytest.fixture
+def new_meter(stack: Stack, tmp_path: Path) -> Iterator[Callable[..., Meter]]:
+    """Meters of a runner, each as of a process of its own."""
+    made: list[Meter] = []
+    numbers = itertools.count()
+
+    def make(**changes: Any) -> Meter:
+        settings = {
+            "registry_url": stack.told["registry_url"],
+            "ledger_url": stack.told["ledger_url"],
+            "token": stack.told["tokens"]["runner"],
+            "spool_dir": tmp_path / f"spool-{next(numbers)}",
+        }
+        made.append(Meter(Settings(**settings | changes)))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close(0)
+
+
+def test_what_a_runner_records_is_booked_once_with_the_key_it_leased(
+    stack: Stack, new_meter: Callable[..., Meter]
+) -> None:
+    org_id = stack.new_organization("pro")
+    credential_id = stack.add_key(org_id, "team", "core", "anthropic")
+    meter = new_meter()
+    for _ in range(2):  # The run is carried out twice, as a durable workflow may; the second time is the same acts.
+        with meter.run(org=org_id, user="ada", team="core", run_id="r42") as run:
+            lease = run.key("anthropic")
+            assert lease.secret is not None
+            assert lease.secret.startswith("sk-test-")
+            with run.act("plan", agent="planner") as act:
+                act.record(MESSAGE, lease)
+            run.tool("web-search", calls=2)
+            run.workflow("weekly-report")
+            run.node("ask_ai", provider="anthropic", model="claude-sonnet-4-6", lease=lease)
+        assert meter.flush(20)
+    entries = stack.entries(org_id, 4)
+    assert len(entries) == 4
+    agent = next(entry for entry in entries if entry["event_type"] == "usage.token_usage.v2")
+    assert (agent["run_id"], agent["agent_id"], agent["team_id"]) == ("r42", "planner", "core")
+    assert (agent["key_source"], agent["credential_id"], agent["reason"]) == ("byok", credential_id, "claimed_key")
+    assert (agent["input_tokens"], agent["cached_input_tokens"], agent["output_tokens"]) == (1_000, 900, 50)
+    assert agent["conditions"] == {"service_tier": "standard"}
+    assert {entry["credential_id"] for entry in entries} == {credential_id, None}
+    counts = meter.counts()
+    assert counts == Counts(accepted=8, acknowledged=8)
+
+
+def test_a_lease_is_asked_for_once_and_dropped_when_its_key_is_disabled(
+    stack: Stack, new_meter: Callable[..., Meter]
+) -> None:
+    org_id = stack.new_organization("pro")
+    place = f"/v1/credentials/{stack.add_key(org_id, 'personal', 'ada', 'openai')}"
+    run = new_meter().run(org=org_id, user="ada")
+    lease = run.key("openai")
+    assert run.key("openai") is lease
+    stack.registry.patch(place, json={"enabled": False}).raise_for_status()
+    # Within two seconds, though the lease would have been good for a minute.
+    wait_for("the lease to be dropped", lambda: run.key("openai", otherwise="platform").source == "platform", 2)
+    with pytest.raises(NoOwnKeyError, match="no_credential"):
+        run.key("openai")
+    stack.registry.patch(place, json={"enabled": True}).raise_for_status()
+    wait_for("the key to apply again", lambda: run.key("openai", otherwise="platform").secret == lease.secret, 2)
+
+
+def test_a_key_that_the_provider_does_not_take_is_reported_and_the_next_one_is_used(
+    stack: Stack, new_meter: Callable[..., Meter]
+) -> None:
+    class Unauthorized(Exception):
+        status_code = 401
+
+    org_id = stack.new_organization("pro")
+    place = f"/v1/credentials/{stack.add_key(org_id, 'team', 'core', 'xai')}"
+    run = new_meter().run(org=org_id, user="ada", team="core")
+    used: list[str | None] = []
+
+    def call(secret: str | None) -> str:
+        used.append(secret)
+        if len(used) == 1:
+            stack.registry.post(f"{place}/rotate", json={"api_key": "sk-test-another-key-9876"}).raise_for_status()
+            raise Unauthorized(f"no such key: {secret}")
+        return "answered"
+
+    assert run.with_key("xai", lambda lease: call(lease.secret)) == "answered"
+    assert used[1] == "sk-test-another-key-9876"
+    # What was said of the key before does not count against the one that took its place.
+    assert stack.registry.get(place).json()["health"] is None
+    lease = run.key("xai")
+    assert run.report(lease, "exhausted", f"quota of {lease.secret} is used up")
+    health = stack.registry.get(place).json()["health"]
+    assert health["outcome"] == "exhausted"
+    assert str(lease.secret) not in json.dumps(health)
+
+
+def test_what_has_no_price_is_set_aside_and_its_neighbours_are_booked(
+    stack: Stack, new_meter: Callable[..., Meter]
+) -> None:
+    org_id = stack.new_organization()
+    meter = new_meter(linger_seconds=1.0)
+    run = meter.run(org=org_id, user="ada", run_id="r1")
+    for model in ("claude-sonnet-4-6", "claude-unheard-of", "claude-sonnet-4-6"):
+        with run.act("step") as act:
+            act.usage(provider="anthropic", model=model, input=10, output=1)
+    assert meter.flush(20)
+    assert len(stack.entries(org_id, 2)) == 2
+    assert meter.counts()[:4] == (3, 2, 1, 0)
