@@ -8,6 +8,8 @@ with meter.run(org="acme", user="u1", team="t1", run_id="r42") as run:
         act.record(reply, lease)
 """
 
+from byok_sdk.async_meter import AsyncMeter
+from byok_sdk.async_runs import AsyncAct, AsyncMeteredStream, AsyncRun
 from byok_sdk.errors import (
     ActNotRecordedError,
     ByokError,
@@ -36,6 +38,10 @@ __version__ = "0.1.0"
 __all__ = [
     "Act",
     "ActNotRecordedError",
+    "AsyncAct",
+    "AsyncMeter",
+    "AsyncMeteredStream",
+    "AsyncRun",
     "ByokError",
     "ClosedError",
     "Counts",

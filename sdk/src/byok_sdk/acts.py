@@ -116,3 +116,11 @@ def rejected_status(error: BaseException) -> int | None:
             if status in (401, 403):
                 return int(status)
     return None
+
+
+def provider_of(given: str | None, lease: Lease | None) -> str:
+    """Whose answer it is: as given, or as the lease says. Raises TypeError where neither does."""
+    provider = given or (lease.provider if lease is not None else None)
+    if provider is None:
+        raise TypeError("give the lease that was used, or provider=")
+    return provider

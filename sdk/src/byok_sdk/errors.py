@@ -69,6 +69,10 @@ class StepTakenError(ByokError):
 class ActNotRecordedError(ByokError):
     """An act ended without an error and without usage; ``act.nothing()`` says that no model was called."""
 
+    def __init__(self) -> None:
+        """There is one text."""
+        super().__init__("the act ended without usage; act.nothing() says that no model was called")
+
 
 # --- the spool --------------------------------------------------------------------------------------------------------
 

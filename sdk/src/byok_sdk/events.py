@@ -46,6 +46,11 @@ class Whose(NamedTuple):
         return {name: value for name, value in self._asdict().items() if value is not None}
 
 
+def utc_now() -> datetime:
+    """The time, for whoever begins an act."""
+    return datetime.now(timezone.utc)
+
+
 def utc_text(at: datetime) -> str:
     """RFC 3339 in UTC, with microseconds. Raises InvalidEventError for a time without a zone."""
     if at.tzinfo is None:

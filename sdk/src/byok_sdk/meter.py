@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timezone
 from typing import Any
 
 from byok_sdk.acts import RunEvents
 from byok_sdk.emitter import Emitter
-from byok_sdk.events import Whose
+from byok_sdk.events import Whose, utc_now
 from byok_sdk.metrics import Shown, prometheus_text
 from byok_sdk.runs import Run
 from byok_sdk.settings import Settings
@@ -35,7 +34,7 @@ class Meter:
         A run that is carried out again under its ``run_id`` charges nothing twice. Without one an act is known by the
         id of the provider's answer.
         """
-        events = RunEvents(Whose(org, user, team, run_id), self._settings.source, _now)
+        events = RunEvents(Whose(org, user, team, run_id), self._settings.source, utc_now)
         return Run(events, self._emitter, self._leases)
 
     def flush(self, timeout: float = 30.0) -> bool:
@@ -66,7 +65,3 @@ class Meter:
     def __exit__(self, *_: object) -> None:
         """Close it."""
         self.close()
-
-
-def _now() -> datetime:
-    return datetime.now(timezone.utc)

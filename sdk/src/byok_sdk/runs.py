@@ -8,8 +8,8 @@ from datetime import datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from byok_sdk.acts import ActEvents, RunEvents, rejected_status
-from byok_sdk.errors import ActNotRecordedError, UsageError, UsageMissingError
+from byok_sdk.acts import ActEvents, RunEvents, provider_of, rejected_status
+from byok_sdk.errors import ActNotRecordedError, UsageError
 from byok_sdk.leases import Lease, LeaseKey, Otherwise
 from byok_sdk.registry_calls import Outcome
 from byok_sdk.usage.extraction import usage_of, with_more
@@ -49,7 +49,7 @@ class Act:
         apart, that it came from a batch). Call it for each answer that was billed. Raises UsageError where the usage
         cannot be read for sure, and NotRecordedError where the disk does not take it.
         """
-        provider = _provider(provider, lease)
+        provider = provider_of(provider, lease)
         return self._keep(with_more(usage_of(reply, provider), more or {}, conditions or {}), provider, lease)
 
     def stream(
@@ -65,10 +65,9 @@ class Act:
         A stream that is cut before it told anything is recorded with the units of ``estimate``; without one leaving it
         raises UsageMissingError.
         """
-        provider = _provider(provider, lease)
-        metered = MeteredStream(
-            events, StreamUsage(provider), lambda usage: self._keep(usage, provider, lease), estimate
-        )
+        provider = provider_of(provider, lease)
+        seen = StreamUsage(provider, estimate)
+        metered = MeteredStream(events, seen, lambda usage: self._keep(usage, provider, lease))
         self._streams.append(metered)
         return metered
 
@@ -86,7 +85,7 @@ class Act:
     ) -> Usage:
         """Record counts that the runner knows: ``usage(model="…", input=1200, output=80, cache_read=1000)``."""
         usage = Usage(model, units, conditions or {}, status, response_id, cost_usd)
-        return self._keep(usage, _provider(provider, lease), lease)
+        return self._keep(usage, provider_of(provider, lease), lease)
 
     def nothing(self) -> None:
         """No provider was called: the answer came from a cache, say."""
@@ -110,7 +109,7 @@ class Act:
         for stream in self._streams:
             stream.leave(error)
         if error is None and not self._nothing and not self._events.answers:
-            raise ActNotRecordedError("the act ended without usage; act.nothing() says that no model was called")
+            raise ActNotRecordedError
 
 
 class MeteredStream(Iterator[T]):
@@ -121,11 +120,10 @@ class MeteredStream(Iterator[T]):
         events: Iterable[T],
         seen: StreamUsage,
         keep: Callable[[Usage], Usage],
-        estimate: Estimate | None,
     ) -> None:
         """Made by ``Act.stream``."""
         self._source, self._events = events, iter(events)
-        self._seen, self._keep, self._estimate = seen, keep, estimate
+        self._seen, self._keep = seen, keep
         self._done = False
         self.used: Usage | None = None
         """What was recorded, once it was."""
@@ -169,13 +167,7 @@ class MeteredStream(Iterator[T]):
         if self._done:
             return
         self._done = True
-        try:
-            usage = self._seen.result(cut=cut)
-        except UsageMissingError:
-            if self._estimate is None or self._seen.model is None:
-                raise
-            usage = Usage(self._seen.model, self._estimate(), status="partial")
-        self.used = self._keep(usage)
+        self.used = self._keep(self._seen.result(cut=cut))
 
 
 class Run:
@@ -255,10 +247,3 @@ class Run:
     def _key(self, provider: str) -> LeaseKey:
         whose = self._events.whose
         return LeaseKey(whose.org_id, whose.user_id, whose.team_id, provider)
-
-
-def _provider(given: str | None, lease: Lease | None) -> str:
-    provider = given or (lease.provider if lease is not None else None)
-    if provider is None:
-        raise TypeError("give the lease that was used, or provider=")
-    return provider

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from byok_sdk import Counts, Meter, NoOwnKeyError, Settings
+from byok_sdk import AsyncMeter, Counts, Meter, NoOwnKeyError, Settings
 
 from tests.e2e.running import Stack, wait_for
+from tests.sdk.recorded_answers import ANTHROPIC_STREAM
 
 MESSAGE = {
     "id": "msg_01",
@@ -34,7 +37,7 @@ def new_meter(stack: Stack, tmp_path: Path) -> Iterator[Callable[..., Meter]]:
     numbers = itertools.count()
 
     def make(**changes: Any) -> Meter:
-        settings = {
+        settings: dict[str, Any] = {
             "registry_url": stack.told["registry_url"],
             "ledger_url": stack.told["ledger_url"],
             "token": stack.told["tokens"]["runner"],
@@ -135,3 +138,47 @@ def test_what_has_no_price_is_set_aside_and_its_neighbours_are_booked(
     assert meter.flush(20)
     assert len(stack.entries(org_id, 2)) == 2
     assert meter.counts()[:4] == (3, 2, 1, 0)
+
+
+def test_an_async_runner_does_the_same(stack: Stack, tmp_path: Path) -> None:
+    org_id = stack.new_organization("pro")
+    credential_id = stack.add_key(org_id, "team", "core", "anthropic")
+    place = f"/v1/credentials/{credential_id}"
+    settings = Settings(
+        registry_url=stack.told["registry_url"],
+        ledger_url=stack.told["ledger_url"],
+        token=stack.told["tokens"]["runner"],
+        spool_dir=tmp_path / "spool",
+    )
+
+    async def answer() -> AsyncIterator[dict[str, Any]]:
+        for event in ANTHROPIC_STREAM:
+            yield event
+
+    async def run() -> None:
+        async with AsyncMeter(settings) as meter:
+            run = meter.run(org=org_id, user="ada", team="core", run_id="r42")
+            lease, *others = await asyncio.gather(*(run.key("anthropic") for _ in range(20)))
+            assert all(other is lease for other in others)
+            async with run.act("plan") as act:
+                streamed = [event async for event in act.stream(answer(), lease)]
+            async with run.act("cut") as act:
+                async for event in act.stream(answer(), lease):
+                    if event["type"] == "ping":
+                        break
+            assert streamed == ANTHROPIC_STREAM
+            stack.registry.patch(place, json={"enabled": False}).raise_for_status()
+            began = time.monotonic()
+            while (await run.key("anthropic", otherwise="platform")).source == "byok":
+                assert time.monotonic() - began < 2
+                await asyncio.sleep(0.02)
+            assert await meter.flush(20)
+            assert meter.counts() == Counts(accepted=2, acknowledged=2)
+
+    asyncio.run(run())
+    cut, plan = sorted(stack.entries(org_id, 2), key=lambda entry: str(entry["agent_id"]))
+    assert (plan["agent_id"], plan["output_tokens"], plan["flags"]) == ("plan", 15, [])
+    assert (cut["agent_id"], cut["output_tokens"], cut["flags"]) == ("cut", 1, ["usage_partial"])
+    # Twenty asked at once, and the registry was asked once.
+    audit = stack.registry.get("/v1/audit", params={"org_id": org_id}).json()["items"]
+    assert [each["credential_id"] for each in audit if each["action"] == "key.lease"].count(credential_id) == 1

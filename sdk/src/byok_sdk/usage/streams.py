@@ -27,15 +27,18 @@ _RESPONSE_ENDS = ("response.completed", "response.incomplete", "response.failed"
 _GEMINI_ANSWER = ("modelVersion", "responseId")
 _CHAT_ANSWER = ("id", "model", "service_tier")
 
+Estimate = Callable[[], Mapping[str, int]]
+"""Units of an answer that was cut before it told its usage, as the runner counts them."""
+
 
 class StreamUsage:
     """Sees each event of one answer's stream, and says at the end what it used."""
 
-    def __init__(self, provider: str) -> None:
+    def __init__(self, provider: str, estimate: Estimate | None = None) -> None:
         """Raises UsageError for a provider whose answers are not known."""
         if not any(provider in api.providers for api in APIS):
             raise UsageError(f"answers of {provider!r} are not known; give the counts with act.usage")
-        self._provider = provider
+        self._provider, self._estimate = provider, estimate
         self._api: Api | None = None
         self._answer: dict[str, Any] = {}
         self._ended = False
@@ -52,12 +55,15 @@ class StreamUsage:
             self._see_chunk(event)
 
     def result(self, *, cut: bool = False) -> Usage:
-        """What the answer used. ``partial`` where it was ``cut`` or its end never came.
+        """What the answer used. ``partial`` where it was ``cut`` or its end never came; where nothing is known of it,
+        the estimate, if there is one.
 
         Raises UsageMissingError where nothing is known, UsageError where what is known does not add up.
         """
         if self._api is None or look(self._answer, self._api.root) is None:
-            raise UsageMissingError(_missing(self._provider))
+            if self._estimate is None or self.model is None:
+                raise UsageMissingError(_missing(self._provider))
+            return Usage(self.model, self._estimate(), status="partial")
         usage = read_usage(self._answer, self._api)
         return usage if self._ended and not cut else replace(usage, status="partial")
 
@@ -132,7 +138,3 @@ def _missing(provider: str) -> str:
     known = {api.name for api in APIS if provider in api.providers}
     hint = '; ask for it with stream_options={"include_usage": True}' if OPENAI_CHAT.name in known else ""
     return f"the stream of {provider!r} said nothing of its usage{hint}, or give the counts with act.usage"
-
-
-Estimate = Callable[[], Mapping[str, int]]
-"""Units of an answer that was cut before it told its usage, as the runner counts them."""
