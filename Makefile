@@ -92,4 +92,7 @@ kafka: setup ## Apache Kafka 4 (KRaft) on this machine, without Docker, until Ct
 faults: setup ## Random faults under load on Apache Kafka, one broker or three: make faults SEED=1 RUNS=20 BROKERS=3; needs Java 17
 	@$(BIN)/python -m tests.faults --seed $(or $(SEED),1) --runs $(or $(RUNS),1) $(if $(BROKERS),--brokers $(BROKERS))
 
-.PHONY: kafka faults
+sdk-faults: setup ## Runners with the SDK, killed while the ledger fails: make sdk-faults SEED=1 RUNS=100
+	@$(BIN)/python -m tests.sdk --seed $(or $(SEED),1) --runs $(or $(RUNS),1)
+
+.PHONY: kafka faults sdk-faults

@@ -229,11 +229,11 @@ def test_an_async_runner_records_the_same_events_and_its_loop_goes_on_meanwhile(
         async with AsyncMeter(settings(spool_dir=tmp_path / "async", durability="fsync")) as meter:
             run = meter.run(org="acme", user="u1", run_id="r1")
             await run.tool("search")
-            meter._emitter._opened().spool._changed.acquire()
+            meter._emitter._opened().spool._writing.acquire()
             recording = asyncio.create_task(run.tool("search"))
             await asyncio.sleep(0.3)
             assert not recording.done()
-            meter._emitter._opened().spool._changed.release()
+            meter._emitter._opened().spool._writing.release()
             await recording
             assert await meter.flush(20)
         watching.cancel()

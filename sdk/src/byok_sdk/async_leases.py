@@ -56,7 +56,7 @@ class AsyncLeases:
         try:
             return read_report(await self._ask(report_call(lease, outcome, datetime.now(timezone.utc), detail)))
         except RegistryError as error:
-            _log.warning("a report on a key was not taken", extra={"error": str(error)})
+            _log.warning("a report on a key was not taken: %s", error)
             return False
 
     async def close(self) -> None:
@@ -157,4 +157,4 @@ class AsyncLeases:
 def _told(task: asyncio.Task[Lease]) -> None:
     """A lease that could not be renewed early is asked for again when it is needed."""
     if not task.cancelled() and (error := task.exception()) is not None:
-        _log.warning("a lease was not renewed", extra={"error": str(error)})
+        _log.warning("a lease was not renewed: %s", error)

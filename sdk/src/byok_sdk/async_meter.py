@@ -16,6 +16,9 @@ from byok_sdk.metrics import Shown, prometheus_text
 from byok_sdk.settings import Settings
 from byok_sdk.spool import Counts
 
+# What comes while one of them writes is written together by the next.
+_DISK_THREADS = 4
+
 
 class AsyncMeter:
     """Leases keys and records usage, as ``Meter``; what may wait is awaited. Fork before it is first used."""
@@ -25,8 +28,8 @@ class AsyncMeter:
         self._settings = settings
         self._emitter = Emitter(settings)
         self._leases = AsyncLeases(settings)
-        # A thread of its own: the loop's may all be busy with the runner's work while an event waits for its disk.
-        self._disk = ThreadPoolExecutor(1, thread_name_prefix="byok-sdk-disk")
+        # Threads of its own: the loop's may all be busy with the runner's work while an event waits for its disk.
+        self._disk = ThreadPoolExecutor(_DISK_THREADS, thread_name_prefix="byok-sdk-disk")
         self._closed = False
 
     @classmethod

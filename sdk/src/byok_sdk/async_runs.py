@@ -137,7 +137,7 @@ class AsyncMeteredStream(AsyncIterator[T]):
         except UsageError as unread:
             if error is None:
                 raise
-            _log.error("a stream that was cut is not recorded", extra={"reason": str(unread)})
+            _log.error("a stream that was cut is not recorded: %s", unread)
 
     async def close(self) -> None:
         """Leave it: what came so far is recorded as partial, unless its end has come."""

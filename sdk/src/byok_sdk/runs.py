@@ -152,7 +152,7 @@ class MeteredStream(Iterator[T]):
         except UsageError as unread:
             if error is None:
                 raise
-            _log.error("a stream that was cut is not recorded", extra={"reason": str(unread)})
+            _log.error("a stream that was cut is not recorded: %s", unread)
 
     def close(self) -> None:
         """Leave it: what came so far is recorded as partial, unless its end has come."""

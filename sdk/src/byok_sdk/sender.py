@@ -106,7 +106,7 @@ class Sender:
             try:
                 spool = Spool(slot.path, durability=self._settings.durability)
             except NotRecordedError as error:
-                _log.error("a spool cannot be read", extra={"spool": slot.path.name, "error": str(error)})
+                _log.error("%s", error)
                 slot.release()
                 continue
             try:
@@ -130,9 +130,7 @@ class Sender:
                 if held:
                     spool.hold(held, held_seconds)
                 for each in rejected:
-                    _log.error(
-                        "an event was refused, and is set aside", extra={"code": each.code, "detail": each.detail}
-                    )
+                    _log.error("an event was refused, and is set aside: %s %s", each.code, each.detail)
                 self._recovered()
             case Split():
                 middle = len(batch) // 2
@@ -152,7 +150,7 @@ class Sender:
 
     def _pause(self, wait: Wait) -> None:
         if wait.trouble != self.trouble:
-            _log.warning("usage events wait", extra={"trouble": wait.trouble})
+            _log.warning("usage events wait: %s", wait.trouble)
         self.trouble = wait.trouble
         self._stopping.wait(max(wait.seconds, next(self._delays)))
 

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from byok_sdk.delivery import SetAside, Waiting
 from byok_sdk.errors import NotRecordedError, SpoolFullError
@@ -58,6 +58,16 @@ class Counts(NamedTuple):
         return self.accepted == self.acknowledged + self.rejected + self.waiting
 
 
+class _Adding:
+    """An event that a thread has brought, and what became of it."""
+
+    __slots__ = ("body", "outcome")
+
+    def __init__(self, body: bytes) -> None:
+        self.body = body
+        self.outcome: NotRecordedError | Literal[True] | None = None
+
+
 class Spool:
     """The events of one slot. Any thread may use it; whoever opens it holds the slot."""
 
@@ -73,7 +83,10 @@ class Spool:
         """Raises NotRecordedError where the file cannot be opened or is none of ours."""
         self._clock = clock
         self._events_max, self._bytes_max = events_max, bytes_max
+        # The first is for the file, the second for the numbers below; who needs both takes the first first.
+        self._writing = threading.Lock()
         self._changed = threading.Condition()
+        self._adding: list[_Adding] = []
         try:
             self._connection = _open(path, durability)
             counts = _counts(self._connection)
@@ -90,24 +103,26 @@ class Spool:
         Raises SpoolFullError where there is no room for ``patience`` seconds, and NotRecordedError where the disk is
         full or fails: then the event is not recorded.
         """
+        mine = _Adding(body)
         with self._changed:
             if not self._changed.wait_for(lambda: self._has_room(len(body)), patience):
                 raise SpoolFullError(f"{self._held_events} events wait or were set aside; the event is not recorded")
-            with self._written() as connection:
-                connection.execute("INSERT INTO event (recorded_at, body) VALUES (?, ?)", (self._clock(), body))
-                connection.execute("UPDATE totals SET accepted = accepted + 1")
             self._held_events += 1
             self._held_bytes += len(body)
-            self._waiting += 1
-            self.added += 1
-            self._changed.notify_all()
+            self._adding.append(mine)
+        with self._writing:
+            # Whoever wrote meanwhile wrote all that was there: threads share what a disk takes longest for.
+            if mine.outcome is None:
+                self._add_all()
+        if mine.outcome is not True:
+            raise NotRecordedError(str(mine.outcome)) from mine.outcome
 
     def due(self, events_max: int, bytes_max: int) -> list[Waiting]:
         """The oldest that are due, together at most so many and so large; at least one, if any is due."""
         now = self._clock()
         query = """SELECT row, body FROM event WHERE code IS NULL AND (due <= ? OR due > ?) ORDER BY row LIMIT ?"""
         batch: list[Waiting] = []
-        with self._changed:
+        with self._writing:
             for row, body in self._connection.execute(query, (now, now + _HELD_SECONDS_MAX, events_max)):
                 if batch and bytes_max < len(body):
                     break
@@ -118,22 +133,18 @@ class Spool:
 
     def settle(self, acknowledged: Sequence[int], rejected: Sequence[SetAside] = ()) -> None:
         """Forget what the ledger has, and set aside what it refused, together. Raises NotRecordedError."""
-        with self._changed:
-            with self._written() as connection:
-                freed = sum(_delete(connection, row) for row in acknowledged)
-                connection.execute("UPDATE totals SET acknowledged = acknowledged + ?", (len(acknowledged),))
-                for aside in rejected:
-                    text = "UPDATE event SET code = ?, detail = ?, due = ? WHERE row = ?"
-                    connection.execute(text, (aside.code, aside.detail[:_DETAIL_MAX], self._clock(), aside.row))
-            self._held_events -= len(acknowledged)
-            self._held_bytes -= freed
-            self._waiting -= len(acknowledged) + len(rejected)
-            self._changed.notify_all()
+        with self._writing, self._written() as connection:
+            freed = sum(_delete(connection, row) for row in acknowledged)
+            connection.execute("UPDATE totals SET acknowledged = acknowledged + ?", (len(acknowledged),))
+            for aside in rejected:
+                text = "UPDATE event SET code = ?, detail = ?, due = ? WHERE row = ?"
+                connection.execute(text, (aside.code, aside.detail[:_DETAIL_MAX], self._clock(), aside.row))
+        self._count(held=-len(acknowledged), held_bytes=-freed, waiting=-len(acknowledged) - len(rejected))
 
     def hold(self, rows: Iterable[int], seconds: float) -> None:
         """Leave them waiting, and not due for a while. Raises NotRecordedError."""
         due = self._clock() + min(seconds, _HELD_SECONDS_MAX)
-        with self._changed, self._written() as connection:
+        with self._writing, self._written() as connection:
             for row in rows:
                 connection.execute("UPDATE event SET due = ? WHERE row = ?", (due, row))
 
@@ -141,11 +152,9 @@ class Spool:
         """Let wait again what was set aside for one of ``codes`` (None: any), so many seconds ago; how many."""
         marks = "" if codes is None else f" AND code IN ({','.join('?' * len(codes))})"
         text = f"UPDATE event SET code = NULL, detail = NULL, due = 0 WHERE code IS NOT NULL AND due <= ?{marks}"
-        with self._changed:
-            with self._written() as connection:
-                count = connection.execute(text, (self._clock() - older_than, *(codes or ()))).rowcount
-            self._waiting += count
-            self._changed.notify_all()
+        with self._writing, self._written() as connection:
+            count = connection.execute(text, (self._clock() - older_than, *(codes or ()))).rowcount
+        self._count(waiting=count)
         return count
 
     def wait(self, seconds: float, until: Callable[[], bool]) -> bool:
@@ -165,16 +174,45 @@ class Spool:
 
     def counts(self) -> Counts:
         """What became of all events that were ever in this slot."""
-        with self._changed:
+        with self._writing:
             return _counts(self._connection)
 
     def close(self) -> None:
         """Let go of the file; what waits in it stays."""
-        with self._changed:
+        with self._writing:
             self._connection.close()
 
     def _has_room(self, size: int) -> bool:
         return self._held_events < self._events_max and self._held_bytes + size <= self._bytes_max
+
+    def _count(self, *, held: int = 0, held_bytes: int = 0, waiting: int = 0, added: int = 0) -> None:
+        with self._changed:
+            self._held_events += held
+            self._held_bytes += held_bytes
+            self._waiting += waiting
+            self.added += added
+            self._changed.notify_all()
+
+    def _add_all(self) -> None:
+        """Write what threads have brought so far, all of it or nothing, and tell each."""
+        with self._changed:
+            adding, self._adding = self._adding, []
+        outcome: NotRecordedError | Literal[True] = NotRecordedError("writing the spool was interrupted")
+        try:
+            with self._written() as connection:
+                rows = [(self._clock(), each.body) for each in adding]
+                connection.executemany("INSERT INTO event (recorded_at, body) VALUES (?, ?)", rows)
+                connection.execute("UPDATE totals SET accepted = accepted + ?", (len(adding),))
+            outcome = True
+        except NotRecordedError as error:
+            outcome = error
+        finally:
+            for each in adding:
+                each.outcome = outcome
+            if outcome is True:
+                self._count(waiting=len(adding), added=len(adding))
+            else:
+                self._count(held=-len(adding), held_bytes=-sum(len(each.body) for each in adding))
 
     @contextmanager
     def _written(self) -> Iterator[sqlite3.Connection]:
@@ -184,10 +222,12 @@ class Spool:
             connection.execute("BEGIN IMMEDIATE")
             yield connection
             connection.execute("COMMIT")
-        except sqlite3.Error as error:
+        except BaseException as error:
             with suppress(sqlite3.Error):
                 connection.execute("ROLLBACK")
-            raise NotRecordedError(f"the spool cannot be written: {error}") from error
+            if isinstance(error, sqlite3.Error):
+                raise NotRecordedError(f"the spool cannot be written: {error}") from error
+            raise
 
 
 def read_counts(path: Path) -> Counts:

@@ -71,7 +71,7 @@ class Leases:
         try:
             return read_report(self._ask(report_call(lease, outcome, datetime.now(timezone.utc), detail)))
         except RegistryError as error:
-            _log.warning("a report on a key was not taken", extra={"error": str(error)})
+            _log.warning("a report on a key was not taken: %s", error)
             return False
 
     def close(self) -> None:
@@ -127,7 +127,7 @@ class Leases:
             try:
                 self._fly(flight)
             except RegistryError as error:
-                _log.warning("a lease was not renewed", extra={"error": str(error)})
+                _log.warning("a lease was not renewed: %s", error)
 
     def _follow(self) -> None:
         """Begin to hear what changes, before the first lease; but without the registry's answer go on soon."""
