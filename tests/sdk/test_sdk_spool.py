@@ -120,12 +120,18 @@ def test_one_holds_a_slot_and_its_end_frees_it(tmp_path: Path) -> None:
 
 def test_a_child_does_not_hold_what_its_parent_held(tmp_path: Path) -> None:
     slot = take_free(tmp_path)
+    released, told = os.pipe()
     child = os.fork()
     if child == 0:
-        slot.release()
-        os._exit(0 if try_take(tmp_path, 1) is None else 1)
-    assert os.waitpid(child, 0)[1] == 0
+        slot.forget_after_fork()
+        os.read(released, 1)
+        # Nor does it take it later: its SQLite has the parent's connection.
+        os._exit(0 if take_free(tmp_path).number == 2 else 1)
     assert try_take(tmp_path, 1) is None
+    slot.release()
+    os.write(told, b"!")
+    assert os.waitpid(child, 0)[1] == 0
+    assert take_free(tmp_path).number == 1
 
 
 def test_the_files_are_for_their_owner_alone(path: Path) -> None:

@@ -87,8 +87,7 @@ class AsyncLeases:
             self._flights: dict[LeaseKey, asyncio.Task[Lease]] = {}
             self._following: asyncio.Task[None] | None = None
             self._begun = asyncio.Event()
-            headers = {"Authorization": f"Bearer {self._settings.token}", "User-Agent": "byok-sdk"}
-            self._client = httpx.AsyncClient(headers=headers, follow_redirects=False)
+            self._client = httpx.AsyncClient(follow_redirects=False)
 
     def _flying(self, key: LeaseKey) -> asyncio.Task[Lease]:
         """The request for it that is under way, else a new one. It goes on when who waits for it is cancelled."""
@@ -148,7 +147,14 @@ class AsyncLeases:
         url = self._settings.registry_url.rstrip("/") + call.path
         timeout = self._settings.timeout_seconds + call.patience
         try:
-            answer = await self._client.request(call.method, url, json=call.body, params=call.query, timeout=timeout)
+            answer = await self._client.request(
+                call.method,
+                url,
+                json=call.body,
+                params=call.query,
+                headers=self._settings.headers(),
+                timeout=timeout,
+            )
         except (httpx.HTTPError, RuntimeError) as error:
             raise RegistryAwayError(type(error).__name__) from None
         return Answer(answer.status_code, answer.content, answer.headers.get("Retry-After"))

@@ -28,7 +28,6 @@ from byok_sdk.slots import Slot, existing, try_take
 from byok_sdk.spool import Spool
 
 _log = logging.getLogger("byok_sdk")
-_USER_AGENT = "byok-sdk"
 
 
 class Sender:
@@ -61,8 +60,7 @@ class Sender:
             self._patiently(self._serve)
 
     def _serve(self) -> None:
-        headers = {"Authorization": f"Bearer {self._settings.token}", "User-Agent": _USER_AGENT}
-        with httpx.Client(headers=headers, timeout=self._settings.timeout_seconds, follow_redirects=False) as client:
+        with httpx.Client(timeout=self._settings.timeout_seconds, follow_redirects=False) as client:
             while not self._stopping.is_set():
                 self._turn(client)
 
@@ -141,7 +139,7 @@ class Sender:
 
     def _post(self, client: httpx.Client, batch: list[Waiting]) -> Answer | Wait:
         url = f"{self._settings.ledger_url.rstrip('/')}/v1/usage-events"
-        headers = {"Content-Type": "application/cloudevents-batch+json"}
+        headers = self._settings.headers() | {"Content-Type": "application/cloudevents-batch+json"}
         try:
             answer = client.post(url, content=request_body(batch), headers=headers)
         except httpx.HTTPError as error:

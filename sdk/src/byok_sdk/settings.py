@@ -26,9 +26,11 @@ class Settings:
 
     registry_url: str
     ledger_url: str
-    token: str = field(repr=False)
-    """A bearer token with the scopes ``credentials:lease`` and ``usage:write``."""
     spool_dir: Path
+    token: str = field(default="", repr=False)
+    """A bearer token with the scopes ``credentials:lease`` and ``usage:write``, or"""
+    token_file: Path | None = None
+    """the file that holds it. It is read for each request, so that a new token is taken up."""
     source: str = "byok-sdk"
     """The ``source`` of every event: with organization and id its identity, so it stays as it is for ever."""
     durability: Durability = "fsync"
@@ -51,11 +53,13 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Refuse what cannot work now, and not at the first event."""
+        object.__setattr__(self, "spool_dir", Path(self.spool_dir))
         for name in ("registry_url", "ledger_url"):
             if not getattr(self, name).startswith(("http://", "https://")):
                 raise SettingsError(f"{name} must begin with http:// or https://")
-        if not self.token or not self.token.isascii() or not self.token.isprintable():
-            raise SettingsError("token must be a bearer token")
+        if bool(self.token) == (self.token_file is not None):
+            raise SettingsError("set either token or token_file")
+        self.headers()
         for name, allowed in (("durability", ("fsync", "process")), ("when_full", ("block", "raise"))):
             if getattr(self, name) not in allowed:
                 raise SettingsError(f"{name} must be one of {', '.join(allowed)}")
@@ -64,10 +68,22 @@ class Settings:
             if isinstance(value, int | float) and value < 0:
                 raise SettingsError(f"{each.name} must not be negative")
 
+    def headers(self) -> dict[str, str]:
+        """Of every request. Raises SettingsError where there is no token now."""
+        token = self.token
+        if self.token_file is not None:
+            try:
+                token = self.token_file.read_text(encoding="utf-8").strip()
+            except (OSError, ValueError):
+                raise SettingsError(f"token_file {self.token_file} cannot be read") from None
+        if not token or not token.isascii() or not token.isprintable():
+            raise SettingsError("token must be a bearer token")
+        return {"Authorization": f"Bearer {token}", "User-Agent": "byok-sdk"}
+
     @classmethod
     def from_env(cls, environment: Mapping[str, str] | None = None, **given: Any) -> Settings:
-        """From ``BYOK_REGISTRY_URL``, ``BYOK_LEDGER_URL``, ``BYOK_TOKEN`` (or ``BYOK_TOKEN_FILE``), ``BYOK_SPOOL_DIR``,
-        ``BYOK_SOURCE`` and so on: the names of the fields. What is ``given`` goes first.
+        """From ``BYOK_REGISTRY_URL``, ``BYOK_LEDGER_URL``, ``BYOK_TOKEN`` or ``BYOK_TOKEN_FILE``, ``BYOK_SPOOL_DIR``, …:
+        the names of the fields. What is ``given`` goes first.
         """
         found = dict(os.environ if environment is None else environment)
         values = {
@@ -75,16 +91,14 @@ class Settings:
             for each in fields(cls)
             if found.get(_PREFIX + each.name.upper())
         }
-        file = found.get(f"{_PREFIX}TOKEN_FILE")
-        if file and "token" not in values:
-            values["token"] = Path(file).read_text(encoding="utf-8").strip()
         told: dict[str, Any] = {name: _read(name, text) for name, text in values.items()} | given
-        missing = [name for name in ("registry_url", "ledger_url", "token", "spool_dir") if name not in told]
+        missing = [name for name in ("registry_url", "ledger_url", "spool_dir") if name not in told]
         if missing:
             raise SettingsError(f"set {', '.join(_PREFIX + name.upper() for name in missing)}")
-        return cls(**told | {"spool_dir": Path(told["spool_dir"])})
+        return cls(**told)
 
 
+_PATHS = ("spool_dir", "token_file")
 _INTEGERS = ("spool_bytes_max", "spool_events_max")
 
 
@@ -92,6 +106,8 @@ def _read(name: str, text: str) -> Any:
     try:
         if name in _INTEGERS:
             return int(text)
+        if name in _PATHS:
+            return Path(text)
         return float(text) if name.endswith("_seconds") else text
     except ValueError:
         raise SettingsError(f"{_PREFIX}{name.upper()} must be a number") from None

@@ -16,6 +16,8 @@ from byok_sdk.errors import NotRecordedError
 
 SLOTS_MAX = 10_000
 
+_inherited: set[Path] = set()
+
 
 class Slot:
     """A slot that this process holds."""
@@ -27,10 +29,17 @@ class Slot:
         self._lock: int | None = lock
 
     def release(self) -> None:
-        """Let others take it. In a child after a fork too: there it only forgets, for the lock is the parent's."""
+        """Let others take it."""
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+
+    def forget_after_fork(self) -> None:
+        """In a child: the lock is the parent's, and stays so. This process never takes the slot, not even later: what
+        SQLite knows of an inherited file is not true in a child.
+        """
+        self.release()
+        _inherited.add(self.path)
 
 
 def take_free(folder: Path) -> Slot:
@@ -47,6 +56,9 @@ def take_free(folder: Path) -> Slot:
 
 def try_take(folder: Path, number: int) -> Slot | None:
     """Hold this slot, or None where another holds it."""
+    path = folder / f"{number}.sqlite"
+    if path in _inherited:
+        return None
     # Lock files are never deleted: a deleted one can be held by one process while another holds its successor.
     lock = os.open(folder / f"{number}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -54,7 +66,7 @@ def try_take(folder: Path, number: int) -> Slot | None:
     except BlockingIOError:
         os.close(lock)
         return None
-    return Slot(number, folder / f"{number}.sqlite", lock)
+    return Slot(number, path, lock)
 
 
 def existing(folder: Path) -> Iterator[tuple[int, Path]]:

@@ -163,7 +163,14 @@ class Leases:
         url = self._settings.registry_url.rstrip("/") + call.path
         timeout = self._settings.timeout_seconds + call.patience
         try:
-            answer = self._connected().request(call.method, url, json=call.body, params=call.query, timeout=timeout)
+            answer = self._connected().request(
+                call.method,
+                url,
+                json=call.body,
+                params=call.query,
+                headers=self._settings.headers(),
+                timeout=timeout,
+            )
         except (httpx.HTTPError, RuntimeError) as error:
             raise RegistryAwayError(type(error).__name__) from None
         return Answer(answer.status_code, answer.content, answer.headers.get("Retry-After"))
@@ -171,8 +178,7 @@ class Leases:
     def _connected(self) -> httpx.Client:
         with self._landed:
             if self._client is None:
-                headers = {"Authorization": f"Bearer {self._settings.token}", "User-Agent": "byok-sdk"}
-                self._client = httpx.Client(headers=headers, follow_redirects=False)
+                self._client = httpx.Client(follow_redirects=False)
             return self._client
 
     def forget_after_fork(self) -> None:

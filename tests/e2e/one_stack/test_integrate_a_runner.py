@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import socket
 import subprocess
 from dataclasses import fields
 from pathlib import Path
 
+from byok_sdk.metrics import METRICS
 from byok_sdk.settings import Settings
 
 from tests.e2e.running import Stack, environment
@@ -67,5 +67,8 @@ def test_from_nothing_to_the_first_saved_credit(stack: Stack, tmp_path: Path) ->
 def test_the_page_has_every_setting() -> None:
     table = PAGE[PAGE.index("## Settings") :]
     told = set(re.findall(r"`(BYOK_[A-Z_]+)`", table))
-    assert told == {f"BYOK_{each.name.upper()}" for each in fields(Settings)} | {"BYOK_TOKEN_FILE"}
-    assert os.sep not in "".join(told)
+    assert told == {f"BYOK_{each.name.upper()}" for each in fields(Settings)}
+
+
+def test_the_page_has_every_metric() -> None:
+    assert re.findall(r"^\| `(byok_sdk_\w+)` \|", PAGE, re.MULTILINE) == [metric.name for metric in METRICS]
