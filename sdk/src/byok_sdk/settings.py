@@ -82,9 +82,7 @@ class Settings:
 
     @classmethod
     def from_env(cls, environment: Mapping[str, str] | None = None, **given: Any) -> Settings:
-        """From ``BYOK_REGISTRY_URL``, ``BYOK_LEDGER_URL``, ``BYOK_TOKEN`` or ``BYOK_TOKEN_FILE``, ``BYOK_SPOOL_DIR``, …:
-        the names of the fields. What is ``given`` goes first.
-        """
+        """From ``BYOK_REGISTRY_URL`` and so on: the names of the fields. What is ``given`` goes first."""
         found = dict(os.environ if environment is None else environment)
         values = {
             each.name: found[_PREFIX + each.name.upper()]

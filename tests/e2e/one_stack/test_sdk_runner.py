@@ -9,11 +9,13 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
-from byok_sdk import AsyncMeter, Counts, Meter, NoOwnKeyError, Settings
+from byok_sdk import AsyncMeter, Counts, Meter, NoOwnKeyError, RegistryAwayError, Settings
 
 from tests.e2e.running import Stack, wait_for
+from tests.faults.proxy import Proxy
 from tests.sdk.recorded_answers import ANTHROPIC_STREAM
 
 MESSAGE = {
@@ -138,6 +140,33 @@ def test_what_has_no_price_is_set_aside_and_its_neighbours_are_booked(
     assert meter.flush(20)
     assert len(stack.entries(org_id, 2)) == 2
     assert meter.counts()[:4] == (3, 2, 1, 0)
+
+
+def test_while_the_registry_is_away_a_lease_goes_on_serving_and_nothing_is_made_up(
+    stack: Stack, new_meter: Callable[..., Meter]
+) -> None:
+    org_id = stack.new_organization("pro")
+    stack.add_key(org_id, "personal", "ada", "openai")
+    registry = urlsplit(stack.told["registry_url"])
+    proxy = Proxy()
+    proxy.forward(registry.port or 0)
+    meter = new_meter(registry_url=f"http://127.0.0.1:{proxy.port}", timeout_seconds=2.0)
+    run = meter.run(org=org_id, user="ada")
+    lease = run.key("openai")
+    proxy.away()
+    try:
+        # As a minute later: it is no longer fresh, and there is nobody to ask.
+        meter._leases._cache._clock = lambda: time.monotonic() + 61
+        assert run.key("openai") is lease
+        # Of what was never leased nobody can say whose key it is, and the platform's is no answer.
+        with pytest.raises(RegistryAwayError):
+            run.key("xai", otherwise="platform")
+        meter._leases._cache._clock = lambda: time.monotonic() + 601
+        with pytest.raises(RegistryAwayError):
+            run.key("openai", otherwise="platform")
+        wait_for("the trouble to be shown", lambda: "byok_sdk_changes_unheard 1" in meter.metrics())
+    finally:
+        proxy.close()
 
 
 def test_an_async_runner_does_the_same(stack: Stack, tmp_path: Path) -> None:
