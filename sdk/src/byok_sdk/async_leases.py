@@ -20,6 +20,7 @@ from byok_sdk.settings import Settings
 _log = logging.getLogger("byok_sdk")
 _BEGIN_SECONDS = 2.0
 _TRIES = 3
+_TOO_FAST = "keys change faster than they can be leased"
 
 
 class AsyncLeases:
@@ -38,7 +39,7 @@ class AsyncLeases:
         todo, lease = self._cache.look(key)
         if lease is None:
             await self._follow()
-            return await asyncio.shield(self._flying(key))
+            return await self._shared(key)
         if todo is Next.USE_AND_REFRESH:
             self._flying(key).add_done_callback(_told)
         return lease
@@ -89,6 +90,14 @@ class AsyncLeases:
             self._begun = asyncio.Event()
             self._client = httpx.AsyncClient(follow_redirects=False)
 
+    async def _shared(self, key: LeaseKey) -> Lease:
+        for _ in range(_TRIES):
+            lease = await asyncio.shield(self._flying(key))
+            # What was dropped since is nobody's any more.
+            if self._cache.look(key)[1] is lease:
+                return lease
+        raise RegistryAwayError(_TOO_FAST)
+
     def _flying(self, key: LeaseKey) -> asyncio.Task[Lease]:
         """The request for it that is under way, else a new one. It goes on when who waits for it is cancelled."""
         task = self._flights.get(key)
@@ -102,7 +111,7 @@ class AsyncLeases:
             flight = self._cache.begin(key)
             if flight is not None and (lease := await self._fly(flight)) is not None:
                 return lease
-        raise RegistryAwayError("keys change faster than they can be leased")
+        raise RegistryAwayError(_TOO_FAST)
 
     async def _fly(self, flight: Flight) -> Lease | None:
         """Ask; None where something changed meanwhile."""

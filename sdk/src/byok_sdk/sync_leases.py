@@ -8,6 +8,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
+from concurrent.futures import Future
 from datetime import datetime, timezone
 from typing import TypeVar
 
@@ -15,7 +16,7 @@ import httpx
 
 from byok_sdk.changes import ChangeFeed, Heard
 from byok_sdk.delivery import Answer
-from byok_sdk.errors import ClosedError, RegistryAwayError, RegistryError
+from byok_sdk.errors import ByokError, ClosedError, RegistryAwayError, RegistryError
 from byok_sdk.leases import Flight, Lease, LeaseCache, LeaseKey, Next
 from byok_sdk.registry_calls import Call, Outcome, lease_call, read_lease, read_report, report_call
 from byok_sdk.settings import Settings
@@ -23,6 +24,7 @@ from byok_sdk.settings import Settings
 _log = logging.getLogger("byok_sdk")
 _BEGIN_SECONDS = 2.0
 _TRIES = 3
+_TOO_FAST = "keys change faster than they can be leased"
 
 T = TypeVar("T")
 _all: weakref.WeakSet[Leases] = weakref.WeakSet()
@@ -39,7 +41,8 @@ class Leases:
         _all.add(self)
 
     def _fresh_start(self) -> None:
-        self._landed = threading.Condition()
+        self._lock = threading.Lock()
+        self._asked: dict[LeaseKey, Future[Lease]] = {}
         self._cache = LeaseCache(time.monotonic)
         self._client: httpx.Client | None = None
         self._feed = ChangeFeed()
@@ -48,12 +51,12 @@ class Leases:
 
     def get(self, key: LeaseKey) -> Lease:
         """The lease that applies now. Raises RegistryAwayError or RegistryRefusedError."""
-        with self._landed:
-            following, (todo, lease) = self._following, self._cache.look(key)
+        with self._lock:
+            todo, lease = self._cache.look(key)
         if lease is None:
-            if following is None:
+            if not self._begun.is_set():
                 self._follow()
-            return self._fetch(key)
+            return self._shared(key)
         if todo is Next.USE_AND_REFRESH:
             refresh = threading.Thread(target=self._refresh, args=(key,), name="byok-sdk-refresh", daemon=True)
             refresh.start()
@@ -61,7 +64,7 @@ class Leases:
 
     def drop(self, org_id: str | None = None, provider: str | None = None) -> None:
         """Forget what is of an organization (None: of all) and provider (None: any)."""
-        with self._landed:
+        with self._lock:
             self._cache.drop(org_id, provider)
 
     def report(self, lease: Lease, outcome: Outcome, detail: str | None) -> bool:
@@ -85,20 +88,44 @@ class Leases:
         """Why changes are not heard of at once; None where they are."""
         return self._feed.trouble
 
+    def _shared(self, key: LeaseKey) -> Lease:
+        """Ask, or wait for who asks already: one answer, or one error, is everybody's."""
+        for _ in range(_TRIES):
+            with self._lock:
+                asked = self._asked.get(key)
+                if asked is None:
+                    mine = self._asked[key] = Future[Lease]()
+            if asked is None:
+                return self._ask_for_all(key, mine)
+            lease = asked.result()
+            with self._lock:
+                # What was dropped since is nobody's any more.
+                if self._cache.look(key)[1] is lease:
+                    return lease
+        raise RegistryAwayError(_TOO_FAST)
+
+    def _ask_for_all(self, key: LeaseKey, asked: Future[Lease]) -> Lease:
+        try:
+            lease = self._fetch(key)
+        except BaseException as error:
+            self._no_longer_asked(key)
+            asked.set_exception(error if isinstance(error, Exception) else RegistryAwayError("it was interrupted"))
+            raise
+        self._no_longer_asked(key)
+        asked.set_result(lease)
+        return lease
+
+    def _no_longer_asked(self, key: LeaseKey) -> None:
+        with self._lock:
+            self._asked.pop(key, None)
+
     def _fetch(self, key: LeaseKey) -> Lease:
         for _ in range(_TRIES):
-            with self._landed:
+            with self._lock:
                 flight = self._cache.begin(key)
-                if flight is None:
-                    # Somebody else's answer is as good, and the registry is asked once.
-                    self._landed.wait(self._settings.timeout_seconds)
-                    todo, lease = self._cache.look(key)
-                    if lease is not None and todo is not Next.FETCH:
-                        return lease
-                    continue
-            if (lease := self._fly(flight)) is not None:
+            if flight is not None and (lease := self._fly(flight)) is not None:
                 return lease
-        raise RegistryAwayError("keys change faster than they can be leased, or nobody answers")
+        raise RegistryAwayError(_TOO_FAST)
 
     def _fly(self, flight: Flight) -> Lease | None:
         """Ask; None where something changed meanwhile."""
@@ -115,23 +142,18 @@ class Leases:
         return lease if self._settle(lambda: self._cache.landed(flight, lease)) else None
 
     def _settle(self, settle: Callable[[], T]) -> T:
-        with self._landed:
-            settled = settle()
-            self._landed.notify_all()
-        return settled
+        with self._lock:
+            return settle()
 
     def _refresh(self, key: LeaseKey) -> None:
-        with self._landed:
-            flight = self._cache.begin(key)
-        if flight is not None:
-            try:
-                self._fly(flight)
-            except RegistryError as error:
-                _log.warning("a lease was not renewed: %s", error)
+        try:
+            self._shared(key)
+        except ByokError as error:
+            _log.warning("a lease was not renewed: %s", error)
 
     def _follow(self) -> None:
         """Begin to hear what changes, before the first lease; but without the registry's answer go on soon."""
-        with self._landed:
+        with self._lock:
             if self._following is None:
                 self._following = threading.Thread(target=self._listen, name="byok-sdk-changes", daemon=True)
                 self._following.start()
@@ -176,7 +198,7 @@ class Leases:
         return Answer(answer.status_code, answer.content, answer.headers.get("Retry-After"))
 
     def _connected(self) -> httpx.Client:
-        with self._landed:
+        with self._lock:
             if self._client is None:
                 self._client = httpx.Client(follow_redirects=False)
             return self._client
