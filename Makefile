@@ -93,6 +93,6 @@ faults: setup ## Random faults under load on Apache Kafka, one broker or three: 
 	@$(BIN)/python -m tests.faults --seed $(or $(SEED),1) --runs $(or $(RUNS),1) $(if $(BROKERS),--brokers $(BROKERS))
 
 sdk-faults: setup ## Runners with the SDK, killed while the ledger fails: make sdk-faults SEED=1 RUNS=100
-	@$(BIN)/python -m tests.sdk --seed $(or $(SEED),1) --runs $(or $(RUNS),1)
+	@$(BIN)/python -m tests.sdk.run_sdk_faults --seed $(or $(SEED),1) --runs $(or $(RUNS),1)
 
 .PHONY: kafka faults sdk-faults

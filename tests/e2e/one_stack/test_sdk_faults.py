@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.running import Stack
-from tests.sdk.chaos import run_chaos
+from tests.sdk.killed_runners import run_chaos
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.e2e.running import start_stack
-from tests.sdk.chaos import Chaos, run_chaos
+from tests.sdk.killed_runners import Chaos, run_chaos
 
 _HEADINGS = ("seed", "kills", "faults", "recorded", "refused", "sent", "booked", "lost", "wrong", "run s")
 
