@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 from decimal import Decimal
 from typing import NamedTuple
@@ -11,7 +11,8 @@ from services.domain.credits import format_credits
 
 WIDTH = 960
 HEIGHT = 300
-_LEFT, _RIGHT, _TOP, _BOTTOM = 72, 8, 14, 34
+_LEFT, _RIGHT, _TOP, _BOTTOM = 72, 8, 30, 34
+_MARK = 7
 _GAP = 0.25
 _BAR_WIDTH_MAX = 56.0
 _LABELS_MAX = 12
@@ -53,6 +54,15 @@ class Bar(NamedTuple):
     title: str
 
 
+class Mark(NamedTuple):
+    """Where a key came: a line from the top to the base, and a triangle at its head."""
+
+    x: float
+    top: float
+    triangle: str
+    title: str
+
+
 class Line(NamedTuple):
     """One line of the scale."""
 
@@ -70,10 +80,14 @@ class Chart(NamedTuple):
     baseline: float
     bars: list[Bar]
     lines: list[Line]
+    marks: list[Mark]
 
 
-def savings_chart(amounts: Sequence[Amount]) -> Chart:
-    """The chart. Periods whose sums are negative (a reversal alone was selected) draw nothing."""
+def savings_chart(amounts: Sequence[Amount], events: Mapping[str, Sequence[str]] | None = None) -> Chart:
+    """The chart, with a mark at each period in which something of ``events`` came.
+
+    Periods whose sums are negative (a reversal alone was selected) draw nothing.
+    """
     top_mc = _round_up(max((amount.list_mc for amount in amounts), default=0))
     baseline = HEIGHT - _BOTTOM
     scale = (baseline - _TOP) / top_mc
@@ -83,7 +97,12 @@ def savings_chart(amounts: Sequence[Amount]) -> Chart:
         _bar(amount, index, slot, scale, baseline, shown=index % every == 0) for index, amount in enumerate(amounts)
     ]
     lines = [_line(top_mc * step // _LINES, scale, baseline) for step in range(_LINES + 1)]
-    return Chart(WIDTH, HEIGHT, _LEFT, WIDTH - _RIGHT, baseline, bars, lines)
+    marks = [
+        _mark(_LEFT + slot * (index + 0.5), f"{amount.period}: {'; '.join(came)}")
+        for index, amount in enumerate(amounts)
+        if (came := (events or {}).get(amount.period))
+    ]
+    return Chart(WIDTH, HEIGHT, _LEFT, WIDTH - _RIGHT, baseline, bars, lines, marks)
 
 
 def _bar(amount: Amount, index: int, slot: float, scale: float, baseline: float, *, shown: bool) -> Bar:
@@ -100,6 +119,12 @@ def _bar(amount: Amount, index: int, slot: float, scale: float, baseline: float,
         label=amount.period if shown else "",
         title=f"{amount.period}: list {credit['list_mc']}, charged {credit['charged_mc']}, saved {credit['saved_mc']}",
     )
+
+
+def _mark(x: float, title: str) -> Mark:
+    top = _TOP - 2 * _MARK
+    corners = ((x - _MARK, top), (x + _MARK, top), (x, _TOP - _MARK / 2))
+    return Mark(round(x, 2), _TOP - _MARK / 2, " ".join(f"{a:.2f},{b:.2f}" for a, b in corners), title)
 
 
 def _line(mc: int, scale: float, baseline: float) -> Line:

@@ -2,5 +2,10 @@
 
 from __future__ import annotations
 
-MENU: tuple[tuple[str, str], ...] = (("Savings", "/savings"),)
+MENU: tuple[tuple[str, str], ...] = (
+    ("Savings", "/savings"),
+    ("Usage", "/usage"),
+    ("What if", "/what-if"),
+    ("Statement", "/statement"),
+)
 """Label and path."""

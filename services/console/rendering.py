@@ -9,7 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, pass_context, se
 from jinja2.runtime import Context
 from markupsafe import Markup
 
-from services.console import words
+from services.console import entry_words, words
 from services.console.menu import MENU
 from services.console.preferences import Preferences
 from services.console.sign_in import csrf
@@ -79,4 +79,4 @@ def _here(context: Context) -> str:
 
 
 _templates.filters.update(credits=_credits, time=_time, count=_count, exactly=format_credits, instant=instant)
-_templates.globals.update(words=words, menu=MENU, clock=_clock, csrf=_csrf, here=_here)
+_templates.globals.update(words=words, entry_words=entry_words, menu=MENU, clock=_clock, csrf=_csrf, here=_here)

@@ -11,9 +11,11 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from services.console.apis import Api
+from services.console.filters import Asked, asked_of
 from services.console.preferences import Preferences
 from services.console.rendering import render
 from services.console.sign_in.session import Session
+from services.console.times import today_in
 from services.domain.permissions import Caller
 
 SEE_OTHER = 303
@@ -38,6 +40,12 @@ class Visit:
     def query(self) -> Mapping[str, str]:
         """What the URL asks with."""
         return self.request.query_params
+
+    @property
+    def asked(self) -> Asked:
+        """What the URL asks for, in days of the reader's time zone. Raises UnusableFormError."""
+        zone = self.preferences.time_zone
+        return asked_of(self.query, today_in(zone), zone)
 
     @property
     def org_id(self) -> str:

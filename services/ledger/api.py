@@ -144,7 +144,7 @@ def get_entries(
 
     `credential_id` is null, too, where the key registry would not show the caller that key."""
     page = handlers.list_entries(caller, org_id, query)
-    body = {"entries": [dict(row) for row in page.entries], "next_cursor": page.next_cursor}
+    body = page._asdict() | {"entries": [dict(row) for row in page.entries]}
     return Response(orjson.dumps(body, option=JSON_OPTIONS), media_type="application/json")
 
 

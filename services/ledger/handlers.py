@@ -18,6 +18,7 @@ from services.ledger.feed_position import require_stands
 from services.ledger.key_sight import KeySight
 from services.ledger.query import (
     GROUPS_MAX,
+    OTHER_WAY,
     Cursor,
     DeadLettersPageQuery,
     DeadLettersQuery,
@@ -26,6 +27,7 @@ from services.ledger.query import (
     FeedQuery,
     Filters,
     LetterCursor,
+    Order,
     OrganizationsQuery,
     Selection,
     StatementQuery,
@@ -59,6 +61,8 @@ class Page(NamedTuple):
 
     entries: list[Row]
     next_cursor: str | None
+    previous_cursor: str | None = None
+    """Of those before; None at the beginning."""
 
 
 class FeedPage(NamedTuple):
@@ -112,12 +116,20 @@ class Handlers:
         """One page of what the caller may see. Pages neither repeat nor miss an entry that was there at the first."""
         selection = _selection(caller, org_id, query)
         after = None if query.cursor is None else cursor_in(query.cursor, query.order)
+        back = after is not None and after.backwards
         # One more than asked for tells whether a page follows.
-        rows = self._entries.page(selection, after=after, order=query.order, limit=query.limit + 1)
-        page = rows[: query.limit]
-        more = len(rows) > query.limit
-        cursor = Cursor(page[-1]["occurred_at"], page[-1]["entry_id"], query.order).encode() if more else None
-        return Page(page, cursor)
+        order = OTHER_WAY[query.order] if back else query.order
+        rows = self._entries.page(selection, after=after, order=order, limit=query.limit + 1)
+        page, more = rows[: query.limit], len(rows) > query.limit
+        if back:
+            page.reverse()
+        # Where one came from there is a page for certain.
+        follows, precedes = (True, more) if back else (more, after is not None)
+        return Page(
+            page,
+            _cursor_at(page[-1], query.order) if page and follows else None,
+            _cursor_at(page[0], query.order, backwards=True) if page and precedes else None,
+        )
 
     def feed(self, caller: Caller, query: FeedQuery) -> FeedPage:
         """A page of the feed, for services: of every organization, or of the one that the token is good for.
@@ -244,6 +256,10 @@ def _may_see(caller: Caller, entry: Row) -> bool:
 def _sums(row: Row) -> dict[str, int]:
     # PostgreSQL sums bigint as numeric, so no sum overflows; each is a whole number.
     return {name: int(row[name]) for name in ("events", *SUMMED)}
+
+
+def _cursor_at(row: Row, order: Order, *, backwards: bool = False) -> str:
+    return Cursor(row["occurred_at"], row["entry_id"], order, backwards).encode()
 
 
 def _with_percent(sums: dict[str, int]) -> dict[str, Any]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple, Self
 from uuid import UUID
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from schemas.dead_letters import Reason
 from schemas.fields import EventId, Id, Time
@@ -45,6 +46,10 @@ GROUPS = (
 GROUPS_MAX = 10_000
 
 
+ABSENT = ("provider", "model", "byok_scope", "team_id", "run_id", "agent_id", "workflow_id")
+"""What an entry may have none of, as far as one can ask for it."""
+
+
 class Filters(BaseModel):
     """Which entries. A filter that is not here is refused, so that a misspelt one never shows too much."""
 
@@ -70,18 +75,34 @@ class Filters(BaseModel):
     rate_card: Id | None = None
     event_source: EventId | None = None
     event_id: EventId | None = None
+    without: str | None = Field(
+        None,
+        pattern=rf"^({'|'.join(ABSENT)})(,({'|'.join(ABSENT)}))*$",
+        max_length=200,
+        description=f"Entries that have none of these, separated by commas: {', '.join(ABSENT)}.",
+    )
 
-    def equalities(self) -> dict[str, str]:
-        """The columns that must equal a value."""
-        names = set(Filters.model_fields) - {"from_", "to", "flag"}
-        return {name: value for name in sorted(names) if (value := getattr(self, name)) is not None}
+    def equalities(self) -> dict[str, str | None]:
+        """The columns that must equal a value; None: that must have none."""
+        names = set(Filters.model_fields) - {"from_", "to", "flag", "without"}
+        values = {name: value for name in sorted(names) if (value := getattr(self, name)) is not None}
+        return {**values, **dict.fromkeys(self.without.split(",") if self.without else ())}
+
+    @model_validator(mode="after")
+    def _not_something_and_nothing(self) -> Self:
+        for name in self.without.split(",") if self.without else ():
+            if getattr(self, name) is not None:
+                raise ValueError(f"{name} cannot be something and nothing at once")
+        return self
 
 
 class EntriesQuery(Filters):
     """One page of entries."""
 
     limit: Annotated[int, Field(ge=1, le=1_000)] = 100
-    cursor: Annotated[str, Field(max_length=300)] | None = Field(None, description="next_cursor of the page before.")
+    cursor: Annotated[str, Field(max_length=300)] | None = Field(
+        None, description="next_cursor of the page before, or previous_cursor of the page after."
+    )
     order: Order = Field("desc", description="By occurred_at; desc: newest first.")
 
 
@@ -152,6 +173,16 @@ class StatementQuery(BaseModel):
         return starts.astimezone(UTC), ends.astimezone(UTC)
 
 
+class WhatIfQuery(BaseModel):
+    """What own keys would have saved."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+    from_: Time | None = Field(None, alias="from", description="occurred_at at or after this time.")
+    to: Time | None = Field(None, description="occurred_at before this time.")
+    provider: Id | None = None
+
+
 class DeadLettersQuery(BaseModel):
     """Which dead letters of an organization. Of what was refused no more is known for certain than this."""
 
@@ -201,26 +232,39 @@ class Selection(NamedTuple):
     """Of which keys the caller may be shown the id."""
 
 
+OTHER_WAY: Mapping[Order, Order] = {"asc": "desc", "desc": "asc"}
+
+
 class Cursor(NamedTuple):
-    """The last entry of a page: the next page begins after it. Good for one order only."""
+    """The last entry of a page: the next page begins after it; or the first, before which the previous one ends.
+
+    Good for one order only.
+    """
 
     occurred_at: datetime
     entry_id: UUID
     order: Order
+    backwards: bool = False
 
     def encode(self) -> str:
         """As an opaque text."""
-        return encode_cursor([self.occurred_at.isoformat(), self.entry_id.hex, self.order])
+        place = [self.occurred_at.isoformat(), self.entry_id.hex, self.order]
+        return encode_cursor([*place, _BACKWARDS] if self.backwards else place)
+
+
+_BACKWARDS = "before"
 
 
 def cursor_in(text: str, order: Order) -> Cursor:
     """The cursor in ``text``. Raises Refusal ``invalid_cursor`` for one that we did not give, or for another order."""
     try:
-        at, entry_id, of_order = decode_cursor(text)
-        cursor = Cursor(datetime.fromisoformat(at), UUID(hex=entry_id), of_order)
+        at, entry_id, of_order, *backwards = decode_cursor(text)
+        cursor = Cursor(datetime.fromisoformat(at), UUID(hex=entry_id), of_order, backwards == [_BACKWARDS])
     except (ValueError, TypeError, AttributeError):
         cursor = None
     if cursor is None or cursor.order != order or cursor.occurred_at.tzinfo is None:
+        raise _no_cursor()
+    if backwards and not cursor.backwards:
         raise _no_cursor()
     return cursor
 

@@ -40,6 +40,9 @@ class EntriesPage(BaseModel):
 
     entries: list[EntryColumns]
     next_cursor: str | None = Field(description="Give it as `cursor` for the next page; null at the end.")
+    previous_cursor: str | None = Field(
+        None, description="Give it as `cursor` for the page before; null at the beginning."
+    )
 
 
 class FeedEntry(EntryColumns):

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from asyncio import gather
-from datetime import UTC, datetime
 
 from starlette.responses import Response
 
-from services.console.filters import asked_of
 from services.console.visit import Visit
 
 PATH = "/usage/dead-letters"
@@ -18,7 +16,7 @@ _FILTERS = ("from", "to", "event_type")
 
 async def dead_letters(visit: Visit) -> Response:
     """The page; the newest first."""
-    asked = asked_of(visit.query, datetime.now(UTC).date())
+    asked = visit.asked
     reason, cursor = visit.query.get("reason", ""), visit.query.get("cursor", "")
     query = {name: value for name, value in asked.query().items() if name in _FILTERS}
     of_reason = {**query, "reason": reason} if reason else query
@@ -41,5 +39,6 @@ async def dead_letters(visit: Visit) -> Response:
         by_reason=[(name, count, visit.link(PATH, **asked.fields(reason=name))) for name, count in by_reason.items()],
         letters=letters["dead_letters"],
         more=visit.link(PATH, **asked.fields(reason=reason, cursor=more)) if more else None,
+        newest=visit.link(PATH, **asked.fields(reason=reason)) if cursor else None,
         every=visit.link(PATH, **asked.fields()),
     )
