@@ -5,7 +5,7 @@ from __future__ import annotations
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from services.console.pages import dead_letters, organizations, reader, receipts, savings, usage
+from services.console.pages import dead_letters, organizations, reader, receipts, savings, statement, usage, what_if
 from services.console.sign_in import pages as sign_in
 from services.console.site import form, page
 from services.console.visit import Visit
@@ -21,6 +21,9 @@ ROUTES: list[BaseRoute] = [
     page(savings.PATH, savings.savings),
     page(usage.PATH, usage.usage),
     page(usage.EXPORT_PATH, usage.export),
+    page(what_if.PATH, what_if.what_if),
+    page(statement.PATH, statement.statement),
+    page(statement.FILE_PATH, statement.statement_file),
     page(dead_letters.PATH, dead_letters.dead_letters),
     page(receipts.PATH, receipts.receipt, about_organization=False),
     page(organizations.PATH, organizations.organizations, about_organization=False),

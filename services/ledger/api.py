@@ -35,6 +35,7 @@ from services.ledger.query import (
     OrganizationsQuery,
     StatementQuery,
     SummaryQuery,
+    WhatIfQuery,
 )
 from services.ledger.quotes import QuoteRequest
 from services.ledger.refusals import Code
@@ -213,6 +214,20 @@ def get_summary(
 
     They are the sums of the entries up to `position` in the feed, all of them: of what the caller may see."""
     return exact_json(handlers.summarize(caller, org_id, query))
+
+
+@router.get(
+    "/organizations/{org_id:path}/what-if",
+    summary="What own keys would have saved",
+    response_model=responses.WhatIf,
+)
+def get_what_if(
+    org_id: Organization, query: Annotated[WhatIfQuery, Query()], caller: Authenticated, handlers: CurrentHandlers
+) -> Response:
+    """From real use that was charged to the platform's keys, for providers that take own ones: by the card of each
+    entry. For people their own keys, for members those of their teams, for whoever sees all of the organization each
+    team's and the organization's. Exact for node calls; of tokens to within `within_mc`, the roundings of entries."""
+    return exact_json(handlers.what_if(caller, org_id, query))
 
 
 @router.get(

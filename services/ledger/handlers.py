@@ -10,6 +10,7 @@ from uuid import UUID
 from services.books.columns import SUMMED
 from services.domain.credits import round_half_even
 from services.domain.permissions import EVERY_ORGANIZATION, LEDGER_READ, USAGE_WRITE, Caller
+from services.ledger import what_if
 from services.ledger.access import Visible, require_organization, require_quote, require_scope, visible_in
 from services.ledger.admission import Door
 from services.ledger.export import Export
@@ -32,6 +33,7 @@ from services.ledger.query import (
     Selection,
     StatementQuery,
     SummaryQuery,
+    WhatIfQuery,
     cursor_in,
     letter_cursor_in,
     parse_groups,
@@ -164,6 +166,21 @@ class Handlers:
             "groups": [key | _with_percent(total) for key, total in zip(keyed, totals, strict=True)],
             "total": _with_percent(whole),
         }
+
+    def what_if(self, caller: Caller, org_id: str, query: WhatIfQuery) -> dict[str, Any]:
+        """What own keys would have saved of what was charged to the platform's, as far as the caller sees it."""
+        filters = Filters.model_construct(
+            from_=query.from_, to=query.to, provider=query.provider, key_source="platform"
+        )
+        selection = _selection(caller, org_id, filters)
+        rows = self._entries.sums(selection, what_if.GROUPS, most=what_if.ROWS_MAX + 1)
+        if len(rows) > what_if.ROWS_MAX:
+            raise Refusal(Code.TOO_MANY_GROUPS, "There is too much to look through; ask for less time, or a provider.")
+        named = (
+            {name: row[f"group_{index}"] for index, name in enumerate(what_if.GROUPS)} | _sums(row) for row in rows
+        )
+        levels = what_if.levels_of(caller, org_id, selection.visible)
+        return {"options": what_if.options(named, levels, self._registry.card_named)}
 
     def statement(self, caller: Caller, org_id: str, query: StatementQuery) -> dict[str, Any]:
         """One month of an organization, for those who see all of it.

@@ -146,6 +146,33 @@ class StatementPart(BaseModel):
     total: Sums
 
 
+class KeyScope(BaseModel):
+    """Whose key it would be."""
+
+    type: str
+    id: str
+
+
+class KeyOption(BaseModel):
+    """What one key would have made of what was charged to the platform's. Amounts are in mc."""
+
+    provider: str
+    scope: KeyScope
+    events: int
+    list_mc: int
+    charged_mc: int
+    own_key_mc: int = Field(description="What would have been charged with the key.")
+    would_save_mc: int
+    within_mc: int = Field(description="By no more it differs from what the entries come to, each priced alone.")
+    by_reason: dict[str, int] = Field(description="What of it would have been saved, by why no own key was used.")
+
+
+class WhatIf(BaseModel):
+    """What own keys would have saved, the largest saving first. Options overlap: do not add them up."""
+
+    options: list[KeyOption]
+
+
 class Since(BaseModel):
     """What was booked after an earlier statement: late events, and corrections both ways."""
 

@@ -19,7 +19,7 @@ PATH = "/usage"
 EXPORT_PATH = "/usage/export"
 _SHOWN = 50
 _SUGGESTED_MAX = 500
-_FORMATS = {"csv": "CSV", "jsonl": "JSON Lines"}
+_FORMATS = {"csv": "CSV", "jsonl": "JSON Lines", "focus": "FOCUS 1.2"}
 _SEARCHED = ("run_id", "event_id", "workflow_id")
 _TOO_MANY = "too_many_groups"
 
