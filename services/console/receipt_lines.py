@@ -64,7 +64,8 @@ def card_terms(card: Json) -> list[str]:
     said += [f"Times {each['times']} where {_conditions(each['when'])}." for each in card.get("uplifts", ())]
     if "own_key_token_factor" in card:
         said.append(
-            f"One credit is {card['usd_per_credit']} USD; with an own key {card['own_key_token_factor']} of it is charged."
+            f"One credit is {card['usd_per_credit']} USD; with an own key"
+            f" {card['own_key_token_factor']} of it is charged."
         )
     return said
 

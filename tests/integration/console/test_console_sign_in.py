@@ -211,41 +211,6 @@ def test_requests_of_one_page_are_of_one_trace(client, company, sign_in, caplog)
     assert trace in answer.headers["traceparent"]
 
 
-def _luminance(colour):
-    channels = (int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5))
-    red, green, blue = (c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in channels)
-    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
-
-
-def _contrast(one, other):
-    """WCAG 2.2, contrast ratio."""
-    darker, lighter = sorted((_luminance(one), _luminance(other)))
-    return (lighter + 0.05) / (darker + 0.05)
-
-
-TEXT_ON = {
-    "ink": ("page", "card", "good", "bad-soft"),
-    "soft": ("page", "card"),
-    "accent": ("page", "card", "accent-soft"),
-    "accent-ink": ("accent",),
-    "bad": ("card", "bad-soft"),
-    "saved-ink": ("good",),
-    "warn": ("warn-soft",),
-}
-SHAPES = (("charged", "saved"), ("charged", "card"), ("saved", "card"), ("field", "card"))
-
-
-def test_text_and_charts_have_enough_contrast_in_both_schemes(client):
-    style = client.get("/static/console.css").text
-    themes = [dict(re.findall(r"--([a-z-]+): (#[0-9a-f]{6});", theme)) for theme in style.split("@media")[:2]]
-    for theme in themes:
-        for text, grounds in TEXT_ON.items():
-            for ground in grounds:
-                assert _contrast(theme[text], theme[ground]) >= 4.5, (text, ground)
-        for pair in SHAPES:
-            assert _contrast(*(theme[name] for name in pair)) >= 3, pair
-
-
 def test_browsers_find_an_icon(client):
     named = re.search(r'<link rel="icon"[^>]* href="([^"]+)"', client.get("/sign-in").text)
     for path in (named[1], "/favicon.ico"):
