@@ -30,7 +30,7 @@ def _lines(event: Json, card: Json) -> Iterable[Line]:
     count = int(event["quantity"])
     match event["event_type"]:
         case "usage.node_call.v1":
-            price, own = f"{card['tier_credits']} credits", f"{card['own_key_node_call_credits']} credits"
+            price, own = _credits(card["tier_credits"]), _credits(card["own_key_node_call_credits"])
             yield Line(f"calls, tier {card['tier']}", count, price, own)
         case "usage.token_usage.v1":
             cached = event["cached_input_tokens"]
@@ -43,9 +43,13 @@ def _lines(event: Json, card: Json) -> Iterable[Line]:
             for line in card["lines"]:
                 yield Line(UNITS.get(line["unit"], line["unit"]), line["count"], _usd(line["usd"], line["per"]), "")
         case "usage.tool_call.v1":
-            yield Line(UNITS["calls"], count, f"{card['tool_call_credits']} credits", "")
+            yield Line(UNITS["calls"], count, _credits(card["tool_call_credits"]), "")
         case "usage.workflow_run.v1":
-            yield Line(UNITS["runs"], count, f"{card['workflow_run_credits']} credits", "")
+            yield Line(UNITS["runs"], count, _credits(card["workflow_run_credits"]), "")
+
+
+def _credits(number: str) -> str:
+    return f"{number} credit{'' if number == '1' else 's'}"
 
 
 def _usd(usd: str, per: int) -> str:

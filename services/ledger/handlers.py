@@ -173,14 +173,14 @@ class Handlers:
             from_=query.from_, to=query.to, provider=query.provider, key_source="platform"
         )
         selection = _selection(caller, org_id, filters)
-        rows = self._entries.sums(selection, what_if.GROUPS, most=what_if.ROWS_MAX + 1)
+        position, rows = self._entries.sums(selection, what_if.GROUPS, "UTC", most=what_if.ROWS_MAX + 1)
         if len(rows) > what_if.ROWS_MAX:
             raise Refusal(Code.TOO_MANY_GROUPS, "There is too much to look through; ask for less time, or a provider.")
         named = (
             {name: row[f"group_{index}"] for index, name in enumerate(what_if.GROUPS)} | _sums(row) for row in rows
         )
         levels = what_if.levels_of(caller, org_id, selection.visible)
-        return {"options": what_if.options(named, levels, self._registry.card_named)}
+        return {"position": position, "options": what_if.options(named, levels, self._registry.card_named)}
 
     def statement(self, caller: Caller, org_id: str, query: StatementQuery) -> dict[str, Any]:
         """One month of an organization, for those who see all of it.

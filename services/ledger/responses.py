@@ -170,6 +170,7 @@ class KeyOption(BaseModel):
 class WhatIf(BaseModel):
     """What own keys would have saved, the largest saving first. Options overlap: do not add them up."""
 
+    position: int = Field(description="Of all entries up to this position in the feed, and of no others.")
     options: list[KeyOption]
 
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 
-def test_somebody_signs_in_looks_around_and_out_again(sign_in: Any, without_violations: Any, picture: Any) -> None:
+def test_somebody_signs_in_looks_around_and_out_again(sign_in: Any, without_violations: Any) -> None:
     page = sign_in("Operator")
     page.get_by_role("heading", name="Choose an organization").wait_for()
     without_violations()
     page = sign_in("Fay of meridian")
     page.get_by_role("heading", name="Savings of meridian").wait_for()
     without_violations()
-    picture("savings")
     page.get_by_role("link", name="Change time zone").click()
     page.get_by_label("Time zone").select_option("Europe/Berlin")
     page.get_by_label("Show amounts exactly").check()

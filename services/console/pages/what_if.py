@@ -7,6 +7,7 @@ from typing import NamedTuple
 from starlette.responses import Response
 
 from services.console.apis import Json
+from services.console.breakdowns import ROWS_SHOWN
 from services.console.filters import Asked, day_of
 from services.console.months import month_before, month_of
 from services.console.times import shown_days
@@ -32,7 +33,9 @@ async def what_if(visit: Visit) -> Response:
             for label, days in (("Last month", month_before(asked.today)), ("This month", month_of(asked.today)))
         ],
         best=next((option for option in options if option.sums["would_save_mc"] > 0), None),
-        options=options,
+        options=options if visit.query.get("rows") == "all" else options[:ROWS_SHOWN],
+        every_option=visit.link(PATH, **asked.fields(rows="all")) if len(options) > ROWS_SHOWN else None,
+        options_in_all=len(options),
         position=found.get("position"),
     )
 
@@ -51,8 +54,8 @@ class _Option(NamedTuple):
     """What would have cost less."""
     add: str
     """Where such a key is added."""
-    unused_mc: int
-    """What of it a runner kept from an own key by using the platform's."""
+    said_mc: int
+    """What of it a runner said that it used the platform's key for."""
     by_plan_mc: int
     """What of it the plan did not allow own keys for."""
 

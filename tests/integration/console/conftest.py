@@ -20,6 +20,11 @@ from tests.integration.ledger.ledger_seed import Books, seed_company
 __all__ = ["stack"]
 
 _DATABASE = "ledger_of_console"
+# What follows from entries: their places and sums.
+_DERIVED = (
+    *("entry_batch", "entry_position", "feed", "sum_use", "sum_user", "sum_by_hour", "sum_by_day"),
+    *("sum_by_user_hour", "sum_by_user_day", "sum_by_user_month"),
+)
 
 
 class _Server(uvicorn.Server):
@@ -56,6 +61,11 @@ def seeded(stack):
         admin.execute(f"CREATE DATABASE {_DATABASE} TEMPLATE ledger OWNER ledger_owner")
     books = Books(stack.dsn("ledger_owner", _DATABASE))
     seed_company(books)
+    books.place()
+    with stack.postgres.connect(_DATABASE) as superuser:
+        superuser.execute("CREATE SCHEMA kept")
+        for table in _DERIVED:
+            superuser.execute(f"CREATE TABLE kept.{table} AS TABLE ledger.{table}")
     yield books
     books.connection.close()
 
@@ -68,14 +78,17 @@ def ledger_url(stack, seeded):
 
 @pytest.fixture
 def company(stack, seeded):
-    """The books; what a test adds is gone after it."""
+    """The books, every entry in its place; what a test adds (and gives places by ``place()``) is gone after it."""
     (kept,) = seeded.connection.execute("SELECT array_agg(entry_id) FROM ledger.entry").fetchone()
     yield seeded
     with stack.postgres.connect(_DATABASE) as superuser:
         # The tables are append-only for everybody else.
         superuser.execute("SET session_replication_role = replica")
-        superuser.execute("DELETE FROM ledger.entry WHERE entry_id <> ALL (%s)", [kept])
         superuser.execute("DELETE FROM ledger.dead_letter")
+        if superuser.execute("DELETE FROM ledger.entry WHERE entry_id <> ALL (%s)", [kept]).rowcount:
+            for table in _DERIVED:
+                superuser.execute(f"DELETE FROM ledger.{table}")
+                superuser.execute(f"INSERT INTO ledger.{table} OVERRIDING SYSTEM VALUE TABLE kept.{table}")
 
 
 @pytest.fixture

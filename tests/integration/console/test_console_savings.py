@@ -57,6 +57,7 @@ def test_a_day_without_use_is_a_gap_in_the_bars_and_not_a_day_less(client, compa
 
 def test_names_that_customers_choose_are_escaped(client, company, sign_in):
     company.book("x", user_id="<script>alert(1)</script>", team_id='"><b>', occurred_at=at(days=60))
+    company.place()
     sign_in()
     for by in ("user", "team"):
         page = client.get(f"{ALL}&by={by}").text
@@ -128,13 +129,14 @@ def test_this_month_is_compared_with_as_many_days_of_the_last(client, company, s
     company.book("now", occurred_at=now.replace(day=1, hour=0), calls=7)
     before = now.replace(day=1, hour=0) - timedelta(days=1)
     company.book("then", occurred_at=before.replace(day=1), calls=3)
+    company.place()
     sign_in()
     page = client.get("/savings?org_id=acme").text
     table = page.partition('id="compared"')[2].partition("</table>")[0]
     compared = this_against_last(now.date())
     assert f"over {compared.this.last.day} day" in table
     this, last = re.findall(r"<tr>(<th scope=\"row\">.*?)</tr>", table, re.DOTALL)
-    for row, amount in ((this, "14"), (last, "6")):
+    for row, amount in ((this, "140"), (last, "60")):
         assert re.findall(r'<data value="([^"]+)"', row)[0] == amount
         (link,) = set(re.findall(r'href="([^"]+)"', row))
         assert sums_of(client.get(unescape(link)).text)[0] == amount
@@ -142,6 +144,7 @@ def test_this_month_is_compared_with_as_many_days_of_the_last(client, company, s
 
 def test_days_are_those_of_the_readers_zone_in_the_sums_too(client, company, sign_in):
     company.book("eve", occurred_at=datetime(2026, 6, 1, 20, tzinfo=UTC), calls=5)
+    company.place()
     sign_in()
     client.cookies.set("byok_preferences", "Asia/Kathmandu|", domain="console.test")
     listed = client.get("/usage?org_id=acme&from=2026-06-02&to=2026-06-02").text

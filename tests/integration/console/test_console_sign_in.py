@@ -152,6 +152,7 @@ def test_in_development_one_signs_in_as_somebody_of_a_list_that_production_refus
 
 def test_an_operator_of_all_organizations_chooses_one_and_comes_to_the_page_that_was_wanted(client, company, sign_in):
     company.book("x", org_id="Beta/1")
+    company.place()
     sign_in()
     page = client.get("/savings")
     assert page.url.path == "/organizations"

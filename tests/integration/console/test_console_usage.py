@@ -29,6 +29,7 @@ def link_named(page, name):
 def test_pages_neither_miss_nor_repeat_an_entry_and_lead_back(client, company, sign_in):
     for number in range(120):
         company.book(f"p{number}", occurred_at=at(days=10, microseconds=number // 3))
+    company.place()
     sign_in()
     pages, link = [], f"{ALL}&user_id=ann"
     while link:
@@ -78,9 +79,7 @@ def test_a_run_and_an_event_are_found_by_their_ids(client, company, sign_in):
 def test_entries_of_no_team_are_those_without_one(client, company, sign_in):
     sign_in()
     page = client.get(f"{ALL}&without=team_id").text
-    assert entry_ids(page) == [
-        str(row["entry_id"]) for row in company.rows("org_id = 'acme' AND team_id IS NULL")
-    ]
+    assert entry_ids(page) == [str(row["entry_id"]) for row in company.rows("org_id = 'acme' AND team_id IS NULL")]
     assert "Without a team" in page
     assert '<input type="hidden" name="without" value="team_id">' in page
     assert client.get(f"{ALL}&without=team_id&team_id=red").status_code == 422
@@ -89,6 +88,7 @@ def test_entries_of_no_team_are_those_without_one(client, company, sign_in):
 def test_what_customers_choose_stays_text_on_every_page(client, company, sign_in):
     evil = "<b>&\"'"
     entry = company.book(evil, user_id=evil, team_id=evil, run_id=evil, node=evil, occurred_at=at(days=5))
+    company.place()
     sign_in()
     for path in (
         f"{ALL}&{MAY}",
@@ -187,7 +187,8 @@ def test_a_statement_is_the_months_sums_and_can_be_kept(client, company, sign_in
     assert f"List {said[0]} credits, charged <strong>{said[1]} credits</strong>, saved by own keys {said[2]}" in page
     foot = page.partition("<tfoot>")[2].partition("</tfoot>")[0]
     assert re.findall(r'<data value="([^"]+)"', foot) == said
-    for row in re.findall(r"<tr><th scope=\"row\">.*?</tr>", page.partition("<tbody>")[2].partition("</tbody>")[0], re.DOTALL):
+    body = page.partition("<tbody>")[2].partition("</tbody>")[0]
+    for row in re.findall(r"<tr><th scope=\"row\">.*?</tr>", body, re.DOTALL):
         (link,) = set(re.findall(r'href="([^"]+)"', row))
         totals = client.get(unescape(link)).text.partition('class="totals"')[2].partition("</section>")[0]
         assert re.findall(r'<data value="([^"]+)"', totals) == re.findall(r'<data value="([^"]+)"', row)
