@@ -39,6 +39,31 @@ def test_pages_to_exhaustion_are_the_table(client, company, reader, limit, order
     assert pages(client, reader, limit=limit, order=order) == expected
 
 
+@pytest.mark.parametrize("order", ["asc", "desc"])
+def test_pages_back_are_the_pages_forth(client, company, reader, order):
+    def page(cursor):
+        query = {"limit": 7, "order": order, **({"cursor": cursor} if cursor else {})}
+        return client.get(ENTRIES, params=query, headers=reader).json()
+
+    forth = [page(None)]
+    while forth[-1]["next_cursor"]:
+        forth.append(page(forth[-1]["next_cursor"]))
+    assert forth[0]["previous_cursor"] is None
+    back = [forth[-1]]
+    while back[-1]["previous_cursor"]:
+        back.append(page(back[-1]["previous_cursor"]))
+    assert [one["entries"] for one in reversed(back)] == [one["entries"] for one in forth]
+    assert page(back[-1]["next_cursor"])["entries"] == forth[1]["entries"]
+
+
+def test_entries_that_have_none_of_something(client, company, reader):
+    found = pages(client, reader, without="team_id,provider")
+    assert found == [as_wire(row) for row in company.rows("org_id = 'acme' AND team_id IS NULL AND provider IS NULL")]
+    assert found
+    for wrong in ({"without": "user_id"}, {"without": "team_id", "team_id": "red"}, {"without": ""}):
+        assert client.get(ENTRIES, params=wrong, headers=reader).status_code == 422
+
+
 def test_an_entry_has_the_columns_of_the_contract_with_whole_numbers_and_z_times(client, company, reader):
     entry = client.get(ENTRIES, params={"event_id": "tokens"}, headers=reader).json()["entries"][0]
     assert list(entry) == COLUMNS
