@@ -15,7 +15,7 @@ class Line(NamedTuple):
     """So many of a unit, and what the card says of its price."""
 
     unit: str
-    count: int
+    number: int
     price: str
     own_key: str
     """With an own key; empty where that changes nothing, or is told for all lines at once."""
