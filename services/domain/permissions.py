@@ -216,6 +216,16 @@ def told(caller: Caller, org_id: str, scope: Scope, *, applied: bool) -> Told:
     return Told.ID if applied and _resolves_for_all(caller, org_id) else Told.NOTHING
 
 
+def may_read_audit(caller: Caller, org_id: str | None) -> bool:
+    """Whether ``caller`` may read who did what with the organization's keys; None: with those of all of them.
+
+    Admins read their organization's, services with ``credentials:write`` that of the organizations they are good for.
+    """
+    if org_id is not None and caller.is_admin_of(org_id):
+        return True
+    return CREDENTIALS_WRITE in caller.scopes and (org_id is None or caller.belongs_to(org_id))
+
+
 def may_resolve(caller: Caller, org_id: str, team_id: str | None, user_id: str) -> bool:
     """Whether ``caller`` may ask which key applies to this user, in this team."""
     if _resolves_for_all(caller, org_id) or caller.is_admin_of(org_id):

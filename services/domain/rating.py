@@ -154,7 +154,7 @@ def node_call_mc(card: RateCard, price: ModelPrice, key_source: KeySource) -> Am
 
 
 def _tokens(event: UsageEvent, card: RateCard, price: ModelPrice, key_source: KeySource) -> Amounts:
-    return _cost_to_mc(tokens_bill(event, card, price).cost, card, key_source)
+    return cost_to_mc(tokens_bill(event, card, price).cost, card, key_source)
 
 
 def tokens_bill(event: UsageEvent, card: RateCard, price: ModelPrice) -> Bill:
@@ -176,7 +176,7 @@ def _plain_line(unit: str, count: int, card: RateCard, price: ModelPrice) -> Bil
 
 
 def _units(event: UsageEvent, card: RateCard, price: ModelPrice, key_source: KeySource) -> Amounts:
-    return _cost_to_mc(bill_of(event, card, price).cost, card, key_source)
+    return cost_to_mc(bill_of(event, card, price).cost, card, key_source)
 
 
 def bill_of(event: UsageEvent, card: RateCard, price: ModelPrice) -> Bill:
@@ -193,7 +193,7 @@ def _of_card(card: RateCard, event: UsageEvent, error: UnpricedError) -> str:
     return f"rate card {card.card} {error} for {event.provider}/{event.model}"
 
 
-def _cost_to_mc(cost: Ratio, card: RateCard, key_source: KeySource) -> Amounts:
+def cost_to_mc(cost: Ratio, card: RateCard, key_source: KeySource) -> Amounts:
     """USD cost ÷ USD per credit, and × the factor of own keys; each rounded once."""
     exact = exact_mc(cost, card, key_source)
     return Amounts(*(round_half_even(*each) for each in exact))

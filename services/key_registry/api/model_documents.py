@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from schemas.fields import Id
-from services.domain.credits import format_credits, format_exactly, format_ratio
+from services.domain.credits import Ratio, format_exactly, format_ratio
 from services.domain.directory import ModelAliases
 from services.domain.model_prices import Band, ModelPrice, Prices, Units, Variant
+from services.domain.rate_card import RateCard
+from services.domain.rating import Amounts, cost_to_mc
+from services.domain.resolution import KeySource
 from services.key_registry.handlers.models import AliasesView, Model, Models
 
 ALIASES_MAX = 1_000
@@ -51,14 +55,29 @@ class ModelDocument(BaseModel):
     tier: str
     tier_credits: str = Field(description="What one node call lists at.")
     usd: dict[str, str] = Field(description="By unit.")
+    credits: dict[str, str] = Field(description="What the same lists at, by unit.")
+    own_key_credits: dict[str, str] | None = Field(
+        description="What it costs with a key of one's own; null where the provider takes none."
+    )
     aliases: list[str]
 
 
+class OwnKeyDocument(BaseModel):
+    """What a key of one's own makes of prices."""
+
+    providers: list[str] = Field(description="Those that take one.")
+    node_call_credits: str = Field(description="What one node call costs then, whatever the tier.")
+    token_factor: str = Field(description="By which what tokens list at is multiplied then.")
+
+
 class ModelsDocument(BaseModel):
-    """Every model that has a price, by provider and name."""
+    """Every model that has a price, by provider and name. Credits are decimals in quotes."""
 
     rate_card: str
+    effective_from: str = Field(description="Since when the card is in force.")
     at: str
+    usd_per_credit: str
+    own_key: OwnKeyDocument
     units: dict[str, dict[str, Any]] = Field(description="For how many of each unit a price is, and what it lies in.")
     models: list[ModelDocument]
 
@@ -75,28 +94,39 @@ def aliases_document(view: AliasesView) -> AliasesDocument:
 
 def models_document(found: Models) -> ModelsDocument:
     """The models as they are answered."""
-    units = found.units
+    card = found.card
     return ModelsDocument(
-        rate_card=found.rate_card,
-        at=found.at.isoformat().replace("+00:00", "Z"),
+        rate_card=card.card,
+        effective_from=_utc(card.effective_from),
+        at=_utc(found.at),
+        usd_per_credit=format_exactly(card.usd_micros_per_credit, decimals=6),
+        own_key=OwnKeyDocument(
+            providers=sorted(card.own_key_providers),
+            node_call_credits=_credits(card.own_key_node_call_mc),
+            token_factor=format_ratio(card.own_key_token_factor),
+        ),
         units={
             name: {"per": unit.per} | ({"in": unit.within} if unit.within else {})
-            for name, unit in units.by_name.items()
+            for name, unit in card.units.by_name.items()
         },
-        models=[_model(model, units) for model in found.models],
+        models=[_model(model, card) for model in found.models],
     )
 
 
-def _model(model: Model, units: Units) -> ModelDocument:
+def _model(model: Model, card: RateCard) -> ModelDocument:
     price = model.price
+    amounts = {name: _amounts(name, picos, card) for name, picos in price.prices.items()}
+    own = model.provider in card.own_key_providers
     return ModelDocument(
         provider=model.provider,
         model=model.model,
         tier=price.tier,
-        tier_credits=format_credits(price.tier_mc).replace(",", ""),
-        usd=_usd(price.prices, units),
+        tier_credits=_credits(price.tier_mc),
+        usd=_usd(price.prices, card.units),
+        credits={name: _credits(each.list_mc) for name, each in amounts.items()},
+        own_key_credits={name: _credits(each.charged_mc) for name, each in amounts.items()} if own else None,
         aliases=list(model.aliases),
-        **_beside(price, units),
+        **_beside(price, card.units),
     )
 
 
@@ -125,6 +155,19 @@ def _variant(variant: Variant, units: Units) -> dict[str, Any]:
 
 def _bands(bands: tuple[Band, ...], units: Units) -> list[dict[str, Any]]:
     return [{"above_input_tokens": band.above_input_tokens, "usd": _usd(band.prices, units)} for band in bands]
+
+
+def _amounts(unit: str, picos: int, card: RateCard) -> Amounts:
+    """What as many of a unit as the card prices together list at, and cost with an own key."""
+    return cost_to_mc(Ratio(picos * card.units.by_name[unit].per, 1), card, KeySource.BYOK)
+
+
+def _credits(mc: int) -> str:
+    return format_exactly(mc, decimals=6)
+
+
+def _utc(at: datetime) -> str:
+    return at.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 def _usd(prices: Prices, units: Units) -> Mapping[str, str]:

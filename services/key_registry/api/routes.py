@@ -284,7 +284,9 @@ def list_audit(
     who: Who,
     org_id: Annotated[Id | None, Query(description="Absent: all that the token is good for.")] = None,
     actor: Annotated[Id | None, Query(description="The sub of the token.")] = None,
-    action: Annotated[Event | None, Query()] = None,
+    action: Annotated[
+        list[Event] | None, Query(max_length=20, description="Given several times: any of these.")
+    ] = None,
     credential_id: Annotated[Id | None, Query()] = None,
     outcome: Annotated[Literal["done", "refused"] | None, Query()] = None,
     from_: Annotated[Time | None, Query(alias="from", description="At or after this time.")] = None,

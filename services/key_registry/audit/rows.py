@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -16,7 +16,7 @@ class AuditFilter(NamedTuple):
 
     org_id: str | None = None
     actor: str | None = None
-    action: str | None = None
+    actions: Collection[str] | None = None
     credential_id: str | None = None
     outcome: str | None = None
     start: datetime | None = None
@@ -28,12 +28,13 @@ def list_rows(session: Session, wanted: AuditFilter, before: int | None, limit: 
     equal = {
         AuditRow.org_id: wanted.org_id,
         AuditRow.actor: wanted.actor,
-        AuditRow.action: wanted.action,
         AuditRow.credential_id: wanted.credential_id,
         AuditRow.outcome: wanted.outcome,
     }
     seq, at = col(AuditRow.seq), col(AuditRow.occurred_at)
     statement = select(AuditRow).where(*(col(column) == value for column, value in equal.items() if value is not None))
+    if wanted.actions is not None:
+        statement = statement.where(col(AuditRow.action).in_(wanted.actions))
     # Numbers rise with the time, so a bound of time is found once and then is one of the index that is read.
     if wanted.start is not None:
         statement = statement.where(seq >= _one(select(seq).where(at >= wanted.start).order_by(at)))

@@ -11,8 +11,9 @@ from sqlmodel import Session, select
 
 from services.domain.directory import ModelAliases
 from services.domain.faults import did_you_mean
-from services.domain.model_prices import ModelPrice, Units
+from services.domain.model_prices import ModelPrice
 from services.domain.permissions import PLANS_WRITE, Caller
+from services.domain.rate_card import RateCard
 from services.key_registry.audit import trail as audit
 from services.key_registry.audit.trail import Entry, Event, Subject
 from services.key_registry.database.sessions import Sessions, one_moment
@@ -51,9 +52,8 @@ class Model(NamedTuple):
 class Models(NamedTuple):
     """Every model of the card in force."""
 
-    rate_card: str
+    card: RateCard
     at: datetime
-    units: Units
     models: tuple[Model, ...]
 
 
@@ -121,7 +121,7 @@ def list_models(registry: Registry, at: datetime | None) -> Models:
             if (row.provider, alias) not in card.models:
                 names.setdefault((row.provider, model), []).append(alias)
     models = (Model(*key, price, tuple(names.get(key, ()))) for key, price in sorted(card.models.items()))
-    return Models(card.card, moment, card.units, tuple(models))
+    return Models(card, moment, tuple(models))
 
 
 def save_aliases(session: Session, aliases: ModelAliases, seq: int) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from services.domain.permissions import CREDENTIALS_WRITE, EVERY_ORGANIZATION, Caller
+from services.domain.permissions import CREDENTIALS_WRITE, EVERY_ORGANIZATION, Caller, may_read_audit
 from services.key_registry.rules.refusals import Code
 from services.runtime.refusals import Refusal
 
@@ -25,13 +25,9 @@ def require_scope(caller: Caller, scope: str) -> None:
 
 
 def require_audit(caller: Caller, org_id: str | None) -> None:
-    """Raise Refusal where the caller may not read the audit log of the organization; None is that of all of them.
-
-    Admins read their organization's, services with ``credentials:write`` that of the organizations they are good for.
-    """
+    """Raise Refusal where the caller may not read the audit log of the organization; None is that of all of them."""
     if org_id is not None:
         require_organization(caller, org_id)
-    admin = org_id is not None and caller.is_admin_of(org_id)
-    if not admin and CREDENTIALS_WRITE not in caller.scopes:
+    if not may_read_audit(caller, org_id):
         detail = f"This is for admins of the organization, and services with the scope {CREDENTIALS_WRITE}."
         raise Refusal(Code.FORBIDDEN, detail)
