@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from http import HTTPStatus
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 from urllib.parse import quote
 
 import httpx
+from pydantic import SecretStr
 
 from services.runtime.http_client import client_options
 from services.runtime.logs import logger
@@ -20,13 +21,21 @@ _log = logger(__name__)
 Json = dict[str, Any]
 """An answer, as docs/contract.md, section 8, has it."""
 
-Query = Mapping[str, str | int]
+Query = Mapping[str, str | int | Sequence[str]]
 
 _SECONDS = httpx.Timeout(20, connect=3, pool=5)
 _CONNECTIONS = httpx.Limits(max_connections=100, max_keepalive_connections=20, keepalive_expiry=4)
 _ANSWER_BYTES_MAX = 16 * 1024 * 1024
+_JSON = {"Content-Type": "application/json"}
 AWAY = "service_away"
 """The code of an ApiError where a service gave no answer that could be used."""
+
+
+class Tagged(NamedTuple):
+    """Something as it is now, and the tag of this state: given back with a change, it is made to this state alone."""
+
+    body: Json
+    tag: str
 
 
 class ApiError(Exception):
@@ -98,21 +107,33 @@ class Api:
         """What is there."""
         return await self._ask("GET", path, query, None)
 
-    async def post(self, *path: str, body: Json, query: Query | None = None) -> Json:
-        """Have something done."""
-        return await self._ask("POST", path, query, body)
+    async def get_tagged(self, *path: str) -> Tagged:
+        """What is there, of which others might make something else before it is changed here."""
+        async with self._sent("GET", path, None, None) as response:
+            return Tagged(self._json(await _whole(response)), response.headers.get("ETag", "*"))
+
+    async def post(
+        self,
+        *path: str,
+        body: Json,
+        query: Query | None = None,
+        seen: str | None = None,
+        once: str | None = None,
+    ) -> Json:
+        """Have something done: to the state ``seen`` alone, where one is given; under one ``once`` a single time."""
+        return await self._ask("POST", path, query, body, _told({"If-Match": seen, "Idempotency-Key": once}))
 
     async def put(self, *path: str, body: Json) -> Json:
         """Set something."""
         return await self._ask("PUT", path, None, body)
 
-    async def patch(self, *path: str, body: Json) -> Json:
-        """Change a part of something."""
-        return await self._ask("PATCH", path, None, body)
+    async def patch(self, *path: str, body: Json, seen: str | None = None) -> Json:
+        """Change a part of something, which is as ``seen``."""
+        return await self._ask("PATCH", path, None, body, _told({"If-Match": seen}))
 
-    async def delete(self, *path: str) -> None:
-        """End something."""
-        await self._ask("DELETE", path, None, None)
+    async def delete(self, *path: str, seen: str | None = None) -> None:
+        """End something, which is as ``seen``."""
+        await self._ask("DELETE", path, None, None, _told({"If-Match": seen}))
 
     @asynccontextmanager
     async def download(self, *path: str, query: Query | None = None) -> AsyncIterator[httpx.Response]:
@@ -120,9 +141,18 @@ class Api:
         async with self._sent("GET", path, query, None) as response:
             yield response
 
-    async def _ask(self, method: str, path: tuple[str, ...], query: Query | None, body: Json | None) -> Json:
-        async with self._sent(method, path, query, body) as response:
-            text = await _whole(response)
+    async def _ask(
+        self,
+        method: str,
+        path: tuple[str, ...],
+        query: Query | None,
+        body: Json | None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Json:
+        async with self._sent(method, path, query, body, headers) as response:
+            return self._json(await _whole(response))
+
+    def _json(self, text: bytes) -> Json:
         try:
             answer: Json = json.loads(text) if text else {}
         except ValueError:
@@ -131,12 +161,21 @@ class Api:
 
     @asynccontextmanager
     async def _sent(
-        self, method: str, path: tuple[str, ...], query: Query | None, body: Json | None
+        self,
+        method: str,
+        path: tuple[str, ...],
+        query: Query | None,
+        body: Json | None,
+        headers: Mapping[str, str] | None = None,
     ) -> AsyncIterator[httpx.Response]:
         url = "/".join(("/v1", *(quote(part, safe="") for part in path)))
         try:
             async with self._client.stream(
-                method, url, params=dict(query or {}), json=body, headers=self._headers()
+                method,
+                url,
+                params=dict(query or {}),
+                content=_content(body),
+                headers=self._headers() | ({} if body is None else _JSON) | dict(headers or {}),
             ) as response:
                 if not response.is_success:
                     raise self._refused(response, await _whole(response))
@@ -169,6 +208,16 @@ class Api:
             errors=errors,
             retry_seconds=int(retry) if retry.isascii() and retry.isdigit() else None,
         )
+
+
+def _told(headers: Mapping[str, str | None]) -> dict[str, str]:
+    # They come back from forms, where they can be made to hold what no header may.
+    return {name: quote(value, safe='"*/') for name, value in headers.items() if value}
+
+
+def _content(body: Json | None) -> bytes | None:
+    """A body as it is sent: the one place where a key leaves its mask."""
+    return None if body is None else json.dumps(body, default=SecretStr.get_secret_value).encode()
 
 
 class _TooLongError(Exception):

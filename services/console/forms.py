@@ -12,8 +12,16 @@ _FIELDS_MAX = 100
 
 
 async def posted(request: Request) -> Mapping[str, str]:
-    """The fields that were sent, each without space around it; none where it is no form, or has too many."""
+    """The fields that were sent, each without space around it; none where it is no form, or has too many.
+
+    Printed they tell nothing: one of them may be a key.
+    """
     text = (await request.body()).decode("utf-8", "replace")
     if len(text) > FORM_BYTES_MAX or text.count("&") >= _FIELDS_MAX:
         return {}
-    return {name: value.strip() for name, value in parse_qsl(text, keep_blank_values=True)}
+    return _Fields({name: value.strip() for name, value in parse_qsl(text, keep_blank_values=True)})
+
+
+class _Fields(dict[str, str]):
+    def __repr__(self) -> str:
+        return f"<a form of {len(self)} fields>"

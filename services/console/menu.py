@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 MENU: tuple[tuple[str, str], ...] = (
+    ("Credentials", "/credentials"),
     ("Savings", "/savings"),
     ("Usage", "/usage"),
     ("What if", "/what-if"),
     ("Statement", "/statement"),
+    ("Models", "/models"),
 )
 """Label and path."""

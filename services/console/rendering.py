@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, pass_context, select_autoescape
@@ -58,6 +59,11 @@ def _count(number: int) -> str:
     return f"{number:,}"
 
 
+def _grouped(decimal: str) -> str:
+    """A decimal of an API's answer, exact, with its thousands apart."""
+    return f"{Decimal(decimal):,f}"
+
+
 @pass_context
 def _clock(context: Context, at: datetime | None = None) -> str:
     """The reader's time zone in words."""
@@ -78,5 +84,7 @@ def _here(context: Context) -> str:
     return way_back_of(visit.request)
 
 
-_templates.filters.update(credits=_credits, time=_time, count=_count, exactly=format_credits, instant=instant)
+_templates.filters.update(
+    credits=_credits, time=_time, count=_count, grouped=_grouped, exactly=format_credits, instant=instant
+)
 _templates.globals.update(words=words, entry_words=entry_words, menu=MENU, clock=_clock, csrf=_csrf, here=_here)

@@ -5,7 +5,20 @@ from __future__ import annotations
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
-from services.console.pages import dead_letters, organizations, reader, receipts, savings, statement, usage, what_if
+from services.console.pages import (
+    credential,
+    credentials,
+    dead_letters,
+    models,
+    new_credential,
+    organizations,
+    reader,
+    receipts,
+    savings,
+    statement,
+    usage,
+    what_if,
+)
 from services.console.sign_in import pages as sign_in
 from services.console.site import form, page
 from services.console.visit import Visit
@@ -18,6 +31,14 @@ async def first_page(visit: Visit) -> Response:
 
 ROUTES: list[BaseRoute] = [
     page("/", first_page, about_organization=False),
+    page(credentials.PATH, credentials.credentials),
+    page(new_credential.PATH, new_credential.new_credential),
+    form(new_credential.PATH, new_credential.add_credential),
+    page(credential.PATH, credential.credential),
+    form(credential.PATH, credential.change_credential),
+    page(credential.DELETE_PATH, credential.delete_page),
+    form(credential.DELETE_PATH, credential.delete_credential),
+    page(models.PATH, models.models, about_organization=False),
     page(savings.PATH, savings.savings),
     page(usage.PATH, usage.usage),
     page(usage.EXPORT_PATH, usage.export),

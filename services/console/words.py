@@ -54,6 +54,14 @@ WHAT_TO_DO: Mapping[str, str] = {
 
 DONE: Mapping[str, str] = {
     "preferences_kept": "Saved: this browser shows times and amounts this way from now on.",
+    "credential_added": "Saved. AI calls use this key from now on, where it applies.",
+    "credential_checked": "Checked just now; the answer is below.",
+    "credential_replaced": "Replaced. The new key is used from now on.",
+    "credential_brought_back": "Brought back. The key before is used again, and the other one was destroyed.",
+    "credential_switched_off": "Switched off. The key is kept, and not used until you switch it on again.",
+    "credential_switched_on": "Switched on. The key is used from now on, where it applies.",
+    "credential_renamed": "Saved: the label was changed.",
+    "credential_deleted": "Deleted. The key was destroyed, and is not used any more.",
 }
 """What was just done, by the word that a page's URL has for it (``Visit.go_to(…, told=…)``)."""
 
@@ -77,7 +85,7 @@ def trouble(status: int, code: str, service: str | None = None) -> Trouble:
 
 _OURS = Trouble("Something went wrong here", "It has been logged. Try again; if it happens again, tell an operator.")
 _REFUSED = Trouble("This did not work", "Go back, change what you asked for, and try again.")
-_BY_CODE = {
+_BY_CODE: dict[str, Trouble] = {
     "organization_forbidden": Trouble("Not your organization", "Choose an organization that you belong to."),
     "insufficient_scope": Trouble(
         "You may not see this", "An administrator of your organization can; ask one, or sign in as somebody else."
@@ -85,6 +93,46 @@ _BY_CODE = {
     "foreign_form": Trouble(
         "This form was not sent from here, or is too old", "Nothing was changed. Open the page again, and send it anew."
     ),
+}
+_BY_CODE |= {
+    "credential_exists": Trouble(
+        "There is a key for this provider already",
+        "Open it and replace it there: so nothing is without a key meanwhile.",
+    ),
+    "organization_key_enforced": Trouble(
+        "Your organization has a key for this provider",
+        "It is used for everybody, so no other can be added. Ask an administrator if you need one of your own.",
+    ),
+    "plan_not_entitled": Trouble(
+        "Your plan does not include keys of this level",
+        "Pro includes personal and team keys, Enterprise also the organization's. Nothing was saved.",
+    ),
+    "provider_not_supported": Trouble("This provider takes no own keys", "Select one of the list. Nothing was saved."),
+    "forbidden": Trouble(
+        "You may not do this with this key", "Its owner can, or an administrator. Nothing was changed."
+    ),
+    "precondition_failed": Trouble(
+        "Somebody else has changed this key meanwhile",
+        "Nothing was changed now. Below is how it is at present: look at it, and decide anew.",
+    ),
+    "key_invalid": Trouble(
+        "The provider does not take this key",
+        "The one in use was left in its place. Copy the new key again, whole, and paste it.",
+    ),
+    "key_unchanged": Trouble("This is the key that is in use", "Nothing was changed. Paste the new one."),
+    "nothing_to_undo": Trouble(
+        "There is no key to bring back",
+        "None was replaced, or the time for it is over. Paste the old one as a new one.",
+    ),
+    "credential_deleted": Trouble("This key was deleted", "Add it again, if you still want to use it."),
+    "idempotency_key_reused": Trouble("This form was sent already", "Look at the list before you send it again."),
+    "rate_limited": Trouble("Too many requests", "Wait a few seconds, and try again. Nothing was changed."),
+    "registry_behind": Trouble(
+        "Keys cannot be changed at present",
+        "The registry of keys was restored, and lacks changes. An operator has to bring them back first.",
+    ),
+    "registry_unconfirmed": Trouble("Keys cannot be changed at this moment", "Try again in a minute."),
+    "clock_behind_log": Trouble("Keys cannot be changed at this moment", "A clock is wrong. Try again in a minute."),
 }
 _BY_STATUS = {
     403: Trouble("You may not do this", "Ask an administrator of your organization, or sign in as somebody else."),
