@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -247,6 +248,44 @@ class Tour:
             assert "Savings of" in self.send(console, "GET", "/savings", params={"org_id": self.org_id}).text
             self.send(console, "GET", "/savings", params=params)
         self.send(console, "POST", "/preferences", data={name: self.key(f"form: {name}") for name in ("csrf", "zone")})
+        self.put_keys_into_the_forms_of_keys()
+
+    def put_keys_into_the_forms_of_keys(self) -> None:
+        """The key where it belongs, and in every other field of the forms; with all that providers say of it."""
+        console, about = self.stack.console, {"org_id": self.org_id}
+        csrf = re.search(r'name="csrf" value="([^"]+)"', console.get("/credentials/new", params=about).text)
+        assert csrf is not None
+        form = {"csrf": csrf[1], "level": "personal", "id": "console", "provider": self.provider}
+
+        def post(path: str, **fields: str) -> httpx.Response:
+            return self.send(console, "POST", path, params=about, data=form | fields)
+
+        for name in ("level", "id", "provider", "label", "once", "sure", "csrf"):
+            post("/credentials/new", **{"api_key": self.key(f"console form: {name}"), name: self.key(f"form: {name}")})
+        for name in ("id", "provider", "label", "level", "cursor"):
+            query = about | {name: self.key(f"console query: {name}")}
+            self.send(console, "GET", "/credentials/new", params=query)
+            self.send(console, "GET", "/credentials", params=query)
+        other = "openai" if self.provider != "openai" else "google"
+        post("/credentials/new", provider=other, api_key=self.key("console form: another provider's"))
+        added = post("/credentials/new", api_key=f" \u200b“{self.key('console form: the key')}”\n", label="ours")
+        assert "Saved." in added.text
+        path = added.url.path
+        again = post("/credentials/new", api_key=self.key("console form: a second key"))
+        assert again.status_code == 409
+        seen = {"act": "replace", "seen": "*"}
+        for _ in range(ANSWERS):
+            answer = post(path, **seen, api_key=self.key("console form: a new key"))
+            assert answer.status_code in {200, 422}
+            assert post(path, act="check").status_code == 200
+        for name in ("provider", "seen", "once", "sure", "act"):
+            post(path, **(seen | {"api_key": self.key("console form: replaced"), name: self.key(f"replace: {name}")}))
+        assert post(path, act="rename", label=self.key("console form: a new label"), seen="*").status_code == 422
+        for name in ("search", "provider", "day"):
+            self.send(console, "GET", "/models", params={name: self.key(f"models: {name}")})
+        self.send(console, "GET", path, params=about)
+        self.send(console, "GET", f"/credentials/{self.key('console path')}", params=about)
+        assert "Deleted." in post(f"{path}/delete", seen="*").text
 
     # Usage
 
