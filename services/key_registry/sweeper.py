@@ -1,4 +1,4 @@
-"""Destroys, in the background, secrets that can be brought back no more, and forgets answers that are kept no more."""
+"""Destroys, in the background, secrets that can be brought back no more, and forgets what is kept no more."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import sqlalchemy.exc
 from services.key_registry.database import secrets as secret_rows
 from services.key_registry.database.sessions import Sessions
 from services.key_registry.handlers.once import forget_answers
+from services.key_registry.handlers.sessions import forget_ended
 from services.runtime.background import repeat
 from services.runtime.logs import logger
 
@@ -25,12 +26,13 @@ class Swept(NamedTuple):
 
     secrets: int
     answers: int
+    ended_sessions: int
 
 
 def sweep(sessions: Sessions) -> Swept:
     """One round. Several registries may do it at once: each row is destroyed by one of them."""
     with sessions.begin() as session:
-        return Swept(secret_rows.destroy_expired(session), forget_answers(session))
+        return Swept(secret_rows.destroy_expired(session), forget_answers(session), forget_ended(session))
 
 
 def sweep_on(sessions: Sessions, stop: threading.Event) -> None:
@@ -46,4 +48,9 @@ def _round(sessions: Sessions) -> None:
         _log.warning("sweep failed, tried again", error=type(error).__name__)
     else:
         if any(swept):
-            _log.info("swept", secrets_destroyed=swept.secrets, answers_forgotten=swept.answers)
+            _log.info(
+                "swept",
+                secrets_destroyed=swept.secrets,
+                answers_forgotten=swept.answers,
+                ended_sessions_forgotten=swept.ended_sessions,
+            )

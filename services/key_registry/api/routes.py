@@ -14,7 +14,7 @@ from schemas.fields import Id, Time
 from services.domain.permissions import Caller
 from services.domain.resolution import Use
 from services.domain.scope import Plan, ScopeType
-from services.key_registry.api import model_routes, runner_routes
+from services.key_registry.api import model_routes, runner_routes, session_routes
 from services.key_registry.api.answers import (
     PAGE_ITEMS_MAX,
     AuditPageDocument,
@@ -328,6 +328,7 @@ def registry_app(
     app.include_router(router)
     app.include_router(model_routes.router)
     app.include_router(runner_routes.router)
+    app.include_router(session_routes.router)
     install_refusals(app)
     return app
 

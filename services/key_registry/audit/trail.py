@@ -52,6 +52,7 @@ class Event(StrEnum):
     SET_PLAN = "plan.set"
     ADD_ALIASES = "model_aliases.add"
     READ_AUDIT = "audit.read"
+    END_SESSIONS = "sessions.end"
     LOSE = "credential.lost"
     REBUILD = "registry.rebuild"
 

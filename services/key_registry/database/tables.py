@@ -169,6 +169,17 @@ class ModelAliasesRow(SQLModel, table=True):
     seq: int = Field(sa_type=BigInteger)
 
 
+class EndedSessions(SQLModel, table=True):
+    """Before when the sessions of one person or service have ended."""
+
+    __tablename__ = "ended_sessions"
+    __table_args__ = _SCHEMA
+
+    org_id: str = Field(primary_key=True)
+    subject: str = Field(primary_key=True)
+    ended_before: datetime = Field(sa_type=_TIME)
+
+
 class AuditRow(SQLModel, table=True):
     """One row of the audit log; the database numbers, dates and chains it, and it is never altered."""
 

@@ -164,6 +164,10 @@ OPERATIONS = {
     "add-names": Operation("post /v1/models/aliases", lambda acme, who, _: acme.add_names(who)),
     "get-plan": Operation(f"get {PLAN}", lambda acme, who, _: acme.http.get(acme.plan_path, headers=who)),
     "set-plan": Operation(f"put {PLAN}", lambda acme, who, _: acme.set_plan(who)),
+    "sessions": Operation("get /v1/sessions", lambda acme, who, _: acme.http.get("/v1/sessions", headers=who)),
+    "end-sessions": Operation(
+        "post /v1/sessions/end", lambda acme, who, _: acme.http.post("/v1/sessions/end", headers=who)
+    ),
     "audit": Operation("get /v1/audit", lambda acme, who, _: acme.audit(who, org_id=acme.org)),
     "own-audit": Operation("get /v1/audit", lambda acme, who, _: acme.audit(who)),
     "backdate-plan": Operation(f"put {PLAN}", lambda acme, who, _: acme.set_plan(who, **BACKDATED)),

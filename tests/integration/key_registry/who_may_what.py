@@ -10,6 +10,7 @@ organization acme, its team growth and its user uma; each cell is the HTTP statu
 - Names of models are everybody's: services that set plans add them, with a token for every organization.
 - The audit log of an organization is for its admins, and for services that manage its keys.
 - Services by scope. A role is one in an organization: a token for every organization has its scopes alone.
+- Sessions are everybody's own: each ends its own, and hears of no others.
 - What one may not know of is 404, never 403; an organization that one names oneself is 403.
 """
 
@@ -93,6 +94,8 @@ models organization    200   200   200  200  200  200   200   | 200    200   200
 add-names organization 403   403   403  403  403  403   403   | 403    403   403   403    403   403  403  | 403   403    403     201  401
 audit organization     200   403   403  403  403  403   403   | 200    403   403   403    403   403  403  | 403   403    403     200  401
 own-audit organization 200   403   403  403  403  403   403   | 200    403   403   403    403   403  403  | 200   200    403     200  401
+sessions organization  200   200   200  200  200  200   200   | 200    200   200   200    200   200  200  | 200   200    200     200  401
+end-sessions organization 200 200  200  200  200  200   200   | 200    200   200   200    200   200  200  | 200   200    200     200  401
 get-unknown personal   404   404   404  404  404  404   404   | 404    404   404   404    404   404  404  | 404   404    404     404  401
 """  # noqa: E501 (a table is easier to read than lines of 120 characters)
 
