@@ -20,6 +20,8 @@ USAGE_WRITE = "usage:write"
 LEDGER_READ = "ledger:read"
 PLANS_WRITE = "plans:write"
 REGISTRY_BACKDATE = "registry:backdate"
+SCOPES = (CREDENTIALS_WRITE, CREDENTIALS_LEASE, USAGE_WRITE, LEDGER_READ, PLANS_WRITE, REGISTRY_BACKDATE)
+"""All that a service can be let do."""
 
 # Services that may ask which key applies to anybody, and so are told its id; but not what else there is.
 _RESOLVING_SCOPES = frozenset({CREDENTIALS_WRITE, CREDENTIALS_LEASE, LEDGER_READ, USAGE_WRITE})

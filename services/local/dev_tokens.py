@@ -15,9 +15,10 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from jwt.algorithms import OKPAlgorithm
 
+from services.domain.permissions import SCOPES
 from services.runtime.private_file import write_private
 
-ALL_SCOPES = "credentials:write credentials:lease usage:write ledger:read plans:write registry:backdate"
+ALL_SCOPES = " ".join(SCOPES)
 """The six scopes of docs/contract.md, section 8."""
 
 

@@ -9,18 +9,18 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from schemas.fields import Id, OrgId
+from schemas.fields import Id
 from services.domain.permissions import SCOPES
-from services.runtime.settings import SettingsError
+from services.runtime.settings import SettingsError, unusable
 
 FILE_BYTES_MAX = 1024 * 1024
 GROUPS_MAX = 2_000
 _VALUE_CHARACTERS_MAX = 512
-_EVERYBODY = "*"
+_EVERYBODY: Final = "*"
 
 Role = Literal["admin", "member"]
 
@@ -131,7 +131,7 @@ def claims_table(file: Path) -> ClaimsTable:
         with file.open("rb") as opened:
             text = opened.read(FILE_BYTES_MAX + 1)
     except OSError as error:
-        raise SettingsError(f"BYOK_JWT_CLAIMS_FILE cannot be read: {error.strerror}") from None
+        raise unusable("BYOK_JWT_CLAIMS_FILE", file, error) from None
     if len(text) > FILE_BYTES_MAX:
         raise SettingsError("BYOK_JWT_CLAIMS_FILE is larger than 1 MiB")
     try:
@@ -165,7 +165,9 @@ def _organization(rule: OrganizationRule, claims: Mapping[str, Any]) -> str:
         return rule.always
     found = {org for value in _values(_found(claims, rule.claim)) if (org := _organization_named(rule, value))}
     if not found:
-        raise ClaimsRefusedError("You belong to no organization that is known here; an administrator can add you to one.")
+        raise ClaimsRefusedError(
+            "You belong to no organization that is known here; an administrator can add you to one."
+        )
     if len(found) > 1:
         raise ClaimsRefusedError("You belong to several organizations, and nothing says which one this is about.")
     (org,) = found

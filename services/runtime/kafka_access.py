@@ -16,8 +16,8 @@ from typing import Annotated, Any, Self
 import jwt
 from pydantic import Field, model_validator
 
-from services.runtime.private_file import warn_of_readers
-from services.runtime.settings import Settings, SettingsError, not_set
+from services.runtime.private_file import read_secret, warn_of_readers
+from services.runtime.settings import Settings, SettingsError, not_set, unusable
 
 
 class SecurityProtocol(StrEnum):
@@ -81,7 +81,7 @@ class KafkaAccess:
             told["sasl_mechanism"] = self.mechanism.value
         if self.password_file is not None:
             told["sasl_plain_username"] = self.username
-            told["sasl_plain_password"] = _secret("BYOK_KAFKA_SASL_PASSWORD_FILE", self.password_file)
+            told["sasl_plain_password"] = read_secret("BYOK_KAFKA_SASL_PASSWORD_FILE", self.password_file)
         return told
 
     def token(self) -> str:
@@ -91,7 +91,7 @@ class KafkaAccess:
         """
         if self.token_file is None:
             raise not_set("kafka_sasl_token_file")
-        token = _secret("BYOK_KAFKA_SASL_TOKEN_FILE", self.token_file)
+        token = read_secret("BYOK_KAFKA_SASL_TOKEN_FILE", self.token_file)
         ends = _end_of(token)
         if ends is not None and ends < time.time():
             raise SettingsError(f"BYOK_KAFKA_SASL_TOKEN_FILE: the token in {self.token_file} is over; who renews it?")
@@ -108,25 +108,15 @@ class KafkaAccess:
         try:
             context = ssl.create_default_context(cafile=self.ca_file)
         except OSError as error:
-            raise _unusable("BYOK_KAFKA_SSL_CA_FILE", self.ca_file, error) from None
+            raise unusable("BYOK_KAFKA_SSL_CA_FILE", self.ca_file, error) from None
         if self.cert_file is not None and self.key_file is not None:
             try:
                 # Without a password, OpenSSL would ask for that of an encrypted key on the terminal.
                 context.load_cert_chain(self.cert_file, self.key_file, password="")
             except (OSError, ValueError) as error:
                 files = f"{self.cert_file} with {self.key_file}"
-                raise _unusable("BYOK_KAFKA_SSL_CERT_FILE", files, error) from None
+                raise unusable("BYOK_KAFKA_SSL_CERT_FILE", files, error) from None
         return context
-
-
-def _secret(variable: str, file: Path) -> str:
-    try:
-        secret = file.read_text(encoding="utf-8").strip()
-    except (OSError, ValueError) as error:
-        raise _unusable(variable, file, error) from None
-    if not secret:
-        raise SettingsError(f"{variable}: {file} is empty")
-    return secret
 
 
 def _end_of(token: str) -> float | None:
@@ -136,12 +126,6 @@ def _end_of(token: str) -> float | None:
     except jwt.PyJWTError:
         return None
     return ends if isinstance(ends, (int, float)) else None
-
-
-def _unusable(variable: str, what: object, error: Exception) -> SettingsError:
-    # Of an error only what cannot hold what stands in the file.
-    why = getattr(error, "reason", None) or getattr(error, "strerror", None) or type(error).__name__
-    return SettingsError(f"{variable}: {what} cannot be used: {why}")
 
 
 class KafkaSettings(Settings):
@@ -199,7 +183,7 @@ class KafkaSettings(Settings):
         self.kafka.options()
         if self.kafka_sasl_token_file is not None:
             # Whether it is over is not asked here: that is a matter of waiting.
-            _secret("BYOK_KAFKA_SASL_TOKEN_FILE", self.kafka_sasl_token_file)
+            read_secret("BYOK_KAFKA_SASL_TOKEN_FILE", self.kafka_sasl_token_file)
         return self
 
     def _require(self, name: str, needed: bool, by: str) -> None:  # noqa: FBT001  # one line each reads best

@@ -8,6 +8,7 @@ import stat
 from pathlib import Path
 
 from services.runtime.logs import logger
+from services.runtime.settings import SettingsError, unusable
 
 _log = logger(__name__)
 
@@ -33,6 +34,17 @@ def write_private(path: Path, text: str, owner: tuple[int, int] | None = None) -
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def read_secret(variable: str, file: Path) -> str:
+    """The one secret in the file that a variable names. Raises SettingsError, which says nothing of it."""
+    try:
+        secret = file.read_text(encoding="utf-8").strip()
+    except (OSError, ValueError) as error:
+        raise unusable(variable, file, error) from None
+    if not secret:
+        raise SettingsError(f"{variable}: {file} is empty")
+    return secret
 
 
 def warn_of_readers(path: Path, what: str) -> None:

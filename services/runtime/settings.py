@@ -33,6 +33,12 @@ def not_set(name: str) -> SettingsError:
     return SettingsError(f"BYOK_{name.upper()} is not set; README.md, 'Settings', says what it is")
 
 
+def unusable(variable: str, what: object, error: Exception) -> SettingsError:
+    """What is raised where what a variable names cannot be read; it says why, and nothing of what stands in it."""
+    why = getattr(error, "reason", None) or getattr(error, "strerror", None) or type(error).__name__
+    return SettingsError(f"{variable}: {what} cannot be used: {why}")
+
+
 class Settings(BaseSettings):
     """What every process may be told."""
 
@@ -99,5 +105,7 @@ class TokenSettings(Settings):
     jwt_leeway_seconds: Annotated[int, Field(ge=0, le=300)] = 30
     jwt_jwks_file: Path | None = None
     jwt_jwks_url: str | None = None
+    jwt_claims_file: Path | None = None
+    """How an identity provider's claims become ours (services/runtime/claims.py); None: they are ours."""
     jwt_signing_key_file: Path | None = None
     """A PEM private key (Ed25519) with which `byok token` signs; for development only."""

@@ -5,24 +5,23 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, NamedTuple
 
 import jwt
 from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 from starlette.concurrency import run_in_threadpool
 
 from schemas.fields import Id
 from services.domain.permissions import Caller
+from services.runtime.claims import Role, claims_table, our_claims
 from services.runtime.jwks import ALGORITHMS, Clock, KeysUnavailable, SigningKeys, read_file, read_url
 from services.runtime.logs import logger
 from services.runtime.problems import Problem
 from services.runtime.settings import Environment, SettingsError, TokenSettings
 
 _log = logger(__name__)
-
-Role = Literal["admin", "member"]
 
 
 class _Claims(BaseModel):
@@ -43,44 +42,90 @@ class _Claims(BaseModel):
         return Caller(self.sub, self.org_id, self.org_role, self.teams, self.scopes)
 
 
+class TokenRefusedError(Exception):
+    """A token is not good. ``cause`` says why to whoever holds it, or to a log; services answer no more than that."""
+
+    def __init__(self, cause: Exception) -> None:
+        super().__init__(type(cause).__name__)
+        self.cause = cause
+
+
+class Verified(NamedTuple):
+    """A token that is good: whose it is, and until when, in seconds since 1970."""
+
+    caller: Caller
+    ends: int
+
+
 class TokenVerifier:
     """Checks signature, algorithm, issuer, audience and times of a token against a JWKS from a file or a URL."""
 
     def __init__(self, settings: TokenSettings, clock: Clock = time.monotonic) -> None:
-        """Raises SettingsError for settings that name no keys, or that are not for production."""
+        """Raises SettingsError for settings that name no keys, cannot be used, or are not for production."""
         self._settings = settings
+        file = settings.jwt_claims_file
+        self._table = None if file is None else claims_table(file)
         self._keys = SigningKeys(_source(settings), clock)
 
     def verify(self, token: str) -> Caller:
         """The caller. Raises 401 ``invalid_token`` without saying more than that; 503 when no key can be had."""
         try:
-            key = self._key(jwt.get_unverified_header(token))
-            claims = jwt.decode(
-                token,
-                key=key,
-                algorithms=[key.algorithm_name],
-                issuer=self._settings.jwt_issuer,
-                audience=self._settings.jwt_audience,
-                leeway=self._settings.jwt_leeway_seconds,
-                options={"require": ["exp", "iss", "aud", "sub"]},
-            )
-            return _Claims.model_validate(claims).caller()
-        except KeysUnavailable:
-            detail = "The keys that sign tokens cannot be read; try again."
-            raise Problem(503, "keys_unavailable", detail, headers={"Retry-After": "5"}) from None
-        except (jwt.PyJWTError, ValidationError, ValueError, RecursionError) as error:
-            _log.info("token refused", error=type(error).__name__)
+            return self.look(token).caller
+        except TokenRefusedError as refused:
+            _log.info("token refused", error=str(refused))
             raise _unauthenticated("invalid_token", "The token is not valid.") from None
 
-    def _key(self, header: dict[str, Any]) -> jwt.PyJWK:
-        kid, algorithm = header.get("kid"), header.get("alg")
-        # What can be told from the token alone costs no look for keys.
-        if not isinstance(kid, str) or not isinstance(algorithm, str) or algorithm not in ALGORITHMS:
-            raise jwt.InvalidTokenError("no key id, or an algorithm that we do not take")
-        key = self._keys.find(kid)
-        if key is None or algorithm != key.algorithm_name:
-            raise jwt.InvalidTokenError("unknown key, or one for another algorithm")
-        return key
+    def look(self, token: str) -> Verified:
+        """The same with its end. Raises TokenRefusedError with the cause; 503 when no key can be had."""
+        try:
+            claims = signed_claims(
+                token,
+                self._keys,
+                issuer=self._settings.jwt_issuer,
+                audience=self._settings.jwt_audience,
+                leeway_seconds=self._settings.jwt_leeway_seconds,
+            )
+            ours = claims if self._table is None else our_claims(self._table, claims)
+            return Verified(_Claims.model_validate(ours).caller(), int(claims["exp"]))
+        except KeysUnavailable:
+            raise keys_unavailable() from None
+        except (jwt.PyJWTError, ValueError, RecursionError) as error:
+            raise TokenRefusedError(error) from None
+
+
+def signed_claims(token: str, keys: SigningKeys, *, issuer: str, audience: str, leeway_seconds: int) -> dict[str, Any]:
+    """What a token says, once signature, algorithm, issuer, audience and times are right.
+
+    Raises PyJWTError, ValueError or RecursionError where it is not good; KeysUnavailable.
+    """
+    key = _key(keys, jwt.get_unverified_header(token))
+    claims: dict[str, Any] = jwt.decode(
+        token,
+        key=key,
+        algorithms=[key.algorithm_name],
+        issuer=issuer,
+        audience=audience,
+        leeway=leeway_seconds,
+        options={"require": ["exp", "iss", "aud", "sub"]},
+    )
+    return claims
+
+
+def _key(keys: SigningKeys, header: dict[str, Any]) -> jwt.PyJWK:
+    kid, algorithm = header.get("kid"), header.get("alg")
+    # What can be told from the token alone costs no look for keys.
+    if not isinstance(kid, str) or not isinstance(algorithm, str) or algorithm not in ALGORITHMS:
+        raise jwt.InvalidTokenError("no key id, or an algorithm that we do not take")
+    key = keys.find(kid)
+    if key is None or algorithm != key.algorithm_name:
+        raise jwt.InvalidTokenError("unknown key, or one for another algorithm")
+    return key
+
+
+def keys_unavailable() -> Problem:
+    """What is answered while nobody can say whether a token is good."""
+    detail = "The keys that sign tokens cannot be read; try again."
+    return Problem(503, "keys_unavailable", detail, headers={"Retry-After": "5"})
 
 
 def _source(settings: TokenSettings) -> Callable[[], bytes]:
