@@ -26,9 +26,14 @@ from services.console.forms import FORM_BYTES_MAX
 from services.console.problem_pages import problem_page
 from services.console.routes import ROUTES
 from services.console.settings import ConsoleSettings
+from services.console.sign_in.attempts import Attempts
+from services.console.sign_in.everywhere import EndedSessions
 from services.console.sign_in.personas import Personas
+from services.console.sign_in.provider import Provider
+from services.console.sign_in.renewal import Renewals
+from services.console.sign_in.sealing import Seals
 from services.console.sign_in.session import SessionKeys, SignedOutError
-from services.console.site import Site
+from services.console.site import Oidc, Site
 from services.runtime.connections import ConnectionBounds
 from services.runtime.http_client import http_client
 from services.runtime.logs import configure_logs, log_crashes
@@ -58,14 +63,7 @@ def build_app(settings: ConsoleSettings) -> FastAPI:
     """The application. Raises SettingsError for a setting that is missing or cannot be used."""
     registry = Service("key registry", settings.registry_url)
     ledger = Service("ledger", settings.ledger_url)
-    site = Site(
-        registry=registry,
-        ledger=ledger,
-        tokens=TokenVerifier(settings),
-        sessions=SessionKeys(settings.console_session_key_file, settings.console_session_hours * 3600),
-        personas=Personas(settings),
-        cookie_always_secure=settings.console_cookie_secure,
-    )
+    site = _site(settings, registry, ledger)
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
@@ -84,6 +82,25 @@ def build_app(settings: ConsoleSettings) -> FastAPI:
     )
     app.mount("", _pages(site))
     return app
+
+
+def _site(settings: ConsoleSettings, registry: Service, ledger: Service) -> Site:
+    seals, tokens = Seals(settings.console_session_key_file), TokenVerifier(settings)
+    site = Site(
+        registry=registry,
+        ledger=ledger,
+        tokens=tokens,
+        sessions=SessionKeys(seals, settings.console_session_hours * 3600),
+        ended=EndedSessions(settings.console_session_check_seconds),
+        personas=Personas(settings),
+        oidc=None,
+        cookie_always_secure=settings.console_cookie_secure,
+        public_url=settings.console_public_url,
+    )
+    if settings.console_oidc_issuer is None:
+        return site
+    provider = Provider(settings)
+    return site._replace(oidc=Oidc(provider, Attempts(seals), Renewals(provider, site.look)))
 
 
 def _pages(site: Site) -> Starlette:
@@ -109,8 +126,11 @@ class _Headers:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope.setdefault("state", {})
+
         async def telling(message: Message) -> None:
             if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], *scope["state"].get("new_cookies", ())]
                 headers = MutableHeaders(scope=message)
                 headers.update(_HEADERS)
                 headers.setdefault("Cache-Control", _NOT_KEPT)

@@ -20,6 +20,7 @@ from services.console.pages import (
     what_if,
 )
 from services.console.sign_in import pages as sign_in
+from services.console.sign_in import with_provider
 from services.console.site import form, page
 from services.console.visit import Visit
 
@@ -49,9 +50,12 @@ ROUTES: list[BaseRoute] = [
     page(receipts.PATH, receipts.receipt, about_organization=False),
     page(organizations.PATH, organizations.organizations, about_organization=False),
     page(reader.PATH, reader.preferences, about_organization=False),
-    form(reader.PATH, reader.keep),
+    form(reader.PATH, reader.keep, sure=False),
     Route(sign_in.PATH, sign_in.sign_in_page),
     Route(f"{sign_in.PATH}/token", sign_in.with_token, methods=["POST"]),
     Route(f"{sign_in.PATH}/persona", sign_in.as_persona, methods=["POST"]),
-    form("/sign-out", sign_in.sign_out),
+    Route(f"{sign_in.PATH}/start", with_provider.start, methods=["GET"]),
+    Route(f"{sign_in.PATH}/callback", with_provider.come_back, methods=["GET"]),
+    form("/sign-out", sign_in.sign_out, sure=False),
+    form("/sign-out/everywhere", sign_in.sign_out_everywhere, sure=False),
 ]

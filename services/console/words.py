@@ -90,6 +90,13 @@ _BY_CODE: dict[str, Trouble] = {
     "insufficient_scope": Trouble(
         "You may not see this", "An administrator of your organization can; ask one, or sign in as somebody else."
     ),
+    "sessions_unknown": Trouble(
+        "The key registry is away",
+        "Whether you have signed out everywhere cannot be asked, so nothing was changed. Try again in a minute.",
+    ),
+    "provider_away": Trouble(
+        "Your identity provider is away", "Your session could not be renewed. Try again in a minute; nothing is lost."
+    ),
     "foreign_form": Trouble(
         "This form was not sent from here, or is too old", "Nothing was changed. Open the page again, and send it anew."
     ),

@@ -33,6 +33,9 @@ class Personas:
     def __init__(self, settings: ConsoleSettings) -> None:
         """Raises SettingsError where the file is named in production."""
         self._file: Path | None = settings.console_personas_file
+        if settings.console_oidc_issuer is not None:
+            # Who is who, the identity provider says, and nobody else.
+            self._file = None
         if self._file is not None and settings.env is Environment.PRODUCTION:
             raise SettingsError(
                 "BYOK_CONSOLE_PERSONAS_FILE is for development; unset it, or set BYOK_ENV to development"

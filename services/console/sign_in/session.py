@@ -10,20 +10,19 @@ import secrets
 import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
 
-from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from starlette.responses import Response
 
-from services.runtime.private_file import warn_of_readers
-from services.runtime.settings import SettingsError
+from services.console.sign_in.sealing import Seals
 
 COOKIE = "byok_session"
 """Its parts have the names byok_session_0, byok_session_1 and so on."""
 # Browsers keep no longer cookies than 4,096 bytes, name included; proxies take about 8 kB of them all unless told.
 _PART_CHARACTERS = 3_800
 _PARTS_MAX = 3
-_KEYS_MAX = 10
+_PURPOSE = "session"
+_LATEST_SECONDS = 60
+"""So long before its end a token is exchanged for a new one."""
 
 
 class SignedOutError(Exception):
@@ -47,33 +46,34 @@ class Session:
     refresh_token: str | None = field(repr=False, default=None)
     """What the identity provider gives a new token for; None: it gave none."""
     ends: int | None = None
-    """When the token ends, as far as the provider said so."""
+    """When the token ends."""
+    ended_before: int | None = None
+    """Before when the person's sessions had ended when this one began, in microseconds since 1970; 0: none ever was
+    ended, None: the key registry could not be asked."""
+
+    def is_due(self, now: float) -> bool:
+        """Whether it is time to get a new token, where that can be had."""
+        return self.refresh_token is not None and self.ends is not None and self.ends - _LATEST_SECONDS <= now
+
+    def is_over(self, ended_before: int) -> bool:
+        """Whether the person has signed out everywhere since, by what the key registry says now."""
+        # What was known at the beginning is of the same clock; the console's may be another.
+        began = self.began * 1_000_000 if self.ended_before is None else self.ended_before
+        return ended_before > began
 
 
 class SessionKeys:
-    """Seals sessions for one console, however many processes it has."""
+    """Seals sessions in cookies; ``lifetime_seconds`` is how long one lasts, however much it is used."""
 
-    def __init__(self, file: Path, lifetime_seconds: int) -> None:
-        """``file`` has a key a line; the first seals. Raises SettingsError where it has none that can be used."""
+    def __init__(self, seals: Seals, lifetime_seconds: int) -> None:
+        self._seals = seals
         self._lifetime = lifetime_seconds
-        warn_of_readers(file, "the keys of sessions")
-        try:
-            lines = file.read_text("ascii").split()
-            self._keys = MultiFernet([Fernet(line) for line in lines[:_KEYS_MAX]])
-        except (OSError, ValueError) as error:
-            raise SettingsError(
-                f"BYOK_CONSOLE_SESSION_KEY_FILE cannot be used ({type(error).__name__}); it has a key a line,"
-                " each 32 random bytes in URL-safe base64"
-            ) from None
 
     def read(self, cookies: Mapping[str, str], now: float) -> Session | None:
         """The session in the cookies; None where there is none, it was tampered with, or its time is over."""
         sealed = "".join(cookies.get(_part(number), "") for number in range(_PARTS_MAX))
-        if not sealed:
-            return None
-        try:
-            opened = self._keys.decrypt(sealed.encode())
-        except InvalidToken:
+        opened = self._seals.open(_PURPOSE, sealed) if sealed else None
+        if opened is None:
             return None
         # Whatever is in it now was put there by us.
         session = Session(**json.loads(zlib.decompress(opened)))
@@ -81,7 +81,7 @@ class SessionKeys:
 
     def write(self, response: Response, session: Session, *, secure: bool) -> None:
         """Have the browser keep the session until it is closed. Raises SessionTooLongError."""
-        sealed = self._keys.encrypt(zlib.compress(json.dumps(asdict(session)).encode())).decode()
+        sealed = self._seals.seal(_PURPOSE, zlib.compress(json.dumps(asdict(session)).encode()))
         if len(sealed) > _PARTS_MAX * _PART_CHARACTERS:
             raise SessionTooLongError
         for number in range(_PARTS_MAX):

@@ -12,6 +12,7 @@ from starlette.responses import Response
 
 from services.console.preferences import Preferences, keep_preferences, read_preferences
 from services.console.sign_in.csrf import belongs_to, from_this_site
+from services.console.sign_in.sealing import Seals
 from services.console.sign_in.session import COOKIE, Session, SessionKeys, SessionTooLongError, forget_session
 from services.console.sign_in.way_back import way_back, way_back_of
 from services.runtime.settings import SettingsError
@@ -24,7 +25,7 @@ FIRST, SECOND = (urlsafe_b64encode(bytes([number] * 32)).decode() for number in 
 def keys_of(tmp_path, *keys):
     file = tmp_path / "session.key"
     file.write_text("\n".join(keys) + "\n")
-    return SessionKeys(file, 12 * HOUR)
+    return SessionKeys(Seals(file), 12 * HOUR)
 
 
 def cookies_of(response):
@@ -115,7 +116,7 @@ def test_a_key_that_cannot_be_used_is_told_at_the_start_and_not_repeated(tmp_pat
         keys_of(tmp_path, text)
     assert not text or text not in str(told.value)
     with pytest.raises(SettingsError, match="BYOK_CONSOLE_SESSION_KEY_FILE"):
-        SessionKeys(tmp_path / "none", HOUR)
+        Seals(tmp_path / "none")
 
 
 def test_neither_the_token_nor_the_word_of_forms_is_in_the_text_of_a_session():
