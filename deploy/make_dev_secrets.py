@@ -33,7 +33,7 @@ def make_dev_secrets(root: Path) -> None:
     folder = root / "deploy" / "dev-secrets"
     data = DataDir(folder)
     data.create()
-    files = [data.kek_file(), *create_signing_key(data.secrets)]
+    files = [data.kek_file(), data.session_key_file(), *create_signing_key(data.secrets)]
     uid, gid = (IMAGE_UID, IMAGE_UID) if os.getuid() == 0 else (os.getuid(), os.getgid())
     environment = folder / "env"
     where = {"BYOK_UID": str(uid), "BYOK_GID": str(gid), "BYOK_SECRETS_DIR": f"./{data.secrets.relative_to(root)}"}

@@ -36,6 +36,7 @@ class Service(StrEnum):
     KEY_REGISTRY = "key_registry"
     METERING = "metering"
     LEDGER = "ledger"
+    CONSOLE = "console"
     VERIFY = "verify"
     """No service: ``byok verify`` writes a file, which node_exporter shows."""
 
@@ -55,7 +56,8 @@ class Metric(NamedTuple):
 _LEDGER = (Service.LEDGER,)
 _METERING = (Service.METERING,)
 _KEY_REGISTRY = (Service.KEY_REGISTRY,)
-_EVERY_SERVICE = (Service.KEY_REGISTRY, Service.METERING, Service.LEDGER)
+_ALL_OF_THE_LOG = (Service.KEY_REGISTRY, Service.METERING, Service.LEDGER)
+_EVERY_SERVICE = (*_ALL_OF_THE_LOG, Service.CONSOLE)
 _PRICED = ("event_type", "provider", "key_source", "byok_scope")
 
 
@@ -193,7 +195,7 @@ BATCH = Metric(
     "byok_batch_events", Kind.HISTOGRAM, Unit.EVENTS, (), _METERING, "Events that were booked in one transaction."
 )
 REGISTRY_SEQ = Metric(
-    "byok_registry_seq", Kind.GAUGE, Unit.CHANGES, ("service",), _EVERY_SERVICE, "The last registry change known here."
+    "byok_registry_seq", Kind.GAUGE, Unit.CHANGES, ("service",), _ALL_OF_THE_LOG, "The last registry change known here."
 )
 OUTBOX_PENDING = Metric(
     "byok_outbox_pending",

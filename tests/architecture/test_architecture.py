@@ -102,7 +102,7 @@ def test_the_wire_contracts_import_pydantic_and_the_standard_library_alone(path)
 CRYPTOGRAPHY = {
     "services/key_registry/keyring/envelopes.py": "customers' keys: envelope encryption",
     "services/key_registry/keyring/keks.py": "the keys that wrap their data keys",
-    "services/console/sign_in/session.py": "the cookies that the console's sessions are sealed in",
+    "services/console/sign_in/sealing.py": "the cookies that the console's sessions are sealed in",
     "services/runtime/jwks.py": "the public keys that tokens are checked with",
     "services/local/dev_tokens.py": "the signing key of development tokens, on this machine alone",
 }

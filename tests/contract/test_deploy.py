@@ -169,6 +169,7 @@ def test_dashboards_and_data_source_know_each_other() -> None:
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
 SERVICES: dict[str, Any] = COMPOSE["services"]
 OURS = ("registry", "ledger", "metering")
+WATCHED = (*OURS, "console")
 EXPORTERS = ("postgres-exporter", "kafka-exporter", "node-exporter")
 
 
@@ -179,10 +180,11 @@ def _environment(service: str) -> dict[str, str]:
 
 def test_the_compose_file_has_the_whole_system() -> None:
     commands = {"migrate", "topics", "verify", "nightly-verify"}
-    assert set(SERVICES) == {"kafka", "postgres", *commands, *OURS, "prometheus", "alertmanager", "grafana", *EXPORTERS}
+    watching = {"prometheus", "alertmanager", "grafana", *EXPORTERS}
+    assert set(SERVICES) == {"kafka", "postgres", *commands, *WATCHED, *watching}
     assert SERVICES["kafka"]["image"].startswith("apache/kafka:4.")
     assert SERVICES["postgres"]["image"].startswith("postgres:18.")
-    for name in OURS:
+    for name in WATCHED:
         assert "/readyz" in str(SERVICES[name]["healthcheck"]["test"])
 
 
@@ -264,6 +266,8 @@ def test_only_those_share_a_network_that_must_talk() -> None:
         *("kafka", "topics", "verify", "kafka-exporter"),
         *OURS,
     }
+    # The console comes to neither: all that it knows it is told by the other two.
+    assert {name for name in SERVICES if "pages" in _networks(name)} == {"console", "registry", "ledger"}
     for name, network in COMPOSE["networks"].items():
         # There is no way out of one, and no way from one container to another over the other.
         quiet = {"com.docker.network.bridge.enable_icc": "false"}
@@ -289,8 +293,8 @@ def test_what_runs_all_the_time_is_watched(name: str) -> None:
 
 
 def test_what_is_watched_is_where_it_listens() -> None:
-    ports = {f"BYOK_{name.upper()}_PORT": str(variables()[f"BYOK_{name.upper()}_PORT"]) for name in OURS}
-    for name in OURS:
+    ports = {f"BYOK_{name.upper()}_PORT": str(variables()[f"BYOK_{name.upper()}_PORT"]) for name in WATCHED}
+    for name in WATCHED:
         assert f":{ports[f'BYOK_{name.upper()}_PORT']}/readyz" in str(SERVICES[name]["healthcheck"]["test"])
     targets = {
         job["job_name"]: _targets(job)
@@ -298,7 +302,7 @@ def test_what_is_watched_is_where_it_listens() -> None:
     }
     exposed = {name: SERVICES[name]["expose"][0] for name in EXPORTERS}
     assert targets == {
-        **{name: (name, ports[f"BYOK_{name.upper()}_PORT"]) for name in OURS},
+        **{name: (name, ports[f"BYOK_{name.upper()}_PORT"]) for name in WATCHED},
         **{name.removesuffix("-exporter"): (name, port) for name, port in exposed.items()},
     }
     for target, _ in targets.values():
@@ -317,7 +321,9 @@ def _targets(job: dict[str, Any]) -> tuple[str, str]:
 
 def test_more_workers_are_found_by_their_name_and_nothing_of_them_is_there_once() -> None:
     assert not {"ports", "container_name"} & set(SERVICES["metering"])
-    assert {"dns_sd_configs"} < set(yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())["scrape_configs"][2])
+    jobs = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text())["scrape_configs"]
+    (workers,) = (job for job in jobs if job["job_name"] == "metering")
+    assert "dns_sd_configs" in workers
 
 
 def test_byok_verify_leaves_its_file_where_node_exporter_looks() -> None:
@@ -402,7 +408,7 @@ def test_dev_secrets_that_are_there_stay_and_what_a_release_adds_is_added(tmp_pa
 
 def test_what_comes_from_outside_is_believed_to_come_from_a_proxy_by_every_service() -> None:
     (network,) = COMPOSE["networks"]["ports"]["ipam"]["config"]
-    for name in OURS:
+    for name in WATCHED:
         default = _environment(name)["BYOK_TRUSTED_PROXIES"].removeprefix("${BYOK_TRUSTED_PROXIES:-").removesuffix("}")
         assert default == network["gateway"]
     prefix = _VARIABLE.fullmatch(network["gateway"].removesuffix(".1"))
@@ -415,10 +421,13 @@ def test_what_comes_from_outside_is_believed_to_come_from_a_proxy_by_every_servi
 def test_each_service_gets_its_own_secrets_and_no_others() -> None:
     # It looks whether it is old; what it reads there is its own log.
     assert "//ledger_registry@" in _environment("registry")["BYOK_LEDGER_DSN"]
-    for name in ("ledger", "metering"):
+    for name in ("ledger", "metering", "console"):
         assert "BYOK_REGISTRY_DSN" not in _environment(name)
         assert "BYOK_KEK_FILE" not in _environment(name)
         assert "kek" not in SERVICES[name].get("secrets", [])
+    assert {name for name in SERVICES if "console_session_key" in _secrets(SERVICES[name])} == {"console"}
+    assert _secrets(SERVICES["console"]) == ["jwks", "console_session_key"]
+    assert not {name for name in _environment("console") if name.endswith("_DSN") or "KAFKA" in name}
     for name in OURS:
         assert not any(setting.endswith("_ADMIN_DSN") for setting in _environment(name))
         assert "_owner" not in str(_environment(name))

@@ -22,7 +22,7 @@ from tests.enabling import skip_unless
 CHART = ROOT / "deploy" / "helm" / "byok"
 VALUES = yaml.safe_load((CHART / "values.yaml").read_text())
 SCHEMA = json.loads((CHART / "values.schema.json").read_text())
-PORTS = {name: variables()[f"BYOK_{name.upper()}_PORT"] for name in ("registry", "ledger", "metering")}
+PORTS = {name: variables()[f"BYOK_{name.upper()}_PORT"] for name in ("registry", "ledger", "console", "metering")}
 # As little as an installation must say, and everything that can be switched on.
 LEAST = {"kafka": {"bootstrap": "kafka:9093"}}
 ALL = {
@@ -34,6 +34,11 @@ ALL = {
         "users": {name: {"secret": f"kafka-{name}"} for name in VALUES["kafka"]["users"]},
     },
     "databases": {"caSecret": "postgres-ca"},
+    "claims": {"organization": {"claim": "org"}},
+    "console": {
+        "oidcClientSecret": "console-oidc",
+        "settings": {"BYOK_CONSOLE_OIDC_ISSUER": "https://id.example", "BYOK_CONSOLE_OIDC_CLIENT_ID": "console"},
+    },
     "metering": {"autoscaling": {"enabled": True}, "settings": {"BYOK_METERING_PAUSE_MIN_EVENTS": 500000}},
     "verify": {"arguments": ["--conservation"], "textfileHostPath": "/var/lib/node_exporter/textfile"},
     "networkPolicy": {"clients": [{"namespaceSelector": {"matchLabels": {"runners": "yes"}}}]},
@@ -125,7 +130,7 @@ def _pods(objects: list[dict[str, Any]]) -> dict[str, tuple[dict[str, Any], dict
     """Labels and specification of the pods of each component."""
     found = {}
     for each in objects:
-        spec = each["spec"] if each["kind"] != "CronJob" else each["spec"]["jobTemplate"]["spec"]
+        spec = each.get("spec", {}) if each["kind"] != "CronJob" else each["spec"]["jobTemplate"]["spec"]
         if "template" in spec:
             labels = spec["template"]["metadata"]["labels"]
             found[labels["app.kubernetes.io/component"]] = (labels, spec["template"]["spec"])
@@ -138,7 +143,7 @@ def test_helm_finds_nothing_wrong(installation: Path) -> None:
 
 def test_no_pod_may_do_more_than_it_must(rendered: list[dict[str, Any]]) -> None:
     pods = _pods(rendered)
-    assert set(pods) == {"registry", "ledger", "metering", "migrate", "topics", "verify"}
+    assert set(pods) == {"registry", "ledger", "console", "metering", "migrate", "topics", "verify"}
     for _, pod in pods.values():
         assert pod["automountServiceAccountToken"] is False
         assert pod["securityContext"]["runAsNonRoot"] is True
@@ -163,11 +168,15 @@ def test_settings_are_known_and_secrets_come_from_secrets(rendered: list[dict[st
         dsns = {each["name"] for each in container["env"] if "secretKeyRef" in each.get("valueFrom", {})}
         assert dsns == {name for name in names if name.endswith("_DSN")} == _DSNS[component]
         assert ("BYOK_KEK_FILE" in names) is (component == "registry")
+        assert ("BYOK_CONSOLE_SESSION_KEY_FILE" in names) is (component == "console")
+        # It comes to no broker, and knows no database.
+        assert ("BYOK_KAFKA_BOOTSTRAP" in names) is (component != "console")
 
 
 _DSNS = {
     "registry": {"BYOK_REGISTRY_DSN", "BYOK_LEDGER_DSN"},
     "ledger": {"BYOK_LEDGER_DSN"},
+    "console": set(),
     "metering": {"BYOK_LEDGER_DSN"},
     "verify": {"BYOK_LEDGER_DSN"},
     "migrate": {"BYOK_LEDGER_ADMIN_DSN", "BYOK_REGISTRY_ADMIN_DSN"},
@@ -197,7 +206,8 @@ def test_whatever_selects_pods_finds_those_of_one_component(rendered: list[dict[
     selecting = 0
     for each in rendered:
         component = each["metadata"]["labels"]["app.kubernetes.io/component"]
-        selector = each["spec"].get("podSelector") or each["spec"].get("selector")
+        spec = each.get("spec", {})
+        selector = spec.get("podSelector") or spec.get("selector")
         if selector:
             wanted = selector.get("matchLabels", selector)
             finds = {name for name, (labels, _) in pods.items() if wanted.items() <= labels.items()}
@@ -254,6 +264,33 @@ def test_workers_are_as_many_as_the_lag_asks_for(tmp_path: Path) -> None:
     (metric,) = scaler["spec"]["metrics"]
     assert metric["external"]["metric"]["name"] == "byok_consumer_lag_events"
     assert metric["external"]["target"] == {"type": "AverageValue", "averageValue": "2000"}
+
+
+def test_whoever_takes_tokens_reads_the_same_table_of_claims(tmp_path: Path) -> None:
+    objects = _all(tmp_path)
+    (table,) = _of(objects, "ConfigMap")
+    assert json.loads(table["data"]["claims.json"]) == ALL["claims"]
+    reading = set()
+    for component, (_, pod) in _pods(objects).items():
+        told = {each["name"]: each.get("value") for each in pod["containers"][0]["env"]}
+        mounted = {each["name"]: each["mountPath"] for each in pod["containers"][0]["volumeMounts"]}
+        if "BYOK_JWT_CLAIMS_FILE" in told:
+            reading.add(component)
+            assert told["BYOK_JWT_CLAIMS_FILE"] == f"{mounted['claims']}/claims.json"
+            assert {"name": "claims", "configMap": {"name": table["metadata"]["name"]}} in pod["volumes"]
+    assert reading == {"registry", "ledger", "console"}
+
+
+def test_the_console_comes_to_the_two_apis_and_to_nothing_else_in_the_cluster(tmp_path: Path) -> None:
+    objects = _all(tmp_path)
+    (policy,) = _of(objects, "NetworkPolicy", "console")
+    named = {port["port"] for rule in policy["spec"]["egress"] for port in rule["ports"]}
+    assert named == {53, 443, PORTS["registry"], PORTS["ledger"]}
+    for component in ("registry", "ledger"):
+        (policy,) = _of(objects, "NetworkPolicy", component)
+        callers = [each for rule in policy["spec"]["ingress"] for each in rule["from"]]
+        labels = [each["podSelector"]["matchLabels"] for each in callers if "podSelector" in each]
+        assert [each["app.kubernetes.io/component"] for each in labels] == ["console"]
 
 
 def test_prometheus_is_told_the_jobs_of_the_alerts_and_each_total_once(tmp_path: Path) -> None:

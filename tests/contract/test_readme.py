@@ -27,7 +27,7 @@ _PAGES = sorted(path for path in [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.
 
 
 def _settings_table() -> dict[str, str]:
-    rows = re.findall(r"^\| `(BYOK_[A-Z_]+)` \| (\S+) \| .+ \|$", README, re.MULTILINE)
+    rows = re.findall(r"^\| `(BYOK_[A-Z_]+)` \| ([^|]+) \| .+ \|$", README, re.MULTILINE)
     assert len(rows) == len(dict(rows)), "a setting is listed twice"
     return dict(rows)
 

@@ -32,7 +32,7 @@ def _settings(unit: Path) -> dict[str, list[str]]:
 
 def test_there_is_a_unit_for_each_program_and_a_template_for_workers() -> None:
     assert {unit.name for unit in FOLDER.iterdir()} == {
-        *(f"byok-{name}.service" for name in ("registry", "ledger", "metering@", "migrate", "verify")),
+        *(f"byok-{name}.service" for name in ("registry", "ledger", "console", "metering@", "migrate", "verify")),
         *("byok-verify.timer", "byok-sysusers.conf"),
     }
 
@@ -51,14 +51,14 @@ def test_a_unit_starts_what_there_is_with_settings_that_there_are(unit: Path) ->
 
 
 @pytest.mark.parametrize("unit", SERVICES, ids=lambda unit: unit.stem)
-def test_no_unit_runs_as_root_and_the_registry_alone_may_read_the_keys(unit: Path) -> None:
+def test_no_unit_runs_as_root_and_registry_and_console_alone_may_read_their_keys(unit: Path) -> None:
     (user,) = _settings(unit)["User"]
-    assert user == ("byok-registry" if unit.stem == "byok-registry" else "byok")
+    assert user == (unit.stem if unit.stem in ("byok-registry", "byok-console") else "byok")
     assert re.search(rf"^u {user} ", (FOLDER / "byok-sysusers.conf").read_text(), re.MULTILINE)
 
 
 def test_a_wrong_setting_is_no_reason_to_start_again() -> None:
-    for name in ("registry", "ledger", "metering@"):
+    for name in ("registry", "ledger", "console", "metering@"):
         settings = _settings(FOLDER / f"byok-{name}.service")
         assert settings["Restart"] == ["on-failure"]
         assert settings["RestartPreventExitStatus"] == ["2"]

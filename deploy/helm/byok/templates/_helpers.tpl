@@ -41,9 +41,17 @@ capabilities: {drop: [ALL]}
   valueFrom: {secretKeyRef: {name: {{ required (printf "%s needs a Secret under databases" .name) .secret }}, key: dsn}}
 {{- end }}
 
-{{- /* Settings of one component: dict "root" "user" (of kafka.users, or none) "settings" */ -}}
+{{- /* Settings of one component: dict "root" "user" (of kafka.users, or none) "settings", "tokens" where it takes tokens,
+"pages" where it knows the others by their APIs alone */ -}}
 {{- define "byok.environment" -}}
 {{- $kafka := .root.Values.kafka -}}
+{{- if and .tokens .root.Values.claims }}
+- {name: BYOK_JWT_CLAIMS_FILE, value: /etc/byok/claims/claims.json}
+{{- end }}
+{{- if .pages }}
+- {name: BYOK_REGISTRY_URL, value: "http://{{ include "byok.fullname" .root }}-registry:8001"}
+- {name: BYOK_LEDGER_URL, value: "http://{{ include "byok.fullname" .root }}-ledger:8002"}
+{{- else }}
 - {name: BYOK_KAFKA_BOOTSTRAP, value: {{ required "kafka.bootstrap says where Kafka is" $kafka.bootstrap | quote }}}
 - {name: BYOK_KAFKA_SECURITY_PROTOCOL, value: {{ $kafka.securityProtocol }}}
 {{- with .user }}
@@ -57,6 +65,7 @@ capabilities: {drop: [ALL]}
 {{- if $kafka.caSecret }}
 - {name: BYOK_KAFKA_SSL_CA_FILE, value: /etc/byok/kafka/ca.crt}
 {{- end }}
+{{- end }}
 {{- range $name, $value := merge (deepCopy (.settings | default dict)) .root.Values.settings }}
 - {name: {{ $name }}, value: {{ $value | toString | quote }}}
 {{- end }}
@@ -64,6 +73,10 @@ capabilities: {drop: [ALL]}
 
 {{- define "byok.mounts" -}}
 - {name: tmp, mountPath: /tmp}
+{{- if and .tokens .root.Values.claims }}
+- {name: claims, mountPath: /etc/byok/claims, readOnly: true}
+{{- end }}
+{{- if not .pages }}
 {{- if .root.Values.kafka.caSecret }}
 - {name: kafka-ca, mountPath: /etc/byok/kafka, readOnly: true}
 {{- end }}
@@ -76,9 +89,14 @@ capabilities: {drop: [ALL]}
 {{- end }}
 {{- end }}
 {{- end }}
+{{- end }}
 
 {{- define "byok.volumes" -}}
 - {name: tmp, emptyDir: {medium: Memory, sizeLimit: 64Mi}}
+{{- if and .tokens .root.Values.claims }}
+- {name: claims, configMap: {name: {{ include "byok.fullname" .root }}-claims}}
+{{- end }}
+{{- if not .pages }}
 {{- with .root.Values.kafka.caSecret }}
 - {name: kafka-ca, secret: {secretName: {{ . }}}}
 {{- end }}
@@ -88,6 +106,7 @@ capabilities: {drop: [ALL]}
 {{- with .user }}
 {{- with (index $.root.Values.kafka.users .).secret }}
 - {name: kafka-password, secret: {secretName: {{ . }}, defaultMode: 0440}}
+{{- end }}
 {{- end }}
 {{- end }}
 {{- end }}
