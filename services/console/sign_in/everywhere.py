@@ -1,7 +1,7 @@
 """Signing out everywhere: the key registry knows since when somebody's sessions count, and is asked now and then.
 
 Where it is away, what was last known stands for whoever reads, until the token's own end; what changes something needs
-an answer (docs/adr/0036).
+an answer (docs/adr/0039).
 """
 
 from __future__ import annotations
