@@ -155,6 +155,7 @@ class Handlers:
         groups = parse_groups(query.group_by)
         if not self._entries.knows_zone(query.tz):
             raise Refusal(Code.UNKNOWN_TIME_ZONE, "tz must be the name of a time zone (IANA).", field="tz")
+        self._entries.settle()
         position, rows = self._entries.sums(_selection(caller, org_id, query), groups, query.tz, most=GROUPS_MAX + 1)
         if len(rows) > GROUPS_MAX:
             raise Refusal(Code.TOO_MANY_GROUPS, f"There are more than {GROUPS_MAX} groups; filter, or group by less.")
@@ -193,6 +194,7 @@ class Handlers:
             raise Refusal(Code.INSUFFICIENT_SCOPE, "A statement is for admins of the organization, or ledger:read.")
         if query.since is not None:
             require_stands(self._entries, query.since)
+        self._entries.settle()
         found = self._entries.month_sums(selection, query.since, query.tz, most=GROUPS_MAX + 1)
         if max(len(found.lines), len(found.changes)) > GROUPS_MAX:
             raise Refusal(Code.TOO_MANY_GROUPS, f"The statement has more than {GROUPS_MAX} lines; ask for summaries.")
@@ -203,7 +205,9 @@ class Handlers:
 
         Raises 503 ``busy`` where too many are being read, 409 ``ahead_of_ledger`` where ``after`` is no position.
         """
-        return self._exports.open(_selection(caller, org_id, query), query)
+        selection = _selection(caller, org_id, query)
+        self._entries.settle()
+        return self._exports.open(selection, query)
 
     def receipt(self, caller: Caller, entry_id: UUID) -> dict[str, Any]:
         """What an entry follows from. Raises 404, also for one that the caller may not see."""

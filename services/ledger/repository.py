@@ -39,6 +39,7 @@ from services.ledger.organizations import organizations_after
 from services.ledger.query import Cursor, DeadLettersQuery, LetterCursor, Order, Selection
 from services.ledger.refusals import Code
 from services.ledger.selecting import conditions, credential_id, within
+from services.ledger.settling import settle
 from services.ledger.sums import Summed, summed, zones
 from services.runtime.refusals import Refusal
 
@@ -157,6 +158,10 @@ class EntryRepository:
             )
             statement = statement.where(key > last if order == "asc" else key < last)
         return self._rows(statement)
+
+    def settle(self) -> None:
+        """Wait, for a moment, until what is booked now has its place; see ``settling``."""
+        settle(self._engine)
 
     def sums(self, selection: Selection, groups: Sequence[str], tz: str, *, most: int) -> Summed:
         """The sums of the selected entries in groups, of one moment; see ``sums.summed``."""
