@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+from time import monotonic, sleep
 
 from sqlalchemy import Engine, text
 
@@ -15,10 +15,10 @@ _STILL_WAITS = text("SELECT EXISTS (SELECT FROM ledger.entry_batch WHERE batch <
 
 def settle(engine: Engine) -> None:
     """Return once the entries that are committed now have their places; after half a second in any case."""
-    until = time.monotonic() + _SECONDS_MAX
+    until = monotonic() + _SECONDS_MAX
     with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         batch = connection.execute(_WAITING).scalar()
         if batch is None:
             return
-        while connection.execute(_STILL_WAITS, {"batch": batch}).scalar_one() and time.monotonic() < until:
-            time.sleep(_LOOK_SECONDS)
+        while connection.execute(_STILL_WAITS, {"batch": batch}).scalar_one() and monotonic() < until:
+            sleep(_LOOK_SECONDS)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
+from typing import Any
 
 import pytest
 
@@ -53,29 +55,15 @@ def billed_to_the_platform(books: Books) -> list[tuple[UsageEvent, int]]:
         " AND r.kind = 'reversal')"
     ).fetchall()
     found = []
-    for (
-        org,
-        source,
-        id_,
-        kind,
-        when,
-        user,
-        team,
-        provider,
-        model,
-        node,
-        agent,
-        quantity,
-        fresh,
-        cached,
-        out,
-        mc,
-    ) in rows:
-        calls = {"calls": quantity} if kind == EventType.NODE_CALL else {}
-        tokens = {"input_tokens": fresh or 0, "cached_input_tokens": cached or 0, "output_tokens": out or 0}
+    for row in rows:
+        org, source, id_, kind, when, user, team, provider, model, node, agent, quantity, fresh, cached, out, mc = row
+        tokens: dict[str, Any] = {"input_tokens": fresh, "cached_input_tokens": cached, "output_tokens": out}
+        used: dict[str, Any] = {name: count for name, count in tokens.items() if count is not None}
+        if kind == EventType.NODE_CALL:
+            used["calls"] = quantity
         event = UsageEvent(
             org, source, id_, EventType(kind), when, user, team,
-            provider=provider, model=model, node=node, agent_id=agent, **calls, **tokens,
+            provider=provider, model=model, node=node, agent_id=agent, **used,
         )  # fmt: skip
         found.append((event, int(mc)))
     return found
@@ -85,7 +73,7 @@ def with_a_key(provider: str) -> Directory:
     """What the registry would have said with a key of the organization."""
     directory = Directory()
     start = "2026-04-27T00:00:00Z"
-    changes = [
+    changes: list[dict[str, Any]] = [
         {"kind": "rate_card", "card": card.card, "effective_from": card.effective_from.isoformat(), "body": card.body}
         for card in packaged_cards()
     ]
@@ -102,9 +90,7 @@ def with_a_key(provider: str) -> Directory:
     return directory
 
 
-def _wire(message: dict) -> bytes:
-    import json
-
+def _wire(message: dict[str, Any]) -> bytes:
     return json.dumps(message).encode()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date, timedelta
+from typing import Any
 from urllib.parse import parse_qs, urlencode
 from zoneinfo import ZoneInfo
 
@@ -50,7 +51,7 @@ def test_a_day_begins_when_it_does_in_the_readers_zone():
 
 def test_a_link_asks_for_what_the_row_was_summed_from():
     asked = asked_of({"from": "2026-05-01", "user_id": "ann"}, TODAY)
-    groups = [
+    groups: list[dict[str, Any]] = [
         {"provider": "openai", "model": "m/1", "list_mc": 1},
         {"provider": None, "model": None, "list_mc": 5},
     ]
