@@ -261,7 +261,8 @@ class Tour:
             return self.send(console, "POST", path, params=about, data=form | fields)
 
         for name in ("level", "id", "provider", "label", "once", "sure", "csrf"):
-            post("/credentials/new", **{"api_key": self.key(f"console form: {name}"), name: self.key(f"form: {name}")})
+            fields = {"id": f"console-{name}", "api_key": self.key(f"console form: {name}")}
+            post("/credentials/new", **(fields | {name: self.key(f"form: {name}")}))
         for name in ("id", "provider", "label", "level", "cursor"):
             query = about | {name: self.key(f"console query: {name}")}
             self.send(console, "GET", "/credentials/new", params=query)

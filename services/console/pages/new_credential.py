@@ -86,7 +86,7 @@ def _oneself(visit: Visit) -> str:
 def _wrong(filled: _Filled, key: SecretStr, form: Mapping[str, str]) -> Problem | None:
     """What is seen here already: a field is empty, or the key looks like another provider's, and nobody said that it
     is right nevertheless."""
-    if not filled.id:
+    if form.get("level") != filled.level or not filled.id:
         return Problem.missing("scope.id", "Say whose key it is to be.")
     if not filled.provider:
         return Problem.missing("provider", "Select a provider.")

@@ -147,6 +147,7 @@ def test_a_key_that_looks_like_anothers_is_asked_about_and_pasted_again(acme):
     [
         ({"api_key": "", "provider": "openai"}, "Paste a key."),
         ({"api_key": GOOD}, "Select a provider."),
+        ({"api_key": GOOD, "provider": "openai", "level": "everything"}, "Say whose key it is to be."),
         ({"api_key": "short", "provider": "openai"}, "It must be 8 to 4096 printable ASCII characters without spaces."),
         ({"api_key": GOOD, "provider": "nobody"}, "This provider takes no own keys"),
         ({"api_key": GOOD, "provider": "openai", "label": f"sk-ant-api03-{GOOD}"}, "The label looks like a key"),
