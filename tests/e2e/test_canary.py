@@ -76,7 +76,7 @@ def test_no_piece_of_a_key_is_anywhere(tmp_path: Path) -> None:
         search(chain(tables(stack), topics(stack, produced), pages(stack)))
     # The services have ended, and sent what they had.
     search((f"span {number}", body) for number, body in enumerate(spans.bodies))
-    assert {name for name, _ in spans.spans} == {"byok-ledger", "byok-metering", "byok-registry"}
+    assert {name for name, _ in spans.spans} == {"byok-console", "byok-ledger", "byok-metering", "byok-registry"}
     (tmp_path / "usage.jsonl").unlink()
     search(files(tmp_path))
     print(  # noqa: T201 (pytest -rP)
