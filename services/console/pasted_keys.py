@@ -7,6 +7,8 @@ from collections.abc import Mapping
 
 from pydantic import SecretStr
 
+from services.domain.masking import mask_text
+
 # Of all that a web page or a text may put around a key: quotation marks of many languages, and backticks.
 _QUOTES = "\"'`´‘’‚‛“”„‟«»‹›＂＇"
 _UNSEEN = frozenset({"Cf", "Cc", "Zs", "Zl", "Zp"})
@@ -38,6 +40,11 @@ def pasted_key(text: str) -> SecretStr:
 
 def _is_around(character: str) -> bool:
     return character in _QUOTES or unicodedata.category(character) in _UNSEEN
+
+
+def without_key(text: str) -> str:
+    """What was put into a field that holds no key; nothing where one is in it by mistake, for pages repeat fields."""
+    return text if mask_text(text) == text else ""
 
 
 def looks_like(key: SecretStr) -> frozenset[str]:

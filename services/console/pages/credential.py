@@ -79,9 +79,11 @@ async def _check(visit: Visit, _seen: str | None) -> str:
 
 
 async def _replace(visit: Visit, seen: str | None) -> str | Problem:
-    key, provider = pasted_key(visit.form.get("api_key", "")), visit.form.get("provider", "")
+    key = pasted_key(visit.form.get("api_key", ""))
     if not key.get_secret_value():
         return Problem.missing("api_key", "Paste a key.")
+    # Not by the form, of which nothing is repeated.
+    provider = (await _shown(visit)).body["provider"]
     others = looks_of_others(key, provider)
     if others and visit.form.get("sure") != provider:
         return Problem.question(others, provider)

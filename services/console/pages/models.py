@@ -12,6 +12,7 @@ from starlette.responses import Response
 from services.console import credential_words
 from services.console.apis import Json
 from services.console.filters import day_of
+from services.console.pasted_keys import without_key
 from services.console.visit import Visit
 
 PATH = "/models"
@@ -23,7 +24,7 @@ async def models(visit: Visit) -> Response:
     """The page; its search is in the names, also in the other names."""
     day, today = day_of(visit.query, "day"), datetime.now(UTC).date()
     found = await visit.registry.get("models", query=_as_of(day, today))
-    search, provider = visit.query.get("search", "").strip(), visit.query.get("provider", "").strip()
+    search, provider = (without_key(visit.query.get(name, "").strip()) for name in ("search", "provider"))
     wanted = [each for each in found["models"] if _is_wanted(each, search.lower(), provider)]
     return visit.page(
         "models.html",

@@ -16,11 +16,10 @@ from services.console.apis import ApiError, Json
 from services.console.form_problems import Problem
 from services.console.pages.credentials import PAGE_KEYS
 from services.console.pages.credentials import PATH as CREDENTIALS
-from services.console.pasted_keys import looks_of_others, pasted_key
+from services.console.pasted_keys import looks_of_others, pasted_key, without_key
 from services.console.prices import own_key_prices
 from services.console.spaces import may_add, spaces
 from services.console.visit import Visit
-from services.domain.masking import mask_text
 from services.domain.permissions import Action, may
 from services.domain.scope import Plan, Scope, ScopeType
 
@@ -66,17 +65,12 @@ class _Filled(NamedTuple):
         levels = [level for level in ScopeType if level == given.get("level")]
         level = levels[0] if levels else spaces(visit.caller, visit.org_id)[0].level
         ids = {ScopeType.ORGANIZATION: visit.org_id, ScopeType.PERSONAL: _oneself(visit)}
-        id_ = _no_key(given.get("id", "")) or ids.get(ScopeType(level), "")
-        return cls(level, id_, _no_key(given.get("provider", "")), _no_key(given.get("label", "")))
+        id_ = without_key(given.get("id", "")) or ids.get(ScopeType(level), "")
+        return cls(level, id_, without_key(given.get("provider", "")), without_key(given.get("label", "")))
 
     @property
     def scope(self) -> Scope:
         return Scope(ScopeType(self.level), self.id)
-
-
-def _no_key(text: str) -> str:
-    """The text, unless a key was put there by mistake: the form would repeat it."""
-    return text if mask_text(text) == text else ""
 
 
 def _oneself(visit: Visit) -> str:
@@ -92,7 +86,7 @@ def _wrong(filled: _Filled, key: SecretStr, form: Mapping[str, str]) -> Problem 
         return Problem.missing("provider", "Select a provider.")
     if not key.get_secret_value():
         return Problem.missing("api_key", "Paste a key.")
-    if _no_key(form.get("label", "")) != form.get("label", ""):
+    if without_key(form.get("label", "")) != form.get("label", ""):
         return Problem.missing("label", "The label looks like a key; the key belongs in the field below.")
     others = looks_of_others(key, filled.provider)
     return Problem.question(others, filled.provider) if others and form.get("sure") != filled.provider else None
