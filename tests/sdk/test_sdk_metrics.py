@@ -14,25 +14,28 @@ from byok_sdk.status import main
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-SHOWN = Shown(Counts(1_234_567_890, 5, 1, 3, 400, time.time() - 60), sending_trouble="503")
+
+@pytest.fixture
+def shown() -> Shown:
+    return Shown(Counts(1_234_567_890, 5, 1, 3, 400, time.time() - 60), sending_trouble="503")
 
 
 def values(text: str) -> dict[str, float]:
     return {sample.name: sample.value for family in text_string_to_metric_families(text) for sample in family.samples}
 
 
-def test_the_text_is_what_prometheus_reads() -> None:
-    found = values(prometheus_text(SHOWN))
+def test_the_text_is_what_prometheus_reads(shown: Shown) -> None:
+    found = values(prometheus_text(shown))
     assert list(found) == [metric.name for metric in METRICS]
     assert found["byok_sdk_accepted_events_total"] == 1_234_567_890
     assert found["byok_sdk_oldest_waiting_seconds"] == pytest.approx(60, abs=5)
     assert (found["byok_sdk_sending_failed"], found["byok_sdk_changes_unheard"]) == (1, 0)
 
 
-def test_a_runner_s_own_registry_shows_the_same() -> None:
+def test_a_runner_s_own_registry_shows_the_same(shown: Shown) -> None:
     registry = CollectorRegistry()
-    registry.register(collector(lambda: SHOWN))
-    assert values(generate_latest(registry).decode()) == pytest.approx(values(prometheus_text(SHOWN)), abs=5)
+    registry.register(collector(lambda: shown))
+    assert values(generate_latest(registry).decode()) == pytest.approx(values(prometheus_text(shown)), abs=5)
 
 
 def test_the_command_counts_over_all_slots(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -52,7 +52,7 @@ def test_from_nothing_to_the_first_saved_credit(stack: Stack, tmp_path: Path) ->
     )
     assert ran.returncode == 0, ran.stderr
     assert _blocks("")[0] in ran.stdout
-    groups = json.loads(ran.stdout[ran.stdout.rindex('{"groups"') :])["groups"]
+    groups = json.loads(ran.stdout[ran.stdout.rindex('{"position"') :])["groups"]
     of_both = {group["user_id"]: group for group in groups}
     assert of_both["u2"]["events"] == 2
     assert of_both["u2"]["saved_mc"] == 0

@@ -30,7 +30,7 @@ def test_every_column_of_a_dead_letter_is_kept_or_the_database_s_own(ledger: Led
 
 def test_what_one_can_ask_by_are_columns_of_the_view() -> None:
     assert set(GROUPS) - set(PERIODS) <= set(tables.VIEW)
-    assert set(Filters.model_fields) - {"from_", "to", "flag"} <= set(tables.VIEW)
+    assert set(Filters.model_fields) - {"from_", "to", "flag", "without"} <= set(tables.VIEW)
 
 
 def test_a_roll_up_has_its_columns_its_period_and_its_sums(ledger: Ledger) -> None:

@@ -46,6 +46,8 @@ TABLE = """
 entries        ABCDE AB  CDE BD   BD   E     403   | ABCDE  403   403   403    | 403   403    403     ABCDE ABCDE  401
 entries-of-bob CDE   -   CDE D    D    E     403   | CDE    403   403   403    | 403   403    403     CDE   CDE    401
 summary        5     2   3   2    2    1     403   | 5      403   403   403    | 403   403    403     5     5      401
+statement      200   403 403 403  403  403   403   | 200    403   403   403    | 403   403    403     200   200    401
+what-if        200   200 200 200  200  200   403   | 200    403   403   403    | 403   403    403     200   200    401
 export-csv     ABCDE AB  CDE BD   BD   E     403   | ABCDE  403   403   403    | 403   403    403     ABCDE ABCDE  401
 export-jsonl   ABCDE AB  CDE BD   BD   E     403   | ABCDE  403   403   403    | 403   403    403     ABCDE ABCDE  401
 receipt-A      200   200 404 404  404  404   404   | 200    404   404   404    | 404   404    404     200   200    401
@@ -137,6 +139,8 @@ def ask(client, entry_ids, operation, caller, headers):
     attempts: dict[str, Callable] = {
         "entries": lambda: client.get(f"{base}/entries", params={"user_id": "bob"} if of else {}, headers=headers),
         "summary": lambda: client.get(f"{base}/summary", headers=headers),
+        "statement": lambda: client.get(f"{base}/statement", params={"month": "2026-05"}, headers=headers),
+        "what": lambda: client.get(f"{base}/what-if", headers=headers),
         "export": lambda: client.get(f"{base}/export", params={"format": of}, headers=headers),
         "receipt": lambda: client.get(f"/v1/entries/{entry_ids[of]}/receipt", headers=headers),
         "quote": lambda: client.post("/v1/quote", json=quote | _user(of, caller), headers=headers),
@@ -156,7 +160,7 @@ def _user(of, caller):
 def outcome(operation, answer):
     """What the table calls this answer."""
     name = operation.partition("-")[0]
-    if answer.status_code != 200 or name in ("receipt", "quote", "dead"):
+    if answer.status_code != 200 or name in ("receipt", "quote", "dead", "statement", "what"):
         return str(answer.status_code)
     if name == "organizations":
         return "+".join(each["org_id"] for each in answer.json()["organizations"])
