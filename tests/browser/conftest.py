@@ -86,20 +86,23 @@ def sign_in(page: Any) -> Callable[[str], Any]:
 
 @pytest.fixture
 def without_violations(page: Any) -> Callable[[], None]:
-    """Has axe-core look at the page as it is now, in both schemes and on a phone; fails with what it finds."""
+    """Has axe-core look at the page as it is now, in both schemes and on a phone; fails with what it finds.
+
+    Colours change at once: in the middle of a transition they are none of either scheme.
+    """
     from axe_playwright_python.sync_playwright import Axe
 
     def looked_at() -> None:
         for scheme in SCHEMES:
             for size in (DESK, PHONE):
-                page.emulate_media(color_scheme=scheme)
+                page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
                 page.set_viewport_size(size)
                 found = Axe().run(page)
                 assert found.violations_count == 0, f"{page.url}, {scheme}, {size}: {found.generate_report()}"
                 width = page.evaluate("document.documentElement.scrollWidth")
                 assert width <= size["width"], f"{page.url} is {width} wide on {size}"
         page.set_viewport_size(DESK)
-        page.emulate_media(color_scheme="light")
+        page.emulate_media(color_scheme="light", reduced_motion="reduce")
 
     return looked_at
 
@@ -113,8 +116,8 @@ def picture(page: Any) -> Callable[[str], None]:
             return
         IMAGES.mkdir(parents=True, exist_ok=True)
         for scheme in SCHEMES:
-            page.emulate_media(color_scheme=scheme)
+            page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
             page.screenshot(path=IMAGES / f"{name}-{scheme}.png")
-        page.emulate_media(color_scheme="light")
+        page.emulate_media(color_scheme="light", reduced_motion="reduce")
 
     return taken
