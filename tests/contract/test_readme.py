@@ -147,7 +147,7 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], 
 @pytest.mark.slow
 def test_the_session_can_be_typed_as_it_stands(shell: Callable[[str], str]) -> None:
     told = shell(_session())
-    answer = json.loads(told[told.rindex('{"groups"') :])
+    answer = json.loads(told[told.rindex('{"position"') :])
     charged = {group["user_id"]: group["charged_mc"] for group in answer["groups"]}
     assert charged == {"u1": 3_000_000, "u2": 60_000_000}
     shown = re.search(r'"total": \{"events": 2, …, ("list_mc".*?)\}', README)
