@@ -24,6 +24,7 @@ import yaml
 from services.local.data_dir import DataDir
 from services.local.embedded.postgres import SUPERUSER
 from services.local.endpoints import Ports
+from services.local.wiring import SERVICES
 from tests.contract.test_deploy import PROMETHEUS
 from tests.e2e.alerts.faster_rules import faster
 from tests.e2e.alerts.prometheus_server import PrometheusServer, prometheus, prometheus_program
@@ -36,7 +37,7 @@ SETTINGS: dict[str, Any] = {
     "BYOK_METERING_PAUSE_WINDOW_SECONDS": "20",
     "BYOK_KAFKA_TIMEOUT_SECONDS": "5",
 }
-PROGRAMS = ("registry", "ledger", "metering", "the second worker", "node_exporter")
+PROGRAMS = (*SERVICES, "the second worker", "node_exporter")
 TIMES = 60
 PATIENT = frozenset({"DatabaseAway"})
 """While a database hangs, services take seconds for their metrics: these need scrapes that last as long."""
@@ -214,7 +215,7 @@ def running_rig(folder: Path) -> Iterator[Rig]:
         textfiles.mkdir()
         jobs = {
             name: [url.split("/")[2]]
-            for name, url in zip(("registry", "ledger", "metering"), stack.told["metrics"], strict=True)
+            for name, url in zip(SERVICES, stack.told["metrics"], strict=True)
         }
         jobs["metering"].append(worker.url.removeprefix("http://"))
         jobs["node"] = [running.enter_context(_textfile_collector(textfiles))]
