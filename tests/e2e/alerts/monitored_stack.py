@@ -213,10 +213,7 @@ def running_rig(folder: Path) -> Iterator[Rig]:
         running.callback(worker.kill)
         textfiles = folder / "textfiles"
         textfiles.mkdir()
-        jobs = {
-            name: [url.split("/")[2]]
-            for name, url in zip(SERVICES, stack.told["metrics"], strict=True)
-        }
+        jobs = {name: [url.split("/")[2]] for name, url in zip(SERVICES, stack.told["metrics"], strict=True)}
         jobs["metering"].append(worker.url.removeprefix("http://"))
         jobs["node"] = [running.enter_context(_textfile_collector(textfiles))]
         traffic = Traffic(stack)
