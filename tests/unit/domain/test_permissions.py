@@ -10,6 +10,7 @@ from services.domain.permissions import (
     Sight,
     Told,
     may,
+    may_read_audit,
     may_resolve,
     sight,
     sight_of_applied,
@@ -149,3 +150,19 @@ def test_whose_keys_one_may_ask_for() -> None:
 )
 def test_an_admin_of_every_organization_is_an_operator(who: Caller, expected: bool) -> None:
     assert who.is_operator is expected
+
+
+@pytest.mark.parametrize(
+    ("who", "of_acme", "of_another", "of_all"),
+    [
+        (WHO["admin"], True, False, False),
+        (WHO["member"], False, False, False),
+        (WHO["team admin"], False, False, False),
+        (WHO["writer"], True, True, True),
+        (WHO["writer of acme"], True, False, True),
+        (service("credentials:lease"), False, False, False),
+    ],
+)
+def test_who_may_read_the_audit_log(who: Caller, of_acme: bool, of_another: bool, of_all: bool) -> None:
+    asked = [may_read_audit(who, org_id) for org_id in ("acme", "another", None)]
+    assert asked == [of_acme, of_another, of_all]
