@@ -44,6 +44,7 @@ from services.ledger.refusals import Code, not_found
 from services.ledger.registry import RegistryView
 from services.ledger.repository import EntryRepository, Row
 from services.ledger.statement import statement_of
+from services.ledger.sums import named
 from services.ledger.usage_batch import UsageRecord, UsageRequest, pack, read_events
 from services.runtime.refusals import Refusal
 
@@ -155,16 +156,14 @@ class Handlers:
         groups = parse_groups(query.group_by)
         if not self._entries.knows_zone(query.tz):
             raise Refusal(Code.UNKNOWN_TIME_ZONE, "tz must be the name of a time zone (IANA).", field="tz")
-        self._entries.settle()
-        position, rows = self._entries.sums(_selection(caller, org_id, query), groups, query.tz, most=GROUPS_MAX + 1)
+        position, rows = self._entries.sums(self._settled(caller, org_id, query), groups, query.tz, most=GROUPS_MAX + 1)
         if len(rows) > GROUPS_MAX:
             raise Refusal(Code.TOO_MANY_GROUPS, f"There are more than {GROUPS_MAX} groups; filter, or group by less.")
         totals = [_sums(row) for row in rows]
-        keyed = [{name: row[f"group_{index}"] for index, name in enumerate(groups)} for row in rows]
         whole = {name: sum(one[name] for one in totals) for name in ("events", *SUMMED)}
         return {
             "position": position,
-            "groups": [key | _with_percent(total) for key, total in zip(keyed, totals, strict=True)],
+            "groups": [named(row, groups) | _with_percent(total) for row, total in zip(rows, totals, strict=True)],
             "total": _with_percent(whole),
         }
 
@@ -173,15 +172,13 @@ class Handlers:
         filters = Filters.model_construct(
             from_=query.from_, to=query.to, provider=query.provider, key_source="platform"
         )
-        selection = _selection(caller, org_id, filters)
+        selection = self._settled(caller, org_id, filters)
         position, rows = self._entries.sums(selection, what_if.GROUPS, "UTC", most=what_if.ROWS_MAX + 1)
         if len(rows) > what_if.ROWS_MAX:
             raise Refusal(Code.TOO_MANY_GROUPS, "There is too much to look through; ask for less time, or a provider.")
-        named = (
-            {name: row[f"group_{index}"] for index, name in enumerate(what_if.GROUPS)} | _sums(row) for row in rows
-        )
+        used = (named(row, what_if.GROUPS) | _sums(row) for row in rows)
         levels = what_if.levels_of(caller, org_id, selection.visible)
-        return {"position": position, "options": what_if.options(named, levels, self._registry.card_named)}
+        return {"position": position, "options": what_if.options(used, levels, self._registry.card_named)}
 
     def statement(self, caller: Caller, org_id: str, query: StatementQuery) -> dict[str, Any]:
         """One month of an organization, for those who see all of it.
@@ -189,12 +186,11 @@ class Handlers:
         Raises 403 for others, 422 ``too_many_groups``, 409 ``ahead_of_ledger`` where ``since`` is no position.
         """
         starts, ends = query.bounds()
-        selection = _selection(caller, org_id, Filters.model_construct(from_=starts, to=ends))
+        selection = self._settled(caller, org_id, Filters.model_construct(from_=starts, to=ends))
         if not selection.visible.everything:
             raise Refusal(Code.INSUFFICIENT_SCOPE, "A statement is for admins of the organization, or ledger:read.")
         if query.since is not None:
             require_stands(self._entries, query.since)
-        self._entries.settle()
         found = self._entries.month_sums(selection, query.since, query.tz, most=GROUPS_MAX + 1)
         if max(len(found.lines), len(found.changes)) > GROUPS_MAX:
             raise Refusal(Code.TOO_MANY_GROUPS, f"The statement has more than {GROUPS_MAX} lines; ask for summaries.")
@@ -205,9 +201,13 @@ class Handlers:
 
         Raises 503 ``busy`` where too many are being read, 409 ``ahead_of_ledger`` where ``after`` is no position.
         """
-        selection = _selection(caller, org_id, query)
+        return self._exports.open(self._settled(caller, org_id, query), query)
+
+    def _settled(self, caller: Caller, org_id: str, filters: Filters) -> Selection:
+        """What a question is about that is answered up to a position, once what is booked now has its place."""
+        selection = _selection(caller, org_id, filters)
         self._entries.settle()
-        return self._exports.open(selection, query)
+        return selection
 
     def receipt(self, caller: Caller, entry_id: UUID) -> dict[str, Any]:
         """What an entry follows from. Raises 404, also for one that the caller may not see."""
@@ -221,13 +221,8 @@ class Handlers:
         _require_dead_letters(caller, org_id)
         return self._entries.dead_letter_counts(org_id, query)
 
-    def list_dead_letters(self, caller: Caller, org_id: str, query: DeadLettersQuery, *, most: int) -> list[Row]:
-        """The newest of them, with what is known of each but its payload; for services alone."""
-        _require_dead_letters(caller, org_id)
-        return self._entries.dead_letters(org_id, query, most=most)
-
     def page_dead_letters(self, caller: Caller, org_id: str, query: DeadLettersPageQuery) -> Page:
-        """A page of them, as ``list_dead_letters`` says. Raises 422 ``invalid_cursor``."""
+        """A page of them, the newest first, each without its payload. Raises 422 ``invalid_cursor``."""
         _require_dead_letters(caller, org_id)
         after = None if query.cursor is None else letter_cursor_in(query.cursor)
         letters = self._entries.dead_letters(org_id, query, most=query.limit + 1, after=after)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -14,7 +14,6 @@ from sqlalchemy import (
     RowMapping,
     Select,
     case,
-    exists,
     func,
     literal,
     select,
@@ -40,7 +39,7 @@ from services.ledger.query import Cursor, DeadLettersQuery, LetterCursor, Order,
 from services.ledger.refusals import Code
 from services.ledger.selecting import conditions, credential_id, within
 from services.ledger.settling import settle
-from services.ledger.sums import Summed, summed, zones
+from services.ledger.sums import Summed, named, summed, zones
 from services.runtime.refusals import Refusal
 
 _VIEW = table_of(EntryView)
@@ -76,8 +75,8 @@ class MonthSums(NamedTuple):
 
     position: int
     """Up to which position in the feed."""
-    lines: Sequence[Row]
-    changes: Sequence[Row]
+    lines: Sequence[Mapping[Any, Any]]
+    changes: Sequence[Mapping[Any, Any]]
     """What of this month and of earlier ones was placed after a position that was given."""
 
 
@@ -120,12 +119,6 @@ def _grouped(keys: Sequence[ColumnElement[Any]], selection: Selection) -> Select
     return select(*keys, events, *totals).where(*_conditions(selection)).group_by(*keys).order_by(*keys)
 
 
-def _is_placed() -> ColumnElement[bool]:
-    """The same for sums, where the database may choose how to leave them out."""
-    waiting = select(func.unnest(_BATCH.c.entry_ids).label("entry_id")).subquery()
-    return ~exists().where(waiting.c.entry_id == _VIEW.c.entry_id)
-
-
 def _unplaced(connection: Connection) -> frozenset[UUID]:
     """The entries that wait for their places. A few seconds' worth: fewer to leave out than to join with all."""
     waiting = select(func.unnest(_BATCH.c.entry_ids)).limit(_UNPLACED_MAX + 1)
@@ -165,9 +158,8 @@ class EntryRepository:
 
     def sums(self, selection: Selection, groups: Sequence[str], tz: str, *, most: int) -> Summed:
         """The sums of the selected entries in groups, of one moment; see ``sums.summed``."""
-        with self._engine.connect() as connection:
-            connection.execution_options(isolation_level="REPEATABLE READ")
-            return summed(connection, selection, groups, tz, most=most)
+        with self._snapshot() as (connection, position):
+            return Summed(position, summed(connection, selection, groups, tz, most=most))
 
     def knows_zone(self, name: str) -> bool:
         """Whether there is such a time zone (IANA)."""
@@ -181,11 +173,12 @@ class EntryRepository:
 
         With ``since`` also what got a place after it, of this month and of those before, by ``month`` of the zone, too.
         """
-        keys = [_VIEW.c[name] for name in STATEMENT_GROUPS]
         with self._snapshot() as (connection, position):
-            lines = connection.execute(_grouped(keys, month).where(_is_placed()).limit(most)).mappings().all()
+            rows = summed(connection, month, STATEMENT_GROUPS, zone, most=most)
+            lines = [named(row, STATEMENT_GROUPS) | dict(row) for row in rows]
             if since is None:
                 return MonthSums(position, lines, [])
+            keys = [_VIEW.c[name] for name in STATEMENT_GROUPS]
             month_of = func.to_char(func.timezone(zone, _VIEW.c.occurred_at), "YYYY-MM").label("month")
             until = month._replace(filters=month.filters.model_copy(update={"from_": None}))
             changes = _grouped([month_of, *keys], until).join(_POSITION, _POSITION.c.entry_id == _VIEW.c.entry_id)

@@ -7,14 +7,14 @@ came after it into the next one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
 from services.books.columns import SUMMED
 from services.domain.credits import format_exactly
 from services.ledger.query import StatementQuery
-from services.ledger.repository import STATEMENT_GROUPS, MonthSums, Row
+from services.ledger.repository import STATEMENT_GROUPS, MonthSums
 
 Sums = dict[str, int]
 CSV_COLUMNS = (
@@ -44,7 +44,9 @@ def statement_of(
     }
 
 
-def _since(position: int, month: str, changes: Sequence[Row], told: Callable[[Sums], Any]) -> dict[str, Any]:
+def _since(
+    position: int, month: str, changes: Sequence[Mapping[Any, Any]], told: Callable[[Sums], Any]
+) -> dict[str, Any]:
     return {
         "position": position,
         "this_month": _part([row for row in changes if row["month"] == month], told),
@@ -52,18 +54,18 @@ def _since(position: int, month: str, changes: Sequence[Row], told: Callable[[Su
     }
 
 
-def _part(rows: Sequence[Row], told: Callable[[Sums], Any], *more: str) -> dict[str, Any]:
+def _part(rows: Sequence[Mapping[Any, Any]], told: Callable[[Sums], Any], *more: str) -> dict[str, Any]:
     return {
         "lines": [{name: row[name] for name in (*more, *STATEMENT_GROUPS)} | told(_sums(row)) for row in rows],
         "total": told(_total(rows)),
     }
 
 
-def _sums(row: Row) -> Sums:
+def _sums(row: Mapping[Any, Any]) -> Sums:
     return {name: int(row[name]) for name in ("events", *SUMMED)}
 
 
-def _total(rows: Iterable[Row]) -> Sums:
+def _total(rows: Iterable[Mapping[Any, Any]]) -> Sums:
     sums = [_sums(row) for row in rows]
     return {name: sum(one[name] for one in sums) for name in ("events", *SUMMED)}
 

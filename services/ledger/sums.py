@@ -33,13 +33,12 @@ from sqlalchemy import (
 
 from services.books.columns import SUMMED
 from services.books.roll_ups import SUMS, RollUp
-from services.books.tables import EntryPosition, EntryView, table_of
+from services.books.tables import EntryView, table_of
 from services.ledger.query import PERIODS, Selection
 from services.ledger.selecting import columns_asked, conditions, credential_id
 from services.ledger.sum_parts import Window, joined, parts, serving
 
 _VIEW = table_of(EntryView)
-_POSITION = table_of(EntryPosition)
 _QUEUE = table("entry_batch", column("entry_ids", ARRAY(_VIEW.c.entry_id.type)), schema="ledger")
 _UTC = "UTC"
 _HOUR = timedelta(hours=1)
@@ -62,7 +61,11 @@ class Summed(NamedTuple):
 
     position: int
     rows: list[RowMapping]
-    """Of each group ``group_0``, ``group_1``, …, and ``SUMS``; in the order of the groups."""
+
+
+def named(row: RowMapping, groups: Sequence[str]) -> dict[str, Any]:
+    """By what a row of ``summed`` is grouped, by the names of the groups."""
+    return {name: row[f"group_{index}"] for index, name in enumerate(groups)}
 
 
 def zones(connection: Connection) -> frozenset[str]:
@@ -71,16 +74,18 @@ def zones(connection: Connection) -> frozenset[str]:
     return frozenset(name for name in names if name not in _NO_ZONES and not name.startswith("posix/"))
 
 
-def summed(connection: Connection, selection: Selection, groups: Sequence[str], tz: str, *, most: int) -> Summed:
+def summed(
+    connection: Connection, selection: Selection, groups: Sequence[str], tz: str, *, most: int
+) -> list[RowMapping]:
     """The sums of each group, no more than ``most``. The connection's transaction must be one snapshot.
 
-    ``events`` counts identities under the group they belong to in the end: a reversal takes one away.
+    Of each group ``group_0``, ``group_1``, … (see ``named``), and ``SUMS``; in the order of the groups. ``events``
+    counts identities under the group they belong to in the end: a reversal takes one away.
     """
     connection.execute(text("SELECT set_config('TimeZone', :tz, true)"), {"tz": tz})
-    position = connection.execute(select(func.coalesce(func.max(_POSITION.c.position), 0))).scalar_one()
     question = _Question(selection, groups, tz)
     statement = question.statement(_cut_hours(connection, question)).limit(most)
-    return Summed(position, list(connection.execute(statement).mappings()))
+    return list(connection.execute(statement).mappings())
 
 
 class _Question:
