@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -34,15 +33,14 @@ from services.console.sign_in.renewal import Renewals
 from services.console.sign_in.sealing import Seals
 from services.console.sign_in.session import SessionKeys, SignedOutError
 from services.console.site import Oidc, Site
-from services.runtime.connections import ConnectionBounds
 from services.runtime.http_client import http_client
 from services.runtime.logs import configure_logs, log_crashes
 from services.runtime.metrics import process_registry
 from services.runtime.problems import Problem
 from services.runtime.request_bodies import BodyBounds
-from services.runtime.spans import configure_spans, flush_spans
+from services.runtime.spans import configure_spans
 from services.runtime.tokens import TokenVerifier
-from services.runtime.web import ReadinessCheck, create_app, server
+from services.runtime.web import ReadinessCheck, create_app, serve
 
 _STATIC = Path(__file__).parent / "static"
 _HEADERS = {
@@ -156,10 +154,4 @@ def run(settings: ConsoleSettings) -> None:
     configure_logs(settings.log_level, "console")
     log_crashes()
     configure_spans(settings, "console")
-    app = build_app(settings)
-    # uvicorn stops cleanly and then sends itself the signal again; that must not turn a clean stop into a crash.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda _number, _frame: None)
-    bounds = ConnectionBounds.of(settings)
-    server(app, settings.host, settings.console_port, settings.trusted_proxies, bounds=bounds).run()
-    flush_spans()
+    serve(build_app(settings), settings, settings.console_port)

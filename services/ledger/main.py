@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -27,13 +26,12 @@ from services.ledger.registry import RegistryView
 from services.ledger.repository import EntryRepository
 from services.ledger.settings import LedgerSettings
 from services.runtime.background import in_background
-from services.runtime.connections import ConnectionBounds
 from services.runtime.logs import configure_logs, log_crashes, logger
 from services.runtime.rate_limit import RateLimit
 from services.runtime.request_bodies import BodyBounds
-from services.runtime.spans import configure_spans, flush_spans
+from services.runtime.spans import configure_spans
 from services.runtime.tokens import TokenVerifier
-from services.runtime.web import ReadinessCheck, create_app, server
+from services.runtime.web import ReadinessCheck, create_app, serve
 
 _log = logger(__name__)
 
@@ -122,10 +120,4 @@ def run(settings: LedgerSettings) -> None:
     log_crashes()
     configure_spans(settings, "ledger")
     _require_database(settings)
-    app = build_app(settings)
-    # uvicorn stops cleanly and then sends itself the signal again; that must not turn a clean stop into a crash.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda _number, _frame: None)
-    bounds = ConnectionBounds.of(settings)
-    server(app, settings.host, settings.ledger_port, settings.trusted_proxies, bounds=bounds).run()
-    flush_spans()
+    serve(build_app(settings), settings, settings.ledger_port)

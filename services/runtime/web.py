@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -21,6 +22,8 @@ from services.runtime.problems import install_problem_handlers
 from services.runtime.request_bodies import BodyBounds, RequestBodies
 from services.runtime.request_times import RequestTimes
 from services.runtime.request_traces import RequestTraces
+from services.runtime.settings import HttpSettings
+from services.runtime.spans import flush_spans
 
 ReadinessCheck = Callable[[], str | None]
 """Says what is not ready, in one sentence without secrets; None when all is well."""
@@ -113,6 +116,15 @@ def server(
     running = uvicorn.Server(config)
     app.state.server = running
     return running
+
+
+def serve(app: FastAPI, settings: HttpSettings, port: int) -> None:
+    """Serve on a port until SIGTERM or SIGINT; for a process that does nothing else."""
+    # uvicorn stops cleanly and then sends itself the signal again; that must not turn a clean stop into a crash.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: None)
+    server(app, settings.host, port, settings.trusted_proxies, bounds=ConnectionBounds.of(settings)).run()
+    flush_spans()
 
 
 def is_stopping(app: FastAPI) -> bool:
