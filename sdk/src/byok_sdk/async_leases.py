@@ -153,17 +153,8 @@ class AsyncLeases:
             return self._feed.lost(type(error).__name__)
 
     async def _ask(self, call: Call) -> Answer:
-        url = self._settings.registry_url.rstrip("/") + call.path
-        timeout = self._settings.timeout_seconds + call.patience
         try:
-            answer = await self._client.request(
-                call.method,
-                url,
-                json=call.body,
-                params=call.query,
-                headers=self._settings.headers(),
-                timeout=timeout,
-            )
+            answer = await self._client.request(**call.request(self._settings))
         except (httpx.HTTPError, RuntimeError) as error:
             raise RegistryAwayError(type(error).__name__) from None
         return Answer(answer.status_code, answer.content, answer.headers.get("Retry-After"))

@@ -11,6 +11,7 @@ from byok_sdk.delivery import Answer
 from byok_sdk.errors import RegistryAwayError, RegistryRefusedError
 from byok_sdk.events import utc_text
 from byok_sdk.leases import Lease, LeaseKey, lease_of
+from byok_sdk.settings import Settings
 
 Outcome = Literal["rejected", "exhausted", "accepted"]
 """How a key fared at its provider: not taken (401, 403), its quota used up, or taken."""
@@ -27,6 +28,17 @@ class Call(NamedTuple):
     query: Mapping[str, str] = {}
     patience: float = 0.0
     """How many seconds longer than usual the answer may take."""
+
+    def request(self, settings: Settings) -> dict[str, Any]:
+        """What an httpx client, of either kind, is asked with."""
+        return {
+            "method": self.method,
+            "url": settings.registry_url.rstrip("/") + self.path,
+            "json": self.body,
+            "params": self.query,
+            "headers": settings.headers(),
+            "timeout": settings.timeout_seconds + self.patience,
+        }
 
 
 def lease_call(key: LeaseKey) -> Call:

@@ -182,17 +182,8 @@ class Leases:
     def _ask(self, call: Call) -> Answer:
         if self._closed.is_set():
             raise ClosedError("the meter was closed")
-        url = self._settings.registry_url.rstrip("/") + call.path
-        timeout = self._settings.timeout_seconds + call.patience
         try:
-            answer = self._connected().request(
-                call.method,
-                url,
-                json=call.body,
-                params=call.query,
-                headers=self._settings.headers(),
-                timeout=timeout,
-            )
+            answer = self._connected().request(**call.request(self._settings))
         except (httpx.HTTPError, RuntimeError) as error:
             raise RegistryAwayError(type(error).__name__) from None
         return Answer(answer.status_code, answer.content, answer.headers.get("Retry-After"))

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from byok_sdk.usage.answers import Path
 
 Condition = tuple[str, str]
-AS_IT_IS = "as it is"
 
 
 @dataclass(frozen=True)
