@@ -137,20 +137,30 @@ def test_a_full_spool_raises_or_blocks_and_nothing_is_dropped(
     assert len(ledger.taken) == 7
 
 
+def fork_and(work: Callable[[], bool]) -> int:
+    """The exit code of a child that does it; one that hangs dies."""
+    child = os.fork()
+    if child == 0:
+        try:
+            signal.alarm(20)
+            os._exit(0 if work() else 1)
+        finally:
+            os._exit(2)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
 def test_after_a_fork_each_process_sends_its_own(
     ledger: ForeignLedger, new_meter: Callable[..., Meter], tmp_path: Path
 ) -> None:
     meter = new_meter()
+
+    def child() -> bool:
+        record(meter, 5, "child")
+        return meter.close(15)
+
     record(meter, 3, "parent")
-    child = os.fork()
-    if child == 0:
-        try:
-            record(meter, 5, "child")
-            os._exit(0 if meter.close(20) else 1)
-        finally:
-            os._exit(2)
+    assert fork_and(child) == 0
     record(meter, 3, "parent again")
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert meter.flush(20)
     assert len(ledger.taken) == 11
     assert total(read_counts(path) for _, path in existing(tmp_path / "spool"))[:4] == (11, 11, 0, 0)

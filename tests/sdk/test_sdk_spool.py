@@ -123,7 +123,6 @@ def test_a_child_does_not_hold_what_its_parent_held(tmp_path: Path) -> None:
     released, told = os.pipe()
     child = os.fork()
     if child == 0:
-        slot.forget_after_fork()
         os.read(released, 1)
         # Nor does it take it later: its SQLite has the parent's connection.
         os._exit(0 if take_free(tmp_path).number == 2 else 1)

@@ -114,7 +114,6 @@ class Emitter:
         """In a child: spool, lock and thread are the parent's. It opens its own at its first event."""
         self._lock = threading.Lock()
         if self._open is not None:
-            self._open.slot.forget_after_fork()
             _inherited.append(self._open)
             self._open = None
 

@@ -23,6 +23,7 @@ from byok_sdk.delivery import (
     verdict,
 )
 from byok_sdk.errors import NotRecordedError
+from byok_sdk.forking import no_fork, trace
 from byok_sdk.settings import Settings
 from byok_sdk.slots import Slot, existing, try_take
 from byok_sdk.spool import Spool
@@ -60,7 +61,9 @@ class Sender:
             self._patiently(self._serve)
 
     def _serve(self) -> None:
-        with httpx.Client(timeout=self._settings.timeout_seconds, follow_redirects=False) as client:
+        with no_fork():
+            client = httpx.Client(timeout=self._settings.timeout_seconds, follow_redirects=False)
+        with client:
             while not self._stopping.is_set():
                 self._turn(client)
 
@@ -141,7 +144,7 @@ class Sender:
         url = f"{self._settings.ledger_url.rstrip('/')}/v1/usage-events"
         headers = self._settings.headers() | {"Content-Type": "application/cloudevents-batch+json"}
         try:
-            answer = client.post(url, content=request_body(batch), headers=headers)
+            answer = client.post(url, content=request_body(batch), headers=headers, extensions={"trace": trace})
         except httpx.HTTPError as error:
             return Wait(f"the ledger does not answer: {type(error).__name__}")
         return Answer(answer.status_code, answer.content, answer.headers.get("Retry-After"))

@@ -16,6 +16,8 @@ from byok_sdk.errors import NotRecordedError
 
 SLOTS_MAX = 10_000
 
+_held: set[Slot] = set()
+# In a child: the files of its parent's slots.
 _inherited: set[Path] = set()
 
 
@@ -27,19 +29,14 @@ class Slot:
         self.number = number
         self.path = path
         self._lock: int | None = lock
+        _held.add(self)
 
     def release(self) -> None:
         """Let others take it."""
         if self._lock is not None:
+            _held.discard(self)
             os.close(self._lock)
             self._lock = None
-
-    def forget_after_fork(self) -> None:
-        """In a child: the lock is the parent's, and stays so. This process never takes the slot, not even later: what
-        SQLite knows of an inherited file is not true in a child.
-        """
-        self.release()
-        _inherited.add(self.path)
 
 
 def take_free(folder: Path) -> Slot:
@@ -73,3 +70,15 @@ def existing(folder: Path) -> Iterator[tuple[int, Path]]:
     """The numbers and files of all slots that hold, or held, events."""
     numbers = sorted(int(path.stem) for path in folder.glob("*.sqlite") if path.stem.isdigit())
     return ((number, folder / f"{number}.sqlite") for number in numbers)
+
+
+def _in_child() -> None:
+    """The locks are the parent's, which alone lets go of them. This process never takes these slots, not even later:
+    what SQLite knows of an inherited file is not true in a child.
+    """
+    for slot in list(_held):
+        slot.release()
+        _inherited.add(slot.path)
+
+
+os.register_at_fork(after_in_child=_in_child)

@@ -18,6 +18,7 @@ from typing import Literal, NamedTuple
 
 from byok_sdk.delivery import SetAside, Waiting
 from byok_sdk.errors import NotRecordedError, SpoolFullError
+from byok_sdk.forking import no_fork
 from byok_sdk.settings import Durability
 
 _VERSION = 1
@@ -88,8 +89,9 @@ class Spool:
         self._changed = threading.Condition()
         self._adding: list[_Adding] = []
         try:
-            self._connection = _open(path, durability)
-            counts = _counts(self._connection)
+            with no_fork():
+                self._connection = _open(path, durability)
+                counts = _counts(self._connection)
         except (sqlite3.Error, OSError) as error:
             raise NotRecordedError(f"the spool {path.name} cannot be opened: {error}") from error
         self._held_events, self._held_bytes = counts.rejected + counts.waiting, counts.held_bytes
@@ -122,7 +124,7 @@ class Spool:
         now = self._clock()
         query = """SELECT row, body FROM event WHERE code IS NULL AND (due <= ? OR due > ?) ORDER BY row LIMIT ?"""
         batch: list[Waiting] = []
-        with self._writing:
+        with self._writing, no_fork():
             for row, body in self._connection.execute(query, (now, now + _HELD_SECONDS_MAX, events_max)):
                 if batch and bytes_max < len(body):
                     break
@@ -174,12 +176,12 @@ class Spool:
 
     def counts(self) -> Counts:
         """What became of all events that were ever in this slot."""
-        with self._writing:
+        with self._writing, no_fork():
             return _counts(self._connection)
 
     def close(self) -> None:
         """Let go of the file; what waits in it stays."""
-        with self._writing:
+        with self._writing, no_fork():
             self._connection.close()
 
     def _has_room(self, size: int) -> bool:
@@ -218,39 +220,44 @@ class Spool:
     def _written(self) -> Iterator[sqlite3.Connection]:
         """One transaction, whole or not at all."""
         connection = self._connection
-        try:
-            connection.execute("BEGIN IMMEDIATE")
-            yield connection
-            connection.execute("COMMIT")
-        except BaseException as error:
-            with suppress(sqlite3.Error):
-                connection.execute("ROLLBACK")
-            if isinstance(error, sqlite3.Error):
-                raise NotRecordedError(f"the spool cannot be written: {error}") from error
-            raise
+        with no_fork():
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+                yield connection
+                connection.execute("COMMIT")
+            except BaseException as error:
+                with suppress(sqlite3.Error):
+                    connection.execute("ROLLBACK")
+                if isinstance(error, sqlite3.Error):
+                    raise NotRecordedError(f"the spool cannot be written: {error}") from error
+                raise
 
 
 def read_counts(path: Path) -> Counts:
     """The counts of a slot that another process may hold. Raises NotRecordedError where it cannot be read."""
     try:
-        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=5, isolation_level=None)
-        try:
+        with _shared(path) as connection:
             # A process that died at once left a file without tables.
             return _counts(connection) if _version(connection) else Counts()
-        finally:
-            connection.close()
     except sqlite3.Error as error:
         raise NotRecordedError(f"the spool {path.name} cannot be read: {error}") from error
 
 
 def read_set_aside(path: Path, limit: int) -> list[tuple[str, str, bytes]]:
     """Code, detail and bytes of what was set aside in a slot, the oldest first."""
-    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=5, isolation_level=None)
-    try:
+    with _shared(path) as connection:
         text = "SELECT code, detail, body FROM event WHERE code IS NOT NULL ORDER BY row LIMIT ?"
         return connection.execute(text, (limit,)).fetchall() if _version(connection) else []
-    finally:
-        connection.close()
+
+
+@contextmanager
+def _shared(path: Path) -> Iterator[sqlite3.Connection]:
+    with no_fork():
+        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=5, isolation_level=None)
+        try:
+            yield connection
+        finally:
+            connection.close()
 
 
 def _open(path: Path, durability: Durability) -> sqlite3.Connection:

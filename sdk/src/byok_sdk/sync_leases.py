@@ -17,6 +17,7 @@ import httpx
 from byok_sdk.changes import ChangeFeed, Heard
 from byok_sdk.delivery import Answer
 from byok_sdk.errors import ByokError, ClosedError, RegistryAwayError, RegistryError
+from byok_sdk.forking import no_fork, trace
 from byok_sdk.leases import Flight, Lease, LeaseCache, LeaseKey, Next
 from byok_sdk.registry_calls import Call, Outcome, lease_call, read_lease, read_report, report_call
 from byok_sdk.settings import Settings
@@ -183,7 +184,7 @@ class Leases:
         if self._closed.is_set():
             raise ClosedError("the meter was closed")
         try:
-            answer = self._connected().request(**call.request(self._settings))
+            answer = self._connected().request(**call.request(self._settings), extensions={"trace": trace})
         except (httpx.HTTPError, RuntimeError) as error:
             raise RegistryAwayError(type(error).__name__) from None
         return Answer(answer.status_code, answer.content, answer.headers.get("Retry-After"))
@@ -191,7 +192,8 @@ class Leases:
     def _connected(self) -> httpx.Client:
         with self._lock:
             if self._client is None:
-                self._client = httpx.Client(follow_redirects=False)
+                with no_fork():
+                    self._client = httpx.Client(follow_redirects=False)
             return self._client
 
     def forget_after_fork(self) -> None:
