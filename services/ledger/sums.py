@@ -51,7 +51,7 @@ _CUT_HOURS = text("""
 SELECT hour FROM generate_series(CAST(:first AS timestamptz), :last, interval '1 hour') AS hour,
   CAST('59 minutes 59.999999 seconds' AS interval) AS almost
 WHERE timezone(:tz, hour + almost) - timezone(:tz, hour) <> almost
-  OR date_trunc(:period, hour, :tz) <> date_trunc(:period, hour + almost, :tz)
+  OR date_trunc(:period, timezone(:tz, hour)) <> date_trunc(:period, timezone(:tz, hour + almost))
 ORDER BY hour
 """)
 
@@ -123,7 +123,9 @@ class _Question:
         where = conditions(view.c, self.selection) + _between(begin, window, roll_up)
         if cut:
             where.append(begin.not_in(select(func.unnest(_times(cut)))))
-        return self._grouped(view, cast(begin, _TIME), [func.sum(view.c[name]).label(name) for name in SUMS], where)
+        sums = [func.sum(view.c[name]).label(name) for name in SUMS]
+        at = cast(begin, _TIME)
+        return self._grouped(view, at, [at], sums).where(*where)
 
     def _of_entries(self, windows: Sequence[Window]) -> Select[Any]:
         if len(windows) == 1:
@@ -137,7 +139,14 @@ class _Question:
             source = span.join(rows, true())
         events = func.sum(case((rows.c.kind == "reversal", -1), else_=1)).label("events")
         sums = [events, *(func.sum(rows.c[name]).label(name) for name in SUMMED)]
-        return self._grouped(rows, func.date_trunc(self.period, rows.c.occurred_at, self.tz), sums).select_from(source)
+        at = rows.c.occurred_at
+        return self._grouped(rows, func.min(at), self._period_of(at), sums).select_from(source)
+
+    def _period_of(self, at: ColumnElement[Any]) -> list[ColumnElement[Any]]:
+        """The reader's period by his clock. An hour has its offset, too: one that comes twice is two."""
+        clock = func.timezone(self.tz, at)
+        period = func.date_trunc(self.period, clock)
+        return [period, clock - func.timezone(_UTC, at)] if self.period == "hour" else [period]
 
     def _entries(self, start: Any, end: Any) -> Select[Any]:
         """The selected entries of a window that have a place, with the columns that count."""
@@ -149,12 +158,17 @@ class _Question:
         return select(*wanted.values()).where(*where)
 
     def _grouped(
-        self, rows: FromClause, at: ColumnElement[Any], sums: Sequence[ColumnElement[Any]], where: Sequence[Any] = ()
+        self,
+        rows: FromClause,
+        at: ColumnElement[Any],
+        period: Sequence[ColumnElement[Any]],
+        sums: Sequence[ColumnElement[Any]],
     ) -> Select[Any]:
+        """``at`` is any time in a group's period, by which it is named."""
         keys = [rows.c[name] for name in self._values]
-        if self.period is not None:
-            keys.append(at.label("at"))
-        return select(*keys, *sums).where(*where).group_by(*keys)
+        if self.period is None:
+            return select(*keys, *sums).group_by(*keys)
+        return select(*keys, at.label("at"), *sums).group_by(*keys, *period)
 
 
 def _cut_hours(connection: Connection, question: _Question) -> list[datetime]:

@@ -40,7 +40,7 @@ MOMENTS = [
         *("2010-11-07T02:31:00Z", "2011-12-30T10:00:00Z"),
     )
 ]
-_LABELS = {"day": "%Y-%m-%d", "month": "%Y-%m"}
+_LABELS = {"hour": "%Y-%m-%dT%H:00:00", "day": "%Y-%m-%d", "month": "%Y-%m"}
 
 _VISIBLE = (Visible(everything=True), Visible(False, "ann", ()), Visible(False, "bob", ("red", "blue")))  # noqa: FBT003
 _SIGHTS = (Sight(True, True, (), None), Sight(False, False, ("red",), "ann"))  # noqa: FBT003
@@ -118,9 +118,8 @@ def _value(entry: dict[str, Any], name: str, keys: Sight, tz: str) -> Any:
     if name not in PERIODS:
         return entry[name]
     at = entry["occurred_at"].astimezone(ZoneInfo(tz))
-    if name == "hour":
-        return at.replace(minute=0, second=0, microsecond=0).isoformat()
-    return at.strftime(_LABELS[name])
+    # With the offset of the entry itself: where clocks change within an hour, that of its beginning may be another.
+    return at.strftime(_LABELS[name]) + (at.isoformat()[-6:] if name == "hour" else "")
 
 
 def answered(rows: Any, groups: list[str]) -> dict[tuple, dict]:
@@ -151,6 +150,14 @@ class Rolled:
             self._insert(self._owner, [self._reversal(one) for one in revised])
             self._insert(self._owner, corrections)
         self.current = [one for one in self.current if one not in revised] + corrections + charges
+
+    def book_around_clock_changes(self) -> None:
+        """A charge at every quarter of an hour around each of the moments."""
+        chance = Random(2)  # noqa: S311 - a seed that repeats is what is wanted
+        quarters = [timedelta(minutes=15) * count for count in range(-12, 13)]
+        charges = [self._charge(chance, moment + quarter) for moment in MOMENTS for quarter in quarters]
+        self._insert(self._owner, charges)
+        self.current += charges
 
     def begin(self, chance: Random, connection: Connection[Any]) -> None:
         """Some charges, in a transaction that is left open."""

@@ -12,7 +12,10 @@ from hypothesis import strategies as st
 
 from services.books.columns import SUMMED
 from services.books.roll_ups import ROLL_UPS, SUMS
-from tests.integration.summed import Question, Rolled, a_question
+from services.domain.permissions import Sight
+from services.ledger.access import Visible
+from services.ledger.query import Selection, SummaryQuery
+from tests.integration.summed import ZONES, Question, Rolled, a_question
 
 _chances = st.integers(0, 2**32).map(Random)
 
@@ -26,6 +29,15 @@ def rolled(stack: Any) -> Iterator[Rolled]:
         admin.execute("DROP DATABASE rolled WITH (FORCE)")
 
 
+@pytest.fixture(scope="module")
+def rolled_clocks(rolled: Rolled) -> Rolled:
+    """With entries around every change of clocks."""
+    rolled.book_around_clock_changes()
+    while rolled.place(1_000):
+        pass
+    return rolled
+
+
 # Entries stay there for those that follow, so nothing is gained by trying smaller ones.
 @settings(max_examples=40, deadline=None, phases=[Phase.generate])
 @given(chance=_chances, most=st.integers(1, 30), asked=st.lists(_chances.map(a_question), min_size=4, max_size=8))
@@ -36,6 +48,14 @@ def test_a_summary_is_the_sums_of_the_entries_up_to_its_position(
     rolled.place(most)
     for question in asked:
         rolled.check(question)
+
+
+@pytest.mark.parametrize("tz", ZONES)
+def test_around_a_change_of_clocks_an_hour_is_that_of_its_entries(rolled_clocks: Rolled, tz: str) -> None:
+    """Also where they change by half an hour, or within one: hours are told apart by their names, offset and all."""
+    everything = Selection("acme", SummaryQuery(), Visible(everything=True), Sight(True, True, (), None))  # noqa: FBT003
+    for groups in (["hour"], ["day"], ["hour", "day", "provider"], ["month", "run_id"]):
+        rolled_clocks.check((everything, groups, tz))
 
 
 def test_every_roll_up_is_the_sums_of_the_feed(rolled: Rolled) -> None:
