@@ -123,10 +123,8 @@ def _promtool(*arguments: str) -> str:
     return done.stdout
 
 
-@pytest.mark.parametrize(
-    "file",
-    [pytest.param(file, marks=pytest.mark.slow if "hours" in file.stem else (), id=file.stem) for file in ALERT_TESTS],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("file", ALERT_TESTS, ids=lambda file: file.stem)
 def test_the_alert_rules_pass_their_own_tests(file: Path) -> None:
     assert "SUCCESS" in _promtool("test", "rules", file.name)
 

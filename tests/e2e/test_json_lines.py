@@ -68,6 +68,7 @@ def test_all_that_goes_wrong_is_lines_of_json(tmp_path: Path) -> None:
     assert "UnreadableChangeError" in last[-1]["exception"] or "RegistryForkedError" in last[-1]["exception"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("service", ["registry", "metering", "ledger"])
 @pytest.mark.parametrize("settings", [{}, {"BYOK_REQUEST_HEADER_SECONDS": "soon"}])
 def test_a_service_that_does_not_begin_says_why_as_json(service: str, settings: dict[str, str]) -> None:
@@ -79,6 +80,7 @@ def test_a_service_that_does_not_begin_says_why_as_json(service: str, settings: 
     assert "BYOK_" in said[-1]["error"]
 
 
+@pytest.mark.slow
 def test_a_service_that_cannot_be_imported_says_so_as_json(tmp_path: Path) -> None:
     # A library that is broken: what comes before all of our own code.
     (tmp_path / "psycopg").mkdir()

@@ -77,6 +77,7 @@ def byok(server: Database, folder: Path, *command: str) -> subprocess.CompletedP
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("program", PROGRAMS)
 @pytest.mark.parametrize(("revision", "said"), [(LATER, f"revision {LATER}"), ("0001", "run byok db upgrade")])
 def test_a_program_does_not_begin_on_the_database_of_another_release(
@@ -115,6 +116,7 @@ def test_a_revision_that_no_release_has_is_refused_in_a_sentence(
     assert "Traceback" not in ended.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("schema", UPGRADES, ids=lambda schema: schema.name)
 def test_a_program_that_runs_goes_on_when_a_later_release_upgrades_beneath_it(schema: Schema) -> None:
     assert schema.lacks(LATER) is None

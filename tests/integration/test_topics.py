@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 from collections.abc import Iterator
 
 import pytest
@@ -12,6 +10,7 @@ from kafka import KafkaAdminClient
 
 from schemas.topics import REGISTRY_CHANGES, TOPICS
 from tests.integration.real_parts import running_broker
+from tests.typed import typed
 
 
 @pytest.fixture(scope="module")
@@ -21,9 +20,7 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def byok(broker: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"BYOK_KAFKA_BOOTSTRAP": broker}
-    command = (sys.executable, "-m", "services", "topics", *arguments)
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    return typed("topics", *arguments, settings={"BYOK_KAFKA_BOOTSTRAP": broker})
 
 
 def test_a_missing_topic_is_seen_and_made_and_the_others_are_left(broker: str) -> None:

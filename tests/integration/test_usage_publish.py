@@ -22,6 +22,7 @@ from services.local.endpoints import Ports
 from services.local.processes import StopSwitch, Supervisor
 from services.runtime.kafka_access import KafkaAccess
 from services.runtime.topics import create_topics
+from tests.typed import typed
 
 # The first rows of the two Azure traces (Microsoft's Azure Public Dataset, AzureLLMInferenceTrace, CC-BY 4.0).
 CODE_TRACE = """TIMESTAMP,ContextTokens,GeneratedTokens
@@ -100,14 +101,9 @@ def memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return home / "byok" / "published.sqlite"
 
 
-def publish(broker: Broker, *arguments: str | Path, stdin: bytes | None = None) -> Result:
-    done = subprocess.run(
-        [sys.executable, "-m", "services", "usage", "publish", *arguments, "--bootstrap", broker.address],
-        input=stdin,
-        capture_output=True,
-        timeout=60,
-    )
-    return Result(done.returncode, done.stdout.decode(), done.stderr.decode())
+def publish(broker: Broker, *arguments: str | Path, stdin: bytes = b"") -> Result:
+    done = typed("usage", "publish", *arguments, "--bootstrap", broker.address, stdin=stdin)
+    return Result(done.returncode, done.stdout, done.stderr)
 
 
 def written(folder: Path, name: str, content: str | bytes) -> Path:

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 import uuid
 from typing import Any
 
 import pytest
 
 from tests.e2e.running import Stack
+from tests.typed import typed
 
 
 def byok(stack: Stack, *arguments: str, key: str = "", status: int = 0) -> subprocess.CompletedProcess[str]:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("BYOK_")}
-    command = [sys.executable, "-m", "services", *arguments, "--data-dir", str(stack.data_dir)]
-    done = subprocess.run(command, env=environment, input=key, capture_output=True, text=True, check=False, timeout=90)
+    done = typed(*arguments, "--data-dir", stack.data_dir, stdin=key)
     assert done.returncode == status, f"{done.returncode}\n{done.stdout}\n{done.stderr}"
     return done
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 import uuid
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,17 +17,14 @@ from services.key_registry.model_aliases import packaged_aliases
 from services.key_registry.rate_cards import packaged_cards
 from services.local.embedded.postgres import SUPERUSER
 from tests.e2e.running import Stack, node_call, start_stack, token_usage, wait_for
+from tests.typed import typed
 
 LONG_AGO = "2026-05-01T00:00:00Z"
 
 
 def byok(stack: Stack, *arguments: str, status: int = 0) -> subprocess.CompletedProcess[str]:
     """What the command does with the settings of the stack's data directory."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("BYOK_")}
-    command = [sys.executable, "-m", "services", *arguments, "--data-dir", str(stack.data_dir)]
-    done = subprocess.run(
-        command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=90
-    )
+    done = typed(*arguments, "--data-dir", stack.data_dir)
     assert done.returncode == status, f"{done.returncode}\n{done.stdout}\n{done.stderr}"
     return done
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
-from tests.e2e.running import Stack, environment
+from tests.e2e.running import Stack
+from tests.typed import typed
 
 MODEL = ("--set", "provider=anthropic", "--set", "model=claude-sonnet-4-6")
 TRACE = ("--type", "usage.token_usage.v1", "--assume-utc", "--set", "user_id=u", "--set", "agent_id=chat", *MODEL)
@@ -30,12 +29,8 @@ class Said(NamedTuple):
 
 def publish(stack: Stack, file: Path, *options: str) -> Said:
     """The command beside the stack, as its users call it."""
-    own = environment() | {
-        "BYOK_KAFKA_BOOTSTRAP": stack.told["kafka"],
-        "BYOK_LEDGER_DSN": stack.told["ledger_dsn"],
-    }
-    command = [sys.executable, "-m", "services", "usage", "publish", str(file), *options, "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=own)
+    settings = {"BYOK_KAFKA_BOOTSTRAP": stack.told["kafka"], "BYOK_LEDGER_DSN": stack.told["ledger_dsn"]}
+    done = typed("usage", "publish", file, *options, "--json", settings=settings)
     assert done.stdout, done.stderr
     return Said(done.returncode, json.loads(done.stdout), done.stderr)
 

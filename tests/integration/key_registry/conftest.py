@@ -45,6 +45,7 @@ from services.runtime.web import server
 from tests.integration.key_registry.provider_server import ProviderServer, provider_server
 from tests.integration.key_registry.proxied_broker import free_port
 from tests.integration.key_registry.registry_caller import Api
+from tests.integration.real_parts import commit_quickly
 
 BODIES = BodyBounds.of(HttpSettings(), BODY_BYTES_MAX)
 CONNECTIONS = ConnectionBounds.of(HttpSettings())
@@ -77,6 +78,7 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Postgre
         supervisor.wait_until(server.answers, deadline, lambda: child.report("does not answer"))
         with server.connect() as admin:
             prepare_databases(admin, PASSWORDS)
+            commit_quickly(admin)
         yield server, port
     finally:
         supervisor.stop()

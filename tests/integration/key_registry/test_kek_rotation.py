@@ -181,6 +181,7 @@ def said(database: Database, file: Path, *arguments: str, status: int = 0) -> st
     return out if out else errors
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_is_finished_by_the_next(
     database: Database, file: Path, connection: psycopg.Connection[Any]
 ) -> None:

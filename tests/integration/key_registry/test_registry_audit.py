@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -26,6 +23,7 @@ from services.key_registry.metrics import registry_metrics
 from services.runtime.rate_limit import RateLimit
 from services.runtime.tokens import TokenVerifier
 from tests.integration.key_registry.conftest import BODIES, Database, served
+from tests.typed import typed
 
 KEY = "sk-ant-api03-audit-audit-audit-5678"
 EVERY_SCOPE = "credentials:write credentials:lease plans:write registry:backdate"
@@ -363,16 +361,7 @@ def test_an_end_that_was_cut_off_with_its_head_is_found_by_a_head_that_was_kept(
 
 
 def audit_verify(database: Database, *options: str) -> subprocess.CompletedProcess[str]:
-    settings = {name: value for name, value in os.environ.items() if not name.startswith("BYOK_")}
-    return subprocess.run(
-        [sys.executable, "-m", "services", "audit", "verify", *options],
-        env=settings | {"BYOK_REGISTRY_DSN": database.dsn},
-        cwd=Path(__file__).parents[3],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    return typed("audit", "verify", *options, settings={"BYOK_REGISTRY_DSN": database.dsn})
 
 
 def test_the_command(ten_rows: Database) -> None:

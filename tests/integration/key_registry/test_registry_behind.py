@@ -143,6 +143,7 @@ def test_it_does_not_start_where_the_topic_has_more(older: Any, registry: Regist
     assert older.rows(_LOG) == before
 
 
+@pytest.mark.slow
 def test_it_does_not_start_where_the_topic_has_another_change(older: Any, registry: Registry) -> None:
     """As after a restore with a release that did not look, which took numbers again."""
     older.rows(
@@ -155,6 +156,7 @@ def test_it_does_not_start_where_the_topic_has_another_change(older: Any, regist
     assert (code, f"change {SHIPPED + 3} of the registry's log is another one" in last) == (2, True), last
 
 
+@pytest.mark.slow
 def test_it_does_not_start_where_the_ledger_has_more(
     grown: Grown, older: Any, registry: Registry, postgres: Any
 ) -> None:
@@ -165,6 +167,7 @@ def test_it_does_not_start_where_the_ledger_has_more(
     assert (code, f"ends with change {SHIPPED + 2}, and the ledger has change {SHIPPED + 4}" in last) == (2, True), last
 
 
+@pytest.mark.slow
 def test_what_is_found_out_later_stops_changes_and_leases(
     older: Any, registry: Registry, broker: ProxiedBroker
 ) -> None:

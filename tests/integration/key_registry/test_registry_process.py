@@ -145,6 +145,7 @@ def refusal(settings: dict[str, str], log: Path) -> str:
     return log.read_text().strip().splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_it_does_not_start_on_a_database_that_is_not_migrated(
     settings: dict[str, str], new_database: Callable[[], Any], tmp_path: Path
 ) -> None:
@@ -154,6 +155,7 @@ def test_it_does_not_start_on_a_database_that_is_not_migrated(
     assert "byok db upgrade" in refusal(settings | {"BYOK_REGISTRY_DSN": database.dsn}, tmp_path / "log")
 
 
+@pytest.mark.slow
 def test_it_does_not_start_where_a_card_was_published_with_another_content(
     settings: dict[str, str], new_database: Callable[[], Any], tmp_path: Path
 ) -> None:
@@ -172,6 +174,7 @@ def test_it_does_not_start_without_a_key_encryption_key(settings: dict[str, str]
     assert "BYOK_KEK_FILE" in refusal(settings | {"BYOK_KEK_FILE": str(broken)}, tmp_path / "log")
 
 
+@pytest.mark.slow
 def test_it_ends_at_sigterm_while_it_waits_for_the_database(settings: dict[str, str], tmp_path: Path) -> None:
     log = tmp_path / "log"
     away = settings | {"BYOK_REGISTRY_DSN": f"postgresql://x:y@127.0.0.1:{free_port()}/registry"}

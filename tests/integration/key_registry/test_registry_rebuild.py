@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -26,6 +24,7 @@ from services.key_registry.rate_cards import packaged_cards
 from services.runtime.tokens import TokenVerifier
 from tests.integration.key_registry.conftest import BODIES, UNLIMITED, Database
 from tests.integration.key_registry.older_copies import copied, follow, new_ledger
+from tests.typed import typed
 
 SCOPES = "credentials:write credentials:lease plans:write registry:backdate"
 _LOG = "SELECT seq, key, payload, changed_at FROM registry.log ORDER BY seq"
@@ -135,9 +134,7 @@ def byok(database: Database, ledger: Database, *arguments: str) -> subprocess.Co
 
 
 def command(database: Database, ledger: Database, *arguments: str) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"BYOK_REGISTRY_DSN": database.dsn, "BYOK_LEDGER_DSN": ledger.dsn}
-    called = [sys.executable, "-m", "services", *arguments]
-    return subprocess.run(called, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    return typed(*arguments, settings={"BYOK_REGISTRY_DSN": database.dsn, "BYOK_LEDGER_DSN": ledger.dsn})
 
 
 def state(database: Database, *statements: str) -> list[Any]:
@@ -230,6 +227,7 @@ def test_lost_credentials_are_ended_when_an_operator_says_so(story: Story, serve
     assert rebuilt(story, story.older).lost == ()
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_it_leaves_the_database_as_it_was(story: Story) -> None:
     before = state(story.older)
 

@@ -146,6 +146,7 @@ def test_the_age_of_the_outbox_is_that_of_what_waits(world: World, broker: Proxi
         assert oldest() == 0
 
 
+@pytest.mark.slow
 def test_an_outage_of_the_broker_leaves_no_hole(world: World, broker: ProxiedBroker) -> None:
     with world.relay() as relay:
         for turn in range(3):
@@ -173,6 +174,7 @@ def test_a_broker_that_comes_and_goes_while_much_is_sent(world: World, broker: P
     assert without_repeats(records, world.log()) == world.log()
 
 
+@pytest.mark.slow
 def test_a_new_cluster_gets_the_whole_log_in_the_same_bytes(world: World, broker: ProxiedBroker) -> None:
     with world.relay():
         wait_for(world.all_sent, "the first cluster has it")
@@ -194,6 +196,7 @@ def test_republishing_sends_the_whole_log_again(world: World, broker: ProxiedBro
         assert broker.records(2 * len(world.log())) == world.log() * 2
 
 
+@pytest.mark.slow
 def test_one_relay_works_and_another_takes_over(world: World, broker: ProxiedBroker) -> None:
     with ExitStack() as first_runs, ExitStack() as second_runs:
         first, second = first_runs.enter_context(world.relay()), second_runs.enter_context(world.relay())

@@ -26,6 +26,7 @@ from services.runtime.kafka_access import KafkaAccess
 from services.runtime.topics import create_topics
 from tests.integration.ledger.ledger_process import running
 from tests.integration.ledger.ledger_seed import Books, seed_company
+from tests.integration.real_parts import commit_quickly
 
 _PASSWORDS = {role: f"of-{role}" for role in LOGIN_ROLES}
 
@@ -72,6 +73,7 @@ def stack(tmp_path_factory):
         create_topics(KafkaAccess(ports.address("kafka")), replication_factor=1)
         with postgres.connect() as admin:
             prepare_databases(admin, _PASSWORDS)
+            commit_quickly(admin)
         stack = Stack(folder, ports, postgres, create_signing_key(folder))
         migrations.upgrade(stack.dsn("ledger_owner", "ledger"))
         yield stack

@@ -116,6 +116,7 @@ def test_while_places_are_far_behind_there_is_no_whole_file(client, company, rea
     assert client.get(EXPORT, params={"format": "csv", "after": 0}, headers=reader).status_code == 200
 
 
+@pytest.mark.slow
 def test_files_in_the_order_of_places_hold_a_part_in_memory(process, books, reader):
     books.rate_cards()
     book_many(books, entries=20_000)

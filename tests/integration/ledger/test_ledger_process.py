@@ -21,6 +21,7 @@ def test_it_serves_and_ends_cleanly_on_sigterm(process, company, reader):
     assert "Traceback" not in process.stderr()
 
 
+@pytest.mark.slow
 def test_it_ends_in_time_while_the_broker_and_the_database_are_away(stack, database):
     gone = {"BYOK_KAFKA_BOOTSTRAP": "127.0.0.1:1", "BYOK_LEDGER_DSN": "postgresql://nobody@127.0.0.1:1/none"}
     process = Process(stack, database, **gone)
@@ -38,6 +39,7 @@ def test_it_ends_in_time_while_the_broker_and_the_database_are_away(stack, datab
         process.process.wait()
 
 
+@pytest.mark.slow
 def test_an_export_that_breaks_off_never_looks_whole(process, stack, books, database, reader):
     books.rate_cards()
     book_many(books)

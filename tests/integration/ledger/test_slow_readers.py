@@ -74,6 +74,7 @@ def export_when_there_is_room(process, headers, org_id="acme"):
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("leave", [close, reset])
 def test_readers_that_go_away_give_their_places_back(process, large, reader, leave):
     clients = [open_slowly(process, reader) for _ in range(4)]
@@ -88,6 +89,7 @@ def test_readers_that_go_away_give_their_places_back(process, large, reader, lea
     assert (status, body.count(b"\r\n")) == (200, 20_002)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("leave", [say_no_more, hold])
 def test_readers_that_read_nothing_are_cut(impatient, large, reader, leave):
     clients = [open_slowly(impatient, reader) for _ in range(4)]
@@ -99,6 +101,7 @@ def test_readers_that_read_nothing_are_cut(impatient, large, reader, leave):
         assert not ends_whole(client)
 
 
+@pytest.mark.slow
 def test_an_export_that_takes_too_long_is_cut_and_is_visibly_incomplete(stack, database, large, reader):
     with running(stack, database, BYOK_EXPORT_SECONDS="0.5") as process:
         client = open_slowly(process, reader)

@@ -68,6 +68,7 @@ def test_it_has_thirty_lines_at_most():
     assert len(LOADER.strip().splitlines()) <= 30
 
 
+@pytest.mark.slow
 def test_it_loads_all_goes_on_after_it_was_killed_and_sums_as_the_ledger_does(
     company, database, process, warehouse, place
 ):
@@ -92,6 +93,7 @@ def test_it_loads_all_goes_on_after_it_was_killed_and_sums_as_the_ledger_does(
     assert warehouse.rows(sums.format("entry")) == company.connection.execute(sums.format("ledger.entries")).fetchall()
 
 
+@pytest.mark.slow
 def test_after_a_restore_it_takes_back_what_was_lost_and_is_the_ledger_again(
     stack, company, database, warehouse, place
 ):

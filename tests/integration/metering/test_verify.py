@@ -5,9 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-import os
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -28,16 +26,14 @@ from tests.integration.metering.feed import place
 from tests.integration.metering.ledgers import Ledger
 from tests.integration.metering.workers import LONG_AGO, Worker, cards, key, node_call, plan, publish, rerate
 from tests.integration.real_parts import Database
+from tests.typed import typed
 
 TOO_MUCH = "a" * 300
 _numbers = itertools.count(1)
 
 
 def byok(ledger: Ledger, *arguments: str, dsn: str | None = None) -> subprocess.CompletedProcess[str]:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("BYOK_")}
-    environment["BYOK_LEDGER_DSN"] = dsn or ledger.dsn
-    command = [sys.executable, "-m", "services", "verify", *arguments]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    return typed("verify", *arguments, settings={"BYOK_LEDGER_DSN": dsn or ledger.dsn})
 
 
 def verified(ledger: Ledger, *arguments: str) -> dict[str, Any]:

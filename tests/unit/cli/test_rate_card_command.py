@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import copy
 import json
-import os
 import socket
-import subprocess
-import sys
 
 import pytest
 
 from services.key_registry.rate_cards import packaged_cards
+from tests.typed import typed
 
 NEWEST = packaged_cards()[-1]
 SCREEN_LINES, SCREEN_COLUMNS = 40, 100
@@ -22,19 +20,7 @@ def check(tmp_path):
     def run(body, *arguments, command="check", settings=None, since="2027-01-01T00:00:00Z", **besides):
         file = tmp_path / "card.json"
         file.write_text(json.dumps({"card": "new", "effective_from": since, "body": body} | besides))
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("BYOK_")}
-        environment |= settings or {}
-        command = [sys.executable, "-m", "services", "rate-card", command, str(file), *arguments]
-        # In a directory of its own, for a stack that was started where one stands would be asked.
-        return subprocess.run(
-            command,
-            cwd=tmp_path,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        return typed("rate-card", command, file, *arguments, settings=settings)
 
     return run
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from services.key_registry.rate_cards import packaged_cards
+from tests.typed import typed
 
 NEWEST = packaged_cards()[-1]
 PRICES = NEWEST.body["models"]["openai"]["gpt-5"]["usd"]
@@ -27,17 +25,7 @@ def byok(tmp_path):
     (tmp_path / "map.json").write_text(json.dumps(MAP))
 
     def run(*arguments):
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("BYOK_")}
-        command = [sys.executable, "-m", "services", "rate-card", *arguments]
-        return subprocess.run(
-            command,
-            cwd=tmp_path,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        return typed("rate-card", *arguments, folder=tmp_path)
 
     return run
 
