@@ -40,6 +40,7 @@ from services.ledger.query import (
 from services.ledger.quotes import QuoteRequest
 from services.ledger.refusals import Code
 from services.ledger.statement import CSV_COLUMNS, CSV_NUMBERS, csv_rows
+from services.messages.cloudevents import BATCHED, CONTENT_TYPE, STRUCTURED, is_binary, of_request
 from services.runtime.database import is_outage
 from services.runtime.logs import logger
 from services.runtime.problems import PROBLEM_ANSWERS, Problem, answer_refusals, problem_response
@@ -48,7 +49,7 @@ from services.runtime.tokens import Authenticated
 
 _log = logger(__name__)
 
-_USAGE_TYPES = ("application/json", "application/cloudevents+json", "application/cloudevents-batch+json")
+_USAGE_TYPES = ("application/json", STRUCTURED, BATCHED)
 _CSV = "text/csv; charset=utf-8; header=present"
 _EXPORT_TYPES = {"csv": _CSV, "jsonl": "application/jsonl", "focus": _CSV}
 _EXPORT_NAMES = {"csv": "entries.csv", "jsonl": "entries.jsonl", "focus": "focus.csv"}
@@ -90,10 +91,11 @@ def _handlers(request: Request) -> Handlers:
 
 
 async def _body(request: Request) -> bytes:
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type not in _USAGE_TYPES:
+    media_type = request.headers.get(CONTENT_TYPE, "").partition(";")[0].strip().lower()
+    # In binary mode it is that of the data, which is JSON where nothing is said.
+    if media_type not in _USAGE_TYPES and not (media_type == "" and is_binary(request.headers)):
         raise Problem(415, "unsupported_media_type", f"Content-Type must be one of {', '.join(_USAGE_TYPES)}.")
-    return await request.body()
+    return of_request(await request.body(), request.headers)
 
 
 Sender = Annotated[Caller, Depends(_sender)]

@@ -15,6 +15,7 @@ from kafka.errors import KafkaError
 from schemas.topics import MESSAGE_BYTES_MAX, USAGE_EVENTS
 from services.ledger.refusals import Code
 from services.ledger.usage_batch import UsageRecord
+from services.messages.cloudevents import saying_type
 from services.runtime.background import in_background, patiently_until
 from services.runtime.broker import kafka_producer
 from services.runtime.broker_refusals import NO_ANSWER, cause, trouble
@@ -136,9 +137,14 @@ class UsagePublisher:
     def _send(
         self, producer: KafkaProducer, records: Sequence[UsageRecord], deadline: float, trace: TraceContext | None
     ) -> None:
-        headers = [] if trace is None else [(TRACEPARENT, str(trace).encode())]
+        traced = [] if trace is None else [(TRACEPARENT, str(trace).encode())]
         futures = [
-            producer.send(USAGE_EVENTS.name, record.value, record.org_id.encode(), headers=headers)
+            producer.send(
+                USAGE_EVENTS.name,
+                record.value,
+                record.org_id.encode(),
+                headers=[saying_type(record.value), *traced],
+            )
             for record in records
         ]
         for future in futures:

@@ -88,7 +88,7 @@ def _decode_deep(value: bytes, problem: str) -> Any:
     deep = {place: span for place, span in enumerate(_spans(value)) if span.levels > LEVELS_MAX}
     if not deep:
         raise MalformedJsonError(problem)
-    if not _is_batch(value):
+    if not is_batch(value):
         return TooDeep()
     parts, end = [], 0
     for span in deep.values():
@@ -103,7 +103,7 @@ def _decode_deep(value: bytes, problem: str) -> Any:
 
 def element_sources(value: bytes) -> list[bytes]:
     """The bytes of each element of a batch that ``decode`` has read; of anything else, all of its bytes."""
-    if not _is_batch(value):
+    if not is_batch(value):
         return [value]
     sources = [value[span.start : span.end].strip(_WHITESPACE) for span in _spans(value)]
     return sources if sources != [b""] else []
@@ -119,7 +119,7 @@ class _Span(NamedTuple):
 
 def _spans(value: bytes) -> Iterator[_Span]:
     """The elements of a batch; of anything else that ends, the whole. Looks at the structure alone."""
-    inside = 1 if _is_batch(value) else 0
+    inside = 1 if is_batch(value) else 0
     depth = levels = start = 0
     for token in _STRUCTURE.finditer(value):
         kind = token[0]
@@ -134,5 +134,6 @@ def _spans(value: bytes) -> Iterator[_Span]:
         yield _Span(0, len(value), levels)
 
 
-def _is_batch(value: bytes) -> bool:
+def is_batch(value: bytes) -> bool:
+    """Whether it is an array, if it is JSON."""
     return value.lstrip(_WHITESPACE).startswith(b"[")

@@ -33,6 +33,7 @@ from services.key_registry.rate_cards import packaged_cards
 from services.local.endpoints import Endpoints
 from services.local.processes import StopRequested, StopSwitch
 from services.local.stack import Stack
+from services.messages.cloudevents import saying_type
 from services.runtime.broker import kafka_producer
 from services.runtime.command_failed import CommandFailed
 from services.runtime.database import connect
@@ -179,7 +180,9 @@ class _Demo:
             sender.add(message.org_id, message.value)
             self._progress.update(self._stage, completed=sender.events)
             return
-        future = producer.send(USAGE_EVENTS.name, key=message.org_id.encode(), value=message.value)
+        future = producer.send(
+            USAGE_EVENTS.name, key=message.org_id.encode(), value=message.value, headers=[saying_type(message.value)]
+        )
         future.get(timeout=_TIMEOUT_SECONDS)
 
     def _wait_until_booked(self, ledger: Connection[Any]) -> None:

@@ -22,11 +22,11 @@ class LateProducer:
         self._timeout_seconds = timeout_seconds
         self._producer: Any = None
 
-    def send(self, topic: str, *, key: bytes, value: bytes) -> Any:
+    def send(self, topic: str, *, key: bytes, value: bytes, headers: list[tuple[str, bytes]]) -> Any:
         """Queue one record. Raises SendFailed when the broker cannot be reached, CommandFailed when it refuses us."""
         if self._producer is None:
             self._producer = self._connect()
-        return self._producer.send(topic, key=key, value=value)
+        return self._producer.send(topic, key=key, value=value, headers=headers)
 
     def close(self) -> None:
         """Let go of the broker."""

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from schemas.topics import BATCH_EVENTS_MAX, MESSAGE_BYTES_MAX, USAGE_EVENTS
+from services.messages.cloudevents import saying_type
 from services.runtime.command_failed import CommandFailed
 
 # A little below what a record may hold, for the key and the framing.
@@ -28,7 +29,7 @@ class _Future(Protocol):
 class Producer(Protocol):
     """The part of KafkaProducer that is used here."""
 
-    def send(self, topic: str, *, key: bytes, value: bytes) -> _Future:
+    def send(self, topic: str, *, key: bytes, value: bytes, headers: list[tuple[str, bytes]]) -> _Future:
         """Queue one record."""
 
 
@@ -115,7 +116,9 @@ class BatchSender:
         self._waiting_bytes -= sum(map(len, batch.events))
         value = batch.events[0] if self._batch_events == 1 else b"[" + b",".join(batch.events) + b"]"
         try:
-            future = self._producer.send(USAGE_EVENTS.name, key=org_id.encode(), value=value)
+            future = self._producer.send(
+                USAGE_EVENTS.name, key=org_id.encode(), value=value, headers=[saying_type(value)]
+            )
         except (SendFailed, CommandFailed):
             raise
         except Exception as error:

@@ -11,8 +11,7 @@ import faust
 from schemas.topics import USAGE_EVENTS
 from services.metering.booking.pricing import Record
 from services.metering.stream.app import LedgerApp
-from services.runtime.record_log import unreadable_because
-from services.runtime.trace_context import trace_in
+from services.metering.stream.record_headers import read_headers
 
 Book = Callable[[Sequence[Record]], Awaitable[None]]
 
@@ -38,5 +37,6 @@ def define_agents(app: LedgerApp, book: Book, *, most: int, linger_seconds: floa
 
 def _record(event: Any) -> Record:
     message = event.message
-    unreadable, trace = unreadable_because(message.headers), trace_in(message.headers)
-    return Record(message.partition, message.offset, message.key, message.value, message.timestamp, unreadable, trace)
+    return read_headers(
+        Record(message.partition, message.offset, message.key, message.value, message.timestamp), message.headers
+    )

@@ -15,10 +15,10 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from services.metering.booking.pricing import Record
+from services.metering.stream.record_headers import read_headers
 from services.runtime.broker_refusals import awaited_client_options, cause, trouble
 from services.runtime.kafka_access import KafkaAccess
-from services.runtime.record_log import read_tolerantly, unreadable_because
-from services.runtime.trace_context import trace_in
+from services.runtime.record_log import read_tolerantly
 
 _FETCH_MS = 500
 
@@ -146,6 +146,5 @@ def _away() -> Iterator[None]:
 def to_record(record: object) -> Record:
     """A record of aiokafka's as metering sees it."""
     fields = {name: getattr(record, name) for name in ("partition", "offset", "key", "value")}
-    headers = getattr(record, "headers", ())
-    unreadable, trace = unreadable_because(headers), trace_in(headers)
-    return Record(**fields, timestamp=getattr(record, "timestamp", 0) / 1000, unreadable=unreadable, trace=trace)
+    plain = Record(**fields, timestamp=getattr(record, "timestamp", 0) / 1000)
+    return read_headers(plain, getattr(record, "headers", ()))

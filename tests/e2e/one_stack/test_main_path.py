@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -35,6 +36,24 @@ def test_the_very_next_call_after_a_key_is_added_costs_one_credit(stack: Stack) 
     assert _money(second) == (ADVANCED, OWN_KEY, ADVANCED - OWN_KEY)
     assert (second["key_source"], second["byok_scope"], second["reason"]) == ("byok", "personal", "personal_key")
     assert second["credential_id"] == credential_id
+
+
+def test_an_event_in_binary_mode_is_the_same_event_and_is_charged_once(stack: Stack) -> None:
+    org_id = stack.new_organization()
+    event = token_usage(org_id)
+    headers = [(f"ce_{name}", value.encode()) for name, value in event.items() if name != "data"]
+    binary, data = [*headers, ("content-type", b"application/json")], json.dumps(event["data"]).encode()
+    place = stack.producer.send("byok.usage-events", data, org_id.encode(), headers=binary).get(20)
+    (entry,) = stack.entries(org_id, 1)
+    assert (entry["event_id"], entry["event_source"]) == (event["id"], event["source"])
+    assert entry["input_tokens"] == event["data"]["input_tokens"]
+    again = stack.publish(event)
+    broken = stack.producer.send("byok.usage-events", b"{", org_id.encode(), headers=headers).get(20)
+    for partition, offset in ((place.partition, place.offset), again, (broken.partition, broken.offset)):
+        stack.wait_covered((partition, offset))
+    assert len(stack.entries(org_id)) == 1
+    (letter,) = stack.dead_letters((broken.partition, broken.offset))
+    assert letter["reason"] == "malformed_json"
 
 
 def test_the_first_instant_of_a_key_counts_and_the_last_does_not(stack: Stack) -> None:

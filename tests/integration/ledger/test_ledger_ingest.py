@@ -10,6 +10,7 @@ import time
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from fastapi.testclient import TestClient
@@ -110,7 +111,31 @@ def test_each_record_names_the_trace_of_its_request(client, runner, topic):
     assert answer.status_code == 202
     told = answer.headers["traceparent"]
     assert told.split("-")[1] == TRACE
-    assert [dict(record.headers) for record in topic(2)] == [{"traceparent": told.encode()}] * 2
+    batch = b"application/cloudevents-batch+json"
+    assert [dict(record.headers) for record in topic(2)] == [{"content-type": batch, "traceparent": told.encode()}] * 2
+
+
+@pytest.mark.parametrize("media_type", ["application/json", None])
+def test_an_event_in_binary_mode_arrives_as_the_same_event(client, runner, topic, media_type):
+    sent = event(user_id="größe")
+    attributes = {f"ce-{name}": quote(value) for name, value in sent.items() if name != "data"}
+    headers = (
+        {"Authorization": runner["Authorization"]} | attributes | ({"Content-Type": media_type} if media_type else {})
+    )
+    answer = client.post(URL, content=json.dumps(sent["data"]).encode(), headers=headers)
+    assert (answer.status_code, answer.json()) == (202, {"accepted": 1})
+    (record,) = topic(1)
+    assert (record.key, json.loads(record.value)) == (b"acme", sent)
+    assert dict(record.headers)["content-type"] == b"application/cloudevents+json"
+
+
+def test_what_is_wrong_in_binary_mode_is_named(client, runner, topic):
+    attributes = {f"ce-{name}": value for name, value in event().items() if name not in {"data", "time"}}
+    answer = client.post(URL, content=json.dumps(event()["data"]).encode(), headers=runner | attributes)
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_event")
+    assert [error["field"] for error in answer.json()["errors"]] == ["time"]
+    assert client.post(URL, content=b"{", headers=runner | attributes).json()["code"] == "malformed_json"
+    assert topic(0) == []
 
 
 def test_a_batch_of_one_organization_is_one_record_as_it_was_sent(client, runner, topic):

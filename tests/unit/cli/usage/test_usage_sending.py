@@ -18,6 +18,7 @@ from services.cli.usage.rejected_rows import RejectedRows
 from services.cli.usage.sender import BatchSender, SendFailed
 from services.cli.usage.sources import Lines, Row, RowReason, Unreadable, jsonl_rows
 from services.cli.usage.times import Shift, time_reader
+from services.messages.cloudevents import saying_type
 from services.messages.usage_events import Rejection
 
 START = datetime(2026, 11, 1, tzinfo=UTC)
@@ -37,8 +38,9 @@ class RecordingProducer:
         self.records: list[tuple[bytes, bytes]] = []
         self._fail_at = fail_at
 
-    def send(self, topic: str, *, key: bytes, value: bytes) -> Future:
+    def send(self, topic: str, *, key: bytes, value: bytes, headers: list[tuple[str, bytes]]) -> Future:
         assert topic == "byok.usage-events"
+        assert headers == [saying_type(value)]
         self.records.append((key, value))
         return Future(OSError("away") if len(self.records) == self._fail_at else None)
 
