@@ -21,6 +21,7 @@ from schemas.fields import Id
 from services.domain.permissions import Caller
 from services.ledger import responses
 from services.ledger.admission import DoorReason
+from services.ledger.event_schemas import REQUEST_BODY, USAGE_TYPES
 from services.ledger.explanation import utc
 from services.ledger.export import JSON_OPTIONS, table_lines
 from services.ledger.export_response import POSITION_HEADER, ExportResponse
@@ -40,7 +41,7 @@ from services.ledger.query import (
 from services.ledger.quotes import QuoteRequest
 from services.ledger.refusals import Code
 from services.ledger.statement import CSV_COLUMNS, CSV_NUMBERS, csv_rows
-from services.messages.cloudevents import BATCHED, CONTENT_TYPE, STRUCTURED, is_binary, of_request
+from services.messages.cloudevents import CONTENT_TYPE, is_binary, of_request
 from services.runtime.database import is_outage
 from services.runtime.logs import logger
 from services.runtime.problems import PROBLEM_ANSWERS, Problem, answer_refusals, problem_response
@@ -49,7 +50,6 @@ from services.runtime.tokens import Authenticated
 
 _log = logger(__name__)
 
-_USAGE_TYPES = ("application/json", STRUCTURED, BATCHED)
 _CSV = "text/csv; charset=utf-8; header=present"
 _EXPORT_TYPES = {"csv": _CSV, "jsonl": "application/jsonl", "focus": _CSV}
 _EXPORT_NAMES = {"csv": "entries.csv", "jsonl": "entries.jsonl", "focus": "focus.csv"}
@@ -93,8 +93,8 @@ def _handlers(request: Request) -> Handlers:
 async def _body(request: Request) -> bytes:
     media_type = request.headers.get(CONTENT_TYPE, "").partition(";")[0].strip().lower()
     # In binary mode it is that of the data, which is JSON where nothing is said.
-    if media_type not in _USAGE_TYPES and not (media_type == "" and is_binary(request.headers)):
-        raise Problem(415, "unsupported_media_type", f"Content-Type must be one of {', '.join(_USAGE_TYPES)}.")
+    if media_type not in USAGE_TYPES and not (media_type == "" and is_binary(request.headers)):
+        raise Problem(415, "unsupported_media_type", f"Content-Type must be one of {', '.join(USAGE_TYPES)}.")
     return of_request(await request.body(), request.headers)
 
 
@@ -104,14 +104,6 @@ Organization = Annotated[Id, Path(description="Whose ledger.")]
 
 router = APIRouter(prefix="/v1", tags=["ledger"], responses=PROBLEM_ANSWERS)
 
-_USAGE_BODY = {
-    "required": True,
-    "content": {
-        media_type: {"schema": {"description": "A usage event (CloudEvents 1.0), or an array of 1 to 1,000."}}
-        for media_type in _USAGE_TYPES
-    },
-}
-
 
 @router.post(
     "/usage-events",
@@ -119,7 +111,7 @@ _USAGE_BODY = {
     summary="Hand in usage events",
     response_model=responses.Accepted,
     responses={207: {"model": responses.PartlyAccepted}},
-    openapi_extra={"requestBody": _USAGE_BODY},
+    openapi_extra={"requestBody": REQUEST_BODY},
 )
 def post_usage_events(
     caller: Sender, body: Annotated[bytes, Depends(_body)], handlers: CurrentHandlers

@@ -18,6 +18,7 @@ from services.ledger.card_watch import CardWatch
 from services.ledger.conservation import ConservationWatch
 from services.ledger.database import open_engine
 from services.ledger.dead_letter_quota import DeadLetterQuota
+from services.ledger.event_schemas import describe_events
 from services.ledger.handlers import Handlers
 from services.ledger.ingest import RECORD_BYTES_MAX, UsagePublisher
 from services.ledger.metrics import door_refusals, ledger_metrics
@@ -85,6 +86,7 @@ def build_app(settings: LedgerSettings) -> FastAPI:
     )
     install_refusal_handlers(app)
     app.include_router(router)
+    describe_events(app)
     return app
 
 
