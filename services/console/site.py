@@ -24,9 +24,10 @@ from services.console.sign_in.renewal import Renewals
 from services.console.sign_in.session import Session, SessionKeys, SessionTooLongError, SignedOutError
 from services.console.visit import Visit
 from services.domain.permissions import Caller
+from services.runtime.known_tokens import Verified
 from services.runtime.logs import logger
 from services.runtime.problems import Problem
-from services.runtime.tokens import TokenRefusedError, TokenVerifier, Verified
+from services.runtime.tokens import TokenRefusedError, TokenVerifier
 
 _log = logger(__name__)
 

@@ -75,9 +75,17 @@ class SigningKeys:
             if not keys or (kid not in keys and self._failed):
                 raise KeysUnavailable
             return keys.get(kid)
+        self._freshen()
+        return found
+
+    def counts(self, key: jwt.PyJWK) -> bool:
+        """Whether this very key is still the one of its id, as they were last read. Never waits."""
+        self._freshen()
+        return self._trusted().get(str(key.key_id)) is key
+
+    def _freshen(self) -> None:
         if self._clock() - self._read_at > FRESH_SECONDS:
             self._begin_reading()
-        return found
 
     def _trusted(self) -> Mapping[str, jwt.PyJWK]:
         return self._keys if self._clock() - self._read_at <= TRUSTED_SECONDS else {}

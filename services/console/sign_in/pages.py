@@ -16,8 +16,9 @@ from services.console.sign_in.session import Session, SessionTooLongError, forge
 from services.console.sign_in.way_back import HOME, way_back
 from services.console.site import Site, site_of
 from services.console.visit import SEE_OTHER, Visit
+from services.runtime.known_tokens import Verified
 from services.runtime.logs import logger
-from services.runtime.tokens import TokenRefusedError, Verified
+from services.runtime.tokens import TokenRefusedError
 
 _log = logger(__name__)
 

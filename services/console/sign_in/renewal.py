@@ -17,8 +17,9 @@ from dataclasses import replace
 from services.console.sign_in.provider import Provider, ProviderAwayError, ProviderRefusedError
 from services.console.sign_in.session import Session
 from services.domain.permissions import Caller
+from services.runtime.known_tokens import Verified
 from services.runtime.logs import logger
-from services.runtime.tokens import TokenRefusedError, Verified
+from services.runtime.tokens import TokenRefusedError
 
 _log = logger(__name__)
 
