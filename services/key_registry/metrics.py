@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable
 from enum import StrEnum
 
 from prometheus_client import CollectorRegistry
@@ -13,7 +13,7 @@ from sqlmodel import Session
 
 from schemas import metrics
 from services.key_registry.database.sessions import Sessions
-from services.key_registry.handlers.keys import Lease
+from services.key_registry.handlers.key_questions import Lease
 from services.key_registry.rules.health import Outcome
 from services.key_registry.rules.refusals import Code
 from services.runtime.metrics import Family, FromDatabase, Shown, counter, family, histogram, process_registry
@@ -85,11 +85,11 @@ class LeaseTimes:
             # From the start, so that the very first one is an increase.
             self._seconds.labels(outcome.value)
 
-    def timed(self, lease: Callable[[], Lease]) -> Lease:
+    async def timed(self, lease: Awaitable[Lease]) -> Lease:
         """What ``lease`` returns, or its error."""
         began, outcome = time.perf_counter(), LeaseOutcome.FAILED
         try:
-            leased = lease()
+            leased = await lease
             outcome = LeaseOutcome.PLATFORM if leased.secret is None else LeaseOutcome.OWN_KEY
             return leased
         except Refusal as refusal:

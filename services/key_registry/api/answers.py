@@ -11,7 +11,7 @@ from services.domain.scope import Interval, Plan, PlanPeriod, Scope, ScopeType
 from services.key_registry.database.secrets import Check
 from services.key_registry.handlers.audit import AuditPage, AuditView
 from services.key_registry.handlers.credentials import CredentialPage
-from services.key_registry.handlers.keys import Answer, Lease
+from services.key_registry.handlers.key_questions import Answer, Lease
 from services.key_registry.handlers.plans import PlanView
 from services.key_registry.handlers.views import CredentialView
 from services.key_registry.rules.health import Health, Outcome

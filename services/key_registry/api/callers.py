@@ -10,8 +10,10 @@ from fastapi import Depends, Header, Request
 
 from services.domain.permissions import Caller, Origin
 from services.key_registry.handlers.registry import Registry
+from services.key_registry.rules.refusals import Code
 from services.key_registry.settings import RegistrySettings
 from services.runtime.rate_limit import RateLimit
+from services.runtime.refusals import Refusal
 from services.runtime.tokens import Authenticated
 from services.runtime.trace_context import current_trace
 
@@ -36,7 +38,7 @@ class CallLimits(NamedTuple):
         )
 
 
-def _origin(
+async def _origin(
     request: Request,
     request_id: Annotated[
         str | None,
@@ -65,23 +67,25 @@ def _address(request: Request) -> str | None:
         return None
 
 
-def _registry(request: Request) -> Registry:
+async def _registry(request: Request) -> Registry:
     registry: Registry = request.app.state.registry
     return registry
 
 
+# Asynchronous, like all that requests depend on here: what is not is handed to a thread and back, each for itself, and
+# none of it waits for anything.
 Here = Annotated[Registry, Depends(_registry)]
 
 _From = Annotated[Origin, Depends(_origin)]
 
 
-def _caller(request: Request, caller: Authenticated, origin: _From) -> Caller:
+async def _caller(request: Request, caller: Authenticated, origin: _From) -> Caller:
     limits: CallLimits = request.app.state.limits
     limits.calls.admit(caller)
     return replace(caller, origin=origin)
 
 
-def _lessee(request: Request, caller: Authenticated, origin: _From) -> Caller:
+async def _lessee(request: Request, caller: Authenticated, origin: _From) -> Caller:
     limits: CallLimits = request.app.state.limits
     limits.leases.admit(caller)
     return replace(caller, origin=origin)
@@ -91,3 +95,12 @@ Who = Annotated[Caller, Depends(_caller)]
 """A parameter of a route: who calls. 429 where that is too often."""
 Lessee = Annotated[Caller, Depends(_lessee)]
 """The same for what runners ask: leases, changes and reports of keys have a rate of their own."""
+
+
+def organization_of(caller: Caller, named: str | None) -> str:
+    """The organization a request is about: the token's own, or the one it names where the token is good for all."""
+    if named is not None:
+        return named
+    if caller.is_everywhere:
+        raise Refusal(Code.INVALID_REQUEST, "This token is good for every organization: name one.", field="org_id")
+    return caller.org_id

@@ -3,44 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from functools import partial
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Depends, FastAPI, Header, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, Header, Path, Query, Response
 from prometheus_client import CollectorRegistry
 
 from schemas.fields import Id, Time
-from services.domain.permissions import Caller
-from services.domain.resolution import Use
 from services.domain.scope import Plan, ScopeType
-from services.key_registry.api import model_routes, runner_routes, session_routes
+from services.key_registry.api import key_routes, model_routes, runner_routes, session_routes
 from services.key_registry.api.answers import (
     PAGE_ITEMS_MAX,
     AuditPageDocument,
     CredentialDocument,
     CredentialPageDocument,
-    LeaseDocument,
     PlanDocument,
     ProvidersDocument,
-    ResolutionDocument,
     VerificationDocument,
     audit_document,
     check_document,
     credential_document,
-    lease_document,
     page_document,
     plan_document,
-    resolution_document,
 )
-from services.key_registry.api.callers import CallLimits, Here, Lessee, Who
+from services.key_registry.api.callers import CallLimits, Here, Who, organization_of
 from services.key_registry.api.refusals import ADDED, CHANGED, answers, install_refusals
 from services.key_registry.api.requests import (
     ChangeRequest,
     CredentialRequest,
-    LeaseRequest,
     PlanRequest,
-    ResolveRequest,
     RotationRequest,
 )
 from services.key_registry.audit.rows import AuditFilter
@@ -52,7 +43,6 @@ from services.key_registry.handlers import (
     changes,
     credentials,
     following,
-    keys,
     plans,
     rotation,
     verification,
@@ -77,17 +67,11 @@ BODY_BYTES_MAX = 64 * 1024
 _SEQ_MAX = 2**63 - 1
 
 
-def _lease_times(request: Request) -> LeaseTimes:
-    times: LeaseTimes = request.app.state.lease_times
-    return times
-
-
-Times = Annotated[LeaseTimes, Depends(_lease_times)]
 CredentialId = Annotated[Id, Path()]
 OrgId = Annotated[Id, Path()]
 
 
-def _expected(
+async def _expected(
     if_match: Annotated[
         str | None, Header(max_length=1024, description="The ETag that you saw: the change is made to that state only.")
     ] = None,
@@ -121,7 +105,7 @@ def add_credential(
 ) -> CredentialDocument:
     """Add an organization's, a team's or a person's key; it applies from now on."""
     new = NewCredential(
-        org_id=_organization(who, body.org_id),
+        org_id=organization_of(who, body.org_id),
         scope=body.scope.to_domain(),
         provider=body.provider,
         secret=body.api_key,
@@ -146,7 +130,7 @@ def list_credentials(
     limit: Annotated[int, Query(ge=1, le=PAGE_ITEMS_MAX)] = 50,
 ) -> CredentialPageDocument:
     """What the caller may see, in the order in which it was added."""
-    wanted = CredentialFilter(_organization(who, org_id), scope_type, scope_id, provider, status)
+    wanted = CredentialFilter(organization_of(who, org_id), scope_type, scope_id, provider, status)
     page = credentials.list_credentials(here, who, wanted, after=_after(cursor), limit=limit)
     return page_document(page)
 
@@ -229,22 +213,6 @@ def verify_credential(here: Here, who: Who, credential_id: CredentialId) -> Veri
     return VerificationDocument(credential_id=credential_id, **check_document(check).model_dump())
 
 
-@router.post("/resolve", tags=["keys"], summary="Which key applies, and why")
-def resolve(here: Here, who: Who, body: ResolveRequest) -> ResolutionDocument:
-    """The answer for now or any other time; no secret."""
-    use = _use(who, body, body.at)
-    return resolution_document(keys.resolve_key(here, who, use, now=body.at is None))
-
-
-@router.post("/lease", tags=["keys"], summary="The key that applies, with its secret")
-def lease(here: Here, times: Times, who: Lessee, body: LeaseRequest, response: Response) -> LeaseDocument:
-    """For runners: use the secret until ``expires_at``, keep it nowhere."""
-    use = _use(who, body, None)
-    leased = lease_document(times.timed(lambda: keys.lease_key(here, who, use)))
-    response.headers["Cache-Control"] = "no-store"
-    return leased
-
-
 @router.get("/providers", tags=["keys"], summary="The providers that take own keys")
 def providers(here: Here, _who: Who) -> ProvidersDocument:
     """By the rate card in force."""
@@ -295,7 +263,7 @@ def list_audit(
     limit: Annotated[int, Query(ge=1, le=PAGE_ITEMS_MAX)] = 50,
 ) -> AuditPageDocument:
     """The newest first. For admins of the organization, and services with the scope credentials:write."""
-    of = org_id if who.is_everywhere else _organization(who, org_id)
+    of = org_id if who.is_everywhere else organization_of(who, org_id)
     wanted = AuditFilter(of, actor, action, credential_id, outcome, from_, to)
     before = None if cursor is None else _after(cursor)
     return audit_document(audit.list_audit(here, who, wanted, before=before, limit=limit))
@@ -325,32 +293,14 @@ def registry_app(
     app.state.lease_times = LeaseTimes(metrics)
     app.state.key_reports = KeyReports(metrics)
     app.state.watch = ChangeWatch(partial(following.read_changes, registry), limits.waits, lambda: is_stopping(app))
+    # First those that are asked all the time: routes are looked through in their order.
+    app.include_router(key_routes.router)
     app.include_router(router)
     app.include_router(model_routes.router)
     app.include_router(runner_routes.router)
     app.include_router(session_routes.router)
     install_refusals(app)
     return app
-
-
-def _organization(caller: Caller, named: str | None) -> str:
-    """The organization a request is about: the token's own, or the one it names where the token is good for all."""
-    if named is not None:
-        return named
-    if caller.is_everywhere:
-        raise Refusal(Code.INVALID_REQUEST, "This token is good for every organization: name one.", field="org_id")
-    return caller.org_id
-
-
-def _use(caller: Caller, body: LeaseRequest, at: datetime | None) -> Use:
-    # Without a time of the caller's own, the database says what time it is.
-    return Use(
-        org_id=_organization(caller, body.org_id),
-        team_id=body.team_id,
-        user_id=body.user_id,
-        provider=body.provider,
-        at=at or datetime.now(UTC),
-    )
 
 
 def _tagged(view: CredentialView, response: Response) -> CredentialDocument:

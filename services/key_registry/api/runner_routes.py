@@ -31,12 +31,12 @@ _T = TypeVar("_T")
 router = APIRouter(prefix="/v1", responses=PROBLEM_ANSWERS, tags=["runners"])
 
 
-def _watch(request: Request) -> ChangeWatch:
+async def _watch(request: Request) -> ChangeWatch:
     watch: ChangeWatch = request.app.state.watch
     return watch
 
 
-def _key_reports(request: Request) -> KeyReports:
+async def _key_reports(request: Request) -> KeyReports:
     counted: KeyReports = request.app.state.key_reports
     return counted
 

@@ -8,13 +8,13 @@ others until the commit; requests that wait for their turn are therefore appende
 from __future__ import annotations
 
 import json
-import threading
-from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
+from functools import partial
 from typing import NamedTuple
 
-from sqlalchemy import text
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import DataError, IntegrityError
 from sqlmodel import Session
 
 from services.domain.masking import mask_text
@@ -22,7 +22,8 @@ from services.domain.permissions import Caller
 from services.domain.scope import Scope
 from services.key_registry.audit.chain import WRITTEN
 from services.key_registry.audit.refusal_quota import RefusalQuota
-from services.key_registry.database.sessions import Sessions
+from services.key_registry.database.sessions import Sessions, each_by_itself
+from services.runtime.together import Together
 
 _TOGETHER_MAX = 100
 _COLUMNS = ", ".join(WRITTEN)
@@ -81,7 +82,29 @@ class Entry(NamedTuple):
 
 def append(session: Session, *entries: Entry) -> None:
     """Write the rows in this transaction. The last thing that it does: it holds up every other writer from here on."""
-    session.connection().execute(_APPEND, {"rows": json.dumps([_values(entry) for entry in entries])})
+    _append(session.connection(), entries)
+
+
+def append_each(connection: Connection, entries: Sequence[Entry]) -> Sequence[Exception | None]:
+    """Commit the rows together, on a connection each of whose statements is a transaction; what became of each row.
+
+    One that the database does not take keeps no other out.
+    """
+    if not entries:
+        return []
+    try:
+        _append(connection, entries)
+    except (DataError, IntegrityError) as error:
+        if len(entries) == 1:
+            return [error]
+        return [outcome for entry in entries for outcome in append_each(connection, [entry])]
+    except Exception as error:  # noqa: BLE001 - whoever a row is for raises it
+        return [error] * len(entries)
+    return [None] * len(entries)
+
+
+def _append(connection: Connection, entries: Sequence[Entry]) -> None:
+    connection.execute(_APPEND, {"rows": json.dumps([_values(entry) for entry in entries])})
 
 
 def _values(entry: Entry) -> dict[str, object]:
@@ -113,51 +136,23 @@ def _organization(entry: Entry) -> str | None:
     return entry.subject.org_id
 
 
-class _Waiting:
-    def __init__(self, entry: Entry) -> None:
-        self.entry = entry
-        self.done = False
-        self.error: Exception | None = None
-
-
 class AuditTrail:
     """Writes rows that are about no change, those of concurrent requests together."""
 
     def __init__(self) -> None:
         self._refusals = RefusalQuota()
-        self._waiting: deque[_Waiting] = deque()
-        self._turn = threading.Lock()
+        self._together: Together[Entry, None] = Together("audit", _TOGETHER_MAX)
 
     def write(self, sessions: Sessions, entry: Entry) -> None:
         """Return when the row is committed. Raises what the database raises, and then nothing is written."""
-        mine = _Waiting(entry)
-        self._waiting.append(mine)
-        with self._turn:
-            # Whoever had the turn before may have written this row with its own.
-            while not mine.done:
-                self._write_some(sessions)
-        if mine.error is not None:
-            raise mine.error
+        self._together.ask(partial(_written, sessions), entry).result()
 
-    def write_refusal(self, sessions: Sessions, entry: Entry) -> None:
-        """The same for a refusal, unless its caller was refused too often; then it is counted with the next one."""
-        omitted = self._refusals.admit((entry.actor.id, entry.actor.org_id))
-        if omitted is not None:
-            self.write(sessions, entry._replace(omitted=omitted))
-
-    def _write_some(self, sessions: Sessions) -> None:
-        together = [self._waiting.popleft() for _ in range(min(len(self._waiting), _TOGETHER_MAX))]
-        error = _written(sessions, [waiting.entry for waiting in together])
-        for waiting in together:
-            waiting.done, waiting.error = True, error
+    def admitted(self, refusal: Entry) -> Entry | None:
+        """The row of a refusal; None where its caller was refused too often, and it is counted with the next one."""
+        omitted = self._refusals.admit((refusal.actor.id, refusal.actor.org_id))
+        return None if omitted is None else refusal._replace(omitted=omitted)
 
 
-def _written(sessions: Sessions, entries: Iterable[Entry]) -> Exception | None:
-    try:
-        with sessions.begin() as session:
-            # One statement that is its own transaction: whoever is stopped here holds up nobody.
-            session.connection(execution_options={"isolation_level": "AUTOCOMMIT"})
-            append(session, *entries)
-    except Exception as error:  # noqa: BLE001 - it is raised by every request whose row was not written
-        return error
-    return None
+def _written(sessions: Sessions, entries: Sequence[Entry]) -> Sequence[Exception | None]:
+    with sessions() as session:
+        return append_each(each_by_itself(session), entries)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from sqlalchemy import ColumnElement, and_, exists, false, func, not_, or_, true
 from sqlalchemy.dialects.postgresql import insert
@@ -17,6 +17,7 @@ from services.domain.rate_card import RateCard, in_order
 from services.domain.scope import Interval, PlanPeriod, Scope, ScopeType
 from services.key_registry.database.plan_periods import periods_from_json, periods_to_json
 from services.key_registry.database.secrets import Check, insert_version
+from services.key_registry.database.sessions import Sessions
 from services.key_registry.database.tables import (
     CredentialInterval,
     CredentialRow,
@@ -59,17 +60,45 @@ class CredentialFilter(NamedTuple):
     status: Status | None = None
 
 
-def scope_of(row: CredentialRow) -> Scope:
+class OfCredential(Protocol):
+    """Whatever says whose key it is, in columns."""
+
+    @property
+    def credential_id(self) -> str:
+        """Its id."""
+
+    @property
+    def org_id(self) -> str:
+        """Its organization."""
+
+    @property
+    def scope_type(self) -> str:
+        """The level of its scope."""
+
+    @property
+    def scope_id(self) -> str:
+        """Whose it is on that level."""
+
+    @property
+    def provider(self) -> str:
+        """Which provider's it is."""
+
+    @property
+    def hint(self) -> str:
+        """What may be shown of it."""
+
+
+def scope_of(row: OfCredential) -> Scope:
     """Whose key the row is about."""
     return Scope(ScopeType(row.scope_type), row.scope_id)
 
 
-def as_credential(row: CredentialRow, active: Iterable[Interval]) -> Credential:
+def as_credential(row: OfCredential, active: Iterable[Interval]) -> Credential:
     """The row in the words of the domain."""
     return Credential(row.credential_id, row.org_id, scope_of(row), row.provider, tuple(active))
 
 
-def binding_of(row: CredentialRow, version: int) -> Binding:
+def binding_of(row: OfCredential, version: int) -> Binding:
     """What the row's secret is bound to."""
     return Binding(row.org_id, row.scope_type, row.scope_id, row.provider, row.credential_id, version)
 
@@ -193,11 +222,12 @@ def switch_off(session: Session, row: CredentialRow, at: datetime) -> None:
     )
 
 
-def touch(session: Session, credential_id: str, now: datetime, rest: timedelta) -> None:
-    """Note that the key was used, unless that was noted within ``rest`` or somebody is changing the row just now."""
+def touch(session: Session, credential_ids: Iterable[str], now: datetime, rest: timedelta) -> None:
+    """Note that the keys were used, unless that was noted within ``rest`` or somebody is changing the row just now."""
     earlier = or_(col(CredentialRow.last_used_at).is_(None), col(CredentialRow.last_used_at) < now - rest)
-    due = select(CredentialRow.credential_id).where(CredentialRow.credential_id == credential_id, earlier)
-    this = update(CredentialRow).where(col(CredentialRow.credential_id).in_(due.with_for_update(skip_locked=True)))
+    of_these = col(CredentialRow.credential_id).in_(list(credential_ids))
+    due = select(CredentialRow.credential_id).where(of_these, earlier).with_for_update(skip_locked=True)
+    this = update(CredentialRow).where(col(CredentialRow.credential_id).in_(due))
     session.execute(this.values(last_used_at=now), execution_options={"synchronize_session": False})
 
 
@@ -236,8 +266,18 @@ class CardShelf:
     def cards(self, session: Session) -> tuple[RateCard, ...]:
         """All of them, in the order in which they come into force."""
         names = session.exec(select(RateCardRow.card).order_by(col(RateCardRow.seq))).all()
+        self._read(session, names)
+        return in_order(self._parsed[name] for name in names)
+
+    def named(self, sessions: Sessions, names: Sequence[str]) -> tuple[RateCard, ...]:
+        """These, given in the order in which they were published; a session is needed for those not read before."""
+        if not self._parsed.keys() >= set(names):
+            with sessions.begin() as session:
+                self._read(session, names)
+        return in_order(self._parsed[name] for name in names)
+
+    def _read(self, session: Session, names: Iterable[str]) -> None:
         for name in names:
             if name not in self._parsed:
                 row = session.get_one(RateCardRow, name)
                 self._parsed[name] = read_rate_card(row.card, row.effective_from, row.body)
-        return in_order(self._parsed[name] for name in names)

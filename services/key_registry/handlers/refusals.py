@@ -42,14 +42,23 @@ def refusals_audited(
             try:
                 return use_case(registry, caller, about, *rest, **more)
             except Refusal as refusal:
-                if refusal.code not in _MISTAKES:
-                    entry = Entry(caller, event, subject(about), code=refusal.code)
-                    registry.audit.write_refusal(registry.sessions, entry)
+                entry = entry_of_refusal(registry, caller, event, subject(about), refusal)
+                if entry is not None:
+                    registry.audit.write(registry.sessions, entry)
                 raise
 
         return run
 
     return decorate
+
+
+def entry_of_refusal(
+    registry: Registry, caller: Caller, event: Event, subject: Subject, refusal: Refusal
+) -> Entry | None:
+    """The row of the audit log that a refusal becomes; None where it becomes none, or is only counted."""
+    if refusal.code in _MISTAKES:
+        return None
+    return registry.audit.admitted(Entry(caller, event, subject, code=refusal.code))
 
 
 def unknown_credential(credential_id: str) -> Subject:

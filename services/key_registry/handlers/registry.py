@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 
 from services.domain.permissions import REGISTRY_BACKDATE, Caller
 from services.domain.rate_card import RateCard, in_force
 from services.key_registry.audit.trail import AuditTrail
 from services.key_registry.database.credentials import CardShelf
 from services.key_registry.database.sessions import Sessions
+from services.key_registry.handlers.key_questions import Answer, Asked, Lease
 from services.key_registry.keyring.envelopes import Keyring
 from services.key_registry.providers.checks import ProviderChecks
 from services.key_registry.rules import policy
 from services.key_registry.rules.refusals import Code
 from services.runtime.refusals import Refusal
+from services.runtime.together import Together
+
+_TOGETHER_MAX = 100
 
 
 @dataclass(frozen=True)
@@ -25,6 +30,8 @@ class Registry:
     keyring: Keyring
     cards: CardShelf = field(default_factory=CardShelf)
     audit: AuditTrail = field(default_factory=AuditTrail)
+    resolutions: Together[Asked, Answer] = field(default_factory=partial(Together, "resolutions", _TOGETHER_MAX))
+    leases: Together[Asked, Lease] = field(default_factory=partial(Together, "leases", _TOGETHER_MAX))
     checks: ProviderChecks = field(default_factory=lambda: ProviderChecks({}, 1))
     rotation_undo: timedelta = timedelta(days=1)
     """How long the key before a rotation can be brought back."""

@@ -81,7 +81,7 @@ def undo_rotation(registry: Registry, caller: Caller, credential_id: str, expect
             require(caller, seen, Action.ROTATE)
             stored = secret_rows.previous_secret(session, credential_id, log_time(session))
         # That it decrypts is seen before the other one is destroyed.
-        shown = None if stored is None else _shown(registry, seen, open_version(registry, seen, stored))
+        shown = None if stored is None else _shown(registry, seen, open_version(registry.keyring, seen, stored))
         with editing(registry, caller, credential_id, Action.ROTATE) as edit:
             _require_restorable(edit, expected)
             if shown is not None and edit.row.revision == seen.revision:

@@ -14,7 +14,7 @@ from services.domain.scope import Interval, Scope
 from services.key_registry.audit.trail import Subject
 from services.key_registry.database import credentials as repository
 from services.key_registry.database import secrets as secret_rows
-from services.key_registry.database.credentials import scope_of
+from services.key_registry.database.credentials import OfCredential, scope_of
 from services.key_registry.database.secrets import Check, SecretState
 from services.key_registry.database.tables import CredentialRow
 from services.key_registry.handlers.registry import Registry, card_for
@@ -90,7 +90,7 @@ def require(caller: Caller, row: CredentialRow, *actions: Action) -> None:
             raise Refusal(Code.FORBIDDEN, f"You may not {action.name.lower()} this credential.")
 
 
-def subject_of(row: CredentialRow) -> Subject:
+def subject_of(row: OfCredential) -> Subject:
     """The credential in the words of the audit log."""
     return Subject(row.org_id, row.credential_id, scope_of(row), row.provider, row.hint)
 

@@ -83,6 +83,10 @@ class Keyring:
         """The ids of all KEKs on the ring."""
         return self._keks.ids
 
+    def now(self) -> Keyring:
+        """The same with the KEKs as they are at this moment, for several secrets at once."""
+        return Keyring(self._keks.now())
+
     def seal(self, secret: SecretStr, binding: Binding) -> SealedSecret:
         """Encrypt ``secret`` under a fresh data key, wrapped by the active KEK."""
         data_key, nonce, kek_id = os.urandom(KEY_BYTES), os.urandom(NONCE_BYTES), self.active_id

@@ -40,26 +40,15 @@ class KekFile:
     @property
     def active_id(self) -> str:
         """The KEK that new data keys are wrapped with."""
-        return self._now().active_id
+        return self.now().active_id
 
     @property
     def ids(self) -> tuple[str, ...]:
         """All KEKs in the file."""
-        return self._now().ids
+        return self.now().ids
 
-    def wrap(self, kek_id: str, data_key: bytes, associated_data: bytes) -> WrappedKey:
-        """See ``HeldKeks``."""
-        return self._now().wrap(kek_id, data_key, associated_data)
-
-    def unwrap(self, kek_id: str, wrapped: WrappedKey, associated_data: bytes) -> bytes:
-        """See ``HeldKeks``."""
-        return self._now().unwrap(kek_id, wrapped, associated_data)
-
-    def mac(self, kek_id: str, message: bytes) -> bytes:
-        """See ``HeldKeks``."""
-        return self._now().mac(kek_id, message)
-
-    def _now(self) -> HeldKeks:
+    def now(self) -> HeldKeks:
+        """The KEKs in the file at this moment."""
         # Asking the file system takes microseconds; a KEK that another process has just begun to use is never missed.
         with self._lock:
             stamp = _stamp(self._path)
@@ -67,6 +56,18 @@ class KekFile:
                 self._stamp = stamp
                 self._take_in()
             return self._held
+
+    def wrap(self, kek_id: str, data_key: bytes, associated_data: bytes) -> WrappedKey:
+        """See ``HeldKeks``."""
+        return self.now().wrap(kek_id, data_key, associated_data)
+
+    def unwrap(self, kek_id: str, wrapped: WrappedKey, associated_data: bytes) -> bytes:
+        """See ``HeldKeks``."""
+        return self.now().unwrap(kek_id, wrapped, associated_data)
+
+    def mac(self, kek_id: str, message: bytes) -> bytes:
+        """See ``HeldKeks``."""
+        return self.now().mac(kek_id, message)
 
     def _take_in(self) -> None:
         try:

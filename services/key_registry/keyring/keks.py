@@ -44,6 +44,9 @@ class KeyEncryptionKeys(Protocol):
     def ids(self) -> tuple[str, ...]:
         """All KEKs that can unwrap."""
 
+    def now(self) -> KeyEncryptionKeys:
+        """The same as they are at this moment, for several secrets at once."""
+
     def wrap(self, kek_id: str, data_key: bytes, associated_data: bytes) -> WrappedKey:
         """Encrypt a data key. Raises UnusableSecret where there is no such KEK."""
 
@@ -79,6 +82,10 @@ class HeldKeks:
     def ids(self) -> tuple[str, ...]:
         """All KEKs that are held."""
         return tuple(self._keys)
+
+    def now(self) -> HeldKeks:
+        """They never change."""
+        return self
 
     def wrap(self, kek_id: str, data_key: bytes, associated_data: bytes) -> WrappedKey:
         """AES-256-GCM under a fresh nonce. Raises UnusableSecret where there is no such KEK."""

@@ -14,7 +14,7 @@ from sqlalchemy import func
 from sqlmodel import Session, select, update
 
 from schemas.topics import MESSAGE_BYTES_MAX
-from services.key_registry.database.sessions import completeness_of
+from services.key_registry.database.sessions import Sessions, completeness_of
 from services.key_registry.database.tables import AuditHead, LogEntry, LogHead
 from services.key_registry.rules.clock import after, reached, time_of_change
 from services.key_registry.rules.refusals import Code
@@ -98,12 +98,11 @@ def log_time(session: Session) -> datetime:
     return now
 
 
-def charged_time(session: Session) -> datetime:
-    """Now, as events say it that are sent now.
+def charged_time(sessions: Sessions, clock: datetime, last_at: datetime) -> datetime:
+    """Now, as events say it that are sent now: what the database's ``clock`` shows when the log ends at ``last_at``.
 
     Raises ClockBehindLogError where the log is ahead of it, LogBehindError where the log lacks what others know.
     """
-    if (completeness := completeness_of(session)) is not None:
+    if (completeness := completeness_of(sessions)) is not None:
         completeness.require_for_lease()
-    clock, last_at = session.exec(select(func.clock_timestamp(), LogHead.last_at)).one()
     return reached(clock, last_at)

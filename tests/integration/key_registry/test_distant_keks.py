@@ -45,6 +45,9 @@ class DistantKeks:
     def ids(self) -> tuple[str, ...]:
         return self._keks.ids
 
+    def now(self) -> DistantKeks:
+        return self
+
     def wrap(self, kek_id: str, data_key: bytes, associated_data: bytes) -> WrappedKey:
         self._note("wrap")
         return self._keks.wrap(kek_id, data_key, associated_data)

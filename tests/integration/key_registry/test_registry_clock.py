@@ -202,7 +202,7 @@ def test_the_clocks_of_two_instances_decide_nothing(
         assert gauge(registry, "byok_registry_clock_difference_seconds") == pytest.approx(3600, abs=60)
     assert gauge(registry, "byok_registry_clock_difference_seconds") == pytest.approx(0, abs=1)
     use = Use(api.org, None, "uma", "openai", datetime.now(UTC) - timedelta(hours=1))
-    lease = lease_key(registry, RUNNER, use)
+    lease = lease_key(registry, RUNNER, use).result()
     assert lease.answer.resolution.credential is not None
     assert lease.answer.resolution.credential.credential_id == key["credential_id"]
     assert charged_mc(database, api, lease.answer.use.at) == 1_000_000
