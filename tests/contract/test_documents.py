@@ -18,7 +18,7 @@ from schemas.topics import TOPICS
 from schemas.usage_events import EVENT_MODELS
 from services.books.tables import VIEW
 from services.domain import resolution
-from services.key_registry.api import model_routes, runner_routes, session_routes
+from services.key_registry.api import key_routes, model_routes, runner_routes, session_routes
 from services.key_registry.api import routes as registry_api
 from services.key_registry.rules.refusals import Code
 from services.ledger import api as ledger_api
@@ -152,6 +152,7 @@ def test_the_requests() -> None:
     told = set(re.findall(r"^\| `((?:GET|POST|PUT|PATCH|DELETE) /\S+)` \|", _section(8), re.MULTILINE))
     assert told == {
         *_operations(registry_api.router),
+        *_operations(key_routes.router),
         *_operations(model_routes.router),
         *_operations(runner_routes.router),
         *_operations(session_routes.router),
