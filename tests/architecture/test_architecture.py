@@ -129,8 +129,10 @@ def test_metrics_are_made_in_one_place():
 @pytest.mark.parametrize("path", SDK, ids=shown)
 def test_what_runners_install_needs_one_library(path):
     allowed = {"byok_sdk", "httpx"}
-    # Metrics go to prometheus_client where the runner has it.
+    # Metrics go to prometheus_client where the runner has it; a hook needs the package that it is for.
     optional = {"prometheus_client"} if path.name == "metrics.py" else set()
+    if path.parent.name == "hooks":
+        optional = {path.stem}
     foreign = [
         name for name in imports(path) if not is_standard(name) and name.partition(".")[0] not in allowed | optional
     ]
@@ -195,3 +197,8 @@ def test_what_the_type_of_an_event_decides_is_a_match_over_all_of_them():
         if isinstance(operand, ast.Attribute) and getattr(operand.value, "id", None) == "EventType"
     ]
     assert not compared
+
+
+def test_the_sdk_imports_no_hook_by_itself():
+    inside = [path for path in SDK if path.parent.name != "hooks"]
+    assert not [shown(path) for path in inside if any(name.startswith("byok_sdk.hooks") for name in imports(path))]

@@ -28,6 +28,7 @@ from byok_sdk.errors import (
 )
 from byok_sdk.leases import Lease
 from byok_sdk.meter import Meter
+from byok_sdk.observer import tagged
 from byok_sdk.runs import Act, MeteredStream, Run
 from byok_sdk.settings import Settings
 from byok_sdk.spool import Counts
@@ -62,4 +63,5 @@ __all__ = [
     "Usage",
     "UsageError",
     "UsageMissingError",
+    "tagged",
 ]

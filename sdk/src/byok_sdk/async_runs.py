@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from byok_sdk.acts import ActEvents, RunEvents, provider_of, rejected_status
 from byok_sdk.errors import ActNotRecordedError, UsageError
 from byok_sdk.leases import Lease, LeaseKey, Otherwise
+from byok_sdk.observed import tags_of
 from byok_sdk.registry_calls import Outcome
 from byok_sdk.usage.extraction import usage_of, with_more
 from byok_sdk.usage.measured import Status, Usage
@@ -200,6 +201,10 @@ class AsyncRun:
     ) -> AsyncAct:
         """A step that asks a model; as ``Run.act``."""
         return AsyncAct(self._events.act(step, agent, key, at), self._record)
+
+    def tags(self, step: str, *, agent: str | None = None, lease: Lease | None = None) -> dict[str, str]:
+        """What to hand to whoever makes the calls of a step; as ``Run.tags``."""
+        return tags_of(self._events.whose, step, agent, lease)
 
     async def node(
         self, node: str, *, provider: str, model: str, calls: int = 1, lease: Lease | None = None, **more: Any

@@ -36,7 +36,7 @@ class Emitter:
         self._settings = settings
         self._lock = threading.Lock()
         self._open: _Open | None = None
-        self._closed = False
+        self._closed = self._ending = False
         _emitters.add(self)
 
     def record(self, body: bytes) -> None:
@@ -59,6 +59,17 @@ class Emitter:
         """
         with self._lock:
             self._closed = True
+        return self._let_go(timeout)
+
+    def end(self) -> None:
+        """Close, for the process ends. What others that end later record is on disk all the same, and is sent by
+        another process: no thread begins any more.
+        """
+        self._ending = True
+        self._let_go(None)
+
+    def _let_go(self, timeout: float | None) -> bool:
+        with self._lock:
             now = self._open
         if now is None:
             return True
@@ -107,7 +118,8 @@ class Emitter:
             slot.release()
             raise
         sender = Sender(settings, slot, spool)
-        sender.start()
+        if not self._ending:
+            sender.start()
         return _Open(slot, spool, sender)
 
     def forget_after_fork(self) -> None:
@@ -125,7 +137,7 @@ def _in_child() -> None:
 
 def _at_exit() -> None:
     for emitter in list(_emitters):
-        emitter.close()
+        emitter.end()
 
 
 os.register_at_fork(after_in_child=_in_child)

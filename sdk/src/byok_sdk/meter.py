@@ -8,6 +8,7 @@ from byok_sdk.acts import RunEvents
 from byok_sdk.emitter import Emitter
 from byok_sdk.events import Whose, utc_now
 from byok_sdk.metrics import Shown, prometheus_text
+from byok_sdk.observer import Observer
 from byok_sdk.runs import Run
 from byok_sdk.settings import Settings
 from byok_sdk.spool import Counts
@@ -22,6 +23,8 @@ class Meter:
         self._settings = settings
         self._emitter = Emitter(settings)
         self._leases = Leases(settings)
+        self.observer = Observer(self._emitter.record, settings.source)
+        """Records what hooks tell of (``byok_sdk.hooks``)."""
 
     @classmethod
     def from_env(cls, **given: Any) -> Meter:
@@ -56,7 +59,7 @@ class Meter:
 
     def shown(self) -> Shown:
         """The same, for ``byok_sdk.metrics.collector``."""
-        return Shown(self.counts(), self._emitter.trouble, self._leases.trouble)
+        return Shown(self.counts(), self._emitter.trouble, self._leases.trouble, self.observer.not_recorded)
 
     def __enter__(self) -> Meter:
         """The meter itself."""

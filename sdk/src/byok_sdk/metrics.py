@@ -26,6 +26,7 @@ METRICS = (
     Metric("byok_sdk_spool_bytes", "gauge", "What the events that are kept take."),
     Metric("byok_sdk_sending_failed", "gauge", "1 while the ledger takes nothing."),
     Metric("byok_sdk_changes_unheard", "gauge", "1 while leases end by their time alone."),
+    Metric("byok_sdk_calls_not_recorded_total", "counter", "Calls of models that a hook told of in vain."),
 )
 """All that is shown, in this order."""
 
@@ -36,6 +37,7 @@ class Shown(NamedTuple):
     counts: Counts
     sending_trouble: str | None = None
     changes_trouble: str | None = None
+    calls_not_recorded: int = 0
 
     def values(self, now: float) -> tuple[float, ...]:
         """In the order of ``METRICS``; ``now`` in seconds since 1970."""
@@ -50,6 +52,7 @@ class Shown(NamedTuple):
             counts.held_bytes,
             int(self.sending_trouble is not None),
             int(self.changes_trouble is not None),
+            self.calls_not_recorded,
         )
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from byok_sdk.acts import ActEvents, RunEvents, provider_of, rejected_status
 from byok_sdk.errors import ActNotRecordedError, UsageError
 from byok_sdk.leases import Lease, LeaseKey, Otherwise
+from byok_sdk.observed import tags_of
 from byok_sdk.registry_calls import Outcome
 from byok_sdk.usage.extraction import usage_of, with_more
 from byok_sdk.usage.measured import Status, Usage
@@ -222,6 +223,12 @@ class Run:
         where a durable workflow knows better than the clock.
         """
         return Act(self._events.act(step, agent, key, at), self._emitter)
+
+    def tags(self, step: str, *, agent: str | None = None, lease: Lease | None = None) -> dict[str, str]:
+        """What to hand to whoever makes the calls of a step, an agent's framework say, so that its hook
+        (``byok_sdk.hooks``) records them for this run; ``lease`` is what is called with.
+        """
+        return tags_of(self._events.whose, step, agent, lease)
 
     def node(
         self, node: str, *, provider: str, model: str, calls: int = 1, lease: Lease | None = None, **more: Any

@@ -53,6 +53,8 @@ class Sender:
         """End, at once; whether the thread has ended within ``seconds``."""
         self._stopping.set()
         self._spool.wake()
+        if self._thread.ident is None:
+            return True
         self._thread.join(seconds)
         return not self._thread.is_alive()
 

@@ -234,6 +234,54 @@ FIREWORKS_CHAT = Api(
     served=(_TIER,),
 )
 
+_CHAT_WRITTEN_12H = ("prompt_tokens_details", "cache_write_tokens_details", "ttl_12h_tokens")
+_LITELLM_WRITTEN = ("prompt_tokens_details", "cache_creation_token_details")
+_LITELLM_WRITTEN_1H = (*_LITELLM_WRITTEN, "ephemeral_1h_input_tokens")
+_LITELLM_WRITTEN_12H = (*_LITELLM_WRITTEN, "ephemeral_12h_input_tokens")
+
+LITELLM = Api(
+    name="litellm",
+    providers=frozenset(),
+    root=("usage",),
+    known_by=("prompt_tokens",),
+    needed=_CHAT_NEEDED,
+    units={
+        **_CHAT_UNITS,
+        "cache_write_5m": Unit(
+            (("prompt_tokens_details", "cache_write_tokens"),),
+            (_LITELLM_WRITTEN_1H, _LITELLM_WRITTEN_12H, _CHAT_WRITTEN_12H),
+        ),
+        "cache_write_1h": Unit((_LITELLM_WRITTEN_1H,)),
+        "cache_write_12h": Unit((_LITELLM_WRITTEN_12H, _CHAT_WRITTEN_12H)),
+        "output_image": _one("completion_tokens_details", "image_tokens"),
+        "web_search": _one("server_tool_use", "web_search_requests"),
+    },
+    sums=_CHAT_SUMS,
+    served=(_TIER, *ANTHROPIC_MESSAGES.served),
+    searches=("output",),
+)
+"""What LiteLLM makes of any provider's answer, of a stream's, too. Read where the provider's own is not at hand."""
+
+OPENTELEMETRY = Api(
+    name="opentelemetry gen_ai",
+    providers=frozenset(),
+    root=(),
+    known_by=("gen_ai.usage.input_tokens",),
+    needed=(("gen_ai.usage.input_tokens",), ("gen_ai.usage.output_tokens",)),
+    units={
+        "input": _one("gen_ai.usage.input_tokens"),
+        "cache_read": _one("gen_ai.usage.cache_read.input_tokens"),
+        # Spans do not tell for how long it was written; without a word it is the provider's default.
+        "cache_write_5m": _one("gen_ai.usage.cache_creation.input_tokens"),
+        "output": _one("gen_ai.usage.output_tokens"),
+        "reasoning": _one("gen_ai.usage.reasoning.output_tokens"),
+    },
+    served=(Served(("openai.response.service_tier",), "service_tier"),),
+    model=("gen_ai.response.model",),
+    response_id=("gen_ai.response.id",),
+)
+"""What a span of a model's call has, by the conventions of now: input tokens include those that were cached."""
+
 APIS = (
     OPENAI_CHAT,
     OPENAI_RESPONSES,
@@ -249,3 +297,8 @@ PARTS = {
     "output": ("reasoning", "output_audio", "output_image"),
 }
 """Which units lie within which: none may exceed it."""
+
+
+def apis_of(provider: str) -> list[Api]:
+    """The APIs of a provider; none where its answers are not known."""
+    return [api for api in APIS if provider in api.providers]

@@ -9,7 +9,7 @@ from typing import Any
 from byok_sdk.errors import UsageError, UsageMissingError
 from byok_sdk.events import is_count
 from byok_sdk.usage.answers import Path, elements, look, names_of, plain, shown
-from byok_sdk.usage.apis import APIS, PARTS, Api, Served, Sum, Unit
+from byok_sdk.usage.apis import PARTS, Api, Served, Sum, Unit, apis_of
 from byok_sdk.usage.measured import Usage
 
 _TICKS_PER_USD = 10**10
@@ -22,7 +22,7 @@ def usage_of(answer: Any, provider: str) -> Usage:
 
 def api_of(answer: Any, provider: str) -> Api:
     """Of which API the answer is. Raises UsageError where it is of none that is known."""
-    known = [api for api in APIS if provider in api.providers]
+    known = apis_of(provider)
     if not known:
         raise UsageError(f"answers of {provider!r} are not known; give the counts with act.usage")
     for api in known:
@@ -48,7 +48,7 @@ def read_usage(answer: Any, api: Api) -> Usage:
     units = {name: _units(used, unit, api) for name, unit in api.units.items()}
     units["output"] += apart
     if api.searches is not None:
-        units["web_search"] = _searches(look(answer, api.searches))
+        units["web_search"] = units.get("web_search", 0) + _searches(look(answer, api.searches))
     _check_parts(units, api)
     model, response_id = look(answer, api.model), look(answer, api.response_id)
     if not isinstance(model, str) or not model:

@@ -14,11 +14,11 @@ from byok_sdk.errors import UsageError, UsageMissingError
 from byok_sdk.usage.answers import elements, look, names_of, plain
 from byok_sdk.usage.apis import (
     ANTHROPIC_MESSAGES,
-    APIS,
     GEMINI,
     OPENAI_CHAT,
     OPENAI_RESPONSES,
     Api,
+    apis_of,
 )
 from byok_sdk.usage.extraction import read_usage
 from byok_sdk.usage.measured import Usage
@@ -36,7 +36,7 @@ class StreamUsage:
 
     def __init__(self, provider: str, estimate: Estimate | None = None) -> None:
         """Raises UsageError for a provider whose answers are not known."""
-        if not any(provider in api.providers for api in APIS):
+        if not apis_of(provider):
             raise UsageError(f"answers of {provider!r} are not known; give the counts with act.usage")
         self._provider, self._estimate = provider, estimate
         self._api: Api | None = None
@@ -84,9 +84,7 @@ class StreamUsage:
                 self._answer[name] = value
 
     def _see_chunk(self, event: Any) -> None:
-        self._api = self._api or next(
-            api for api in APIS if self._provider in api.providers and api is not OPENAI_RESPONSES
-        )
+        self._api = self._api or next(api for api in apis_of(self._provider) if api is not OPENAI_RESPONSES)
         self._keep(event, _CHAT_ANSWER)
         if (used := look(event, ("usage",))) is not None:
             self._answer["usage"] = used
@@ -135,6 +133,6 @@ def _fields(used: Any) -> dict[str, Any]:
 
 
 def _missing(provider: str) -> str:
-    known = {api.name for api in APIS if provider in api.providers}
+    known = {api.name for api in apis_of(provider)}
     hint = '; ask for it with stream_options={"include_usage": True}' if OPENAI_CHAT.name in known else ""
     return f"the stream of {provider!r} said nothing of its usage{hint}, or give the counts with act.usage"
