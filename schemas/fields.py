@@ -4,33 +4,35 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, WithJsonSchema
 
 YEAR_MIN = 2000
 YEAR_MAX = 2100
 
-_NO_CONTROL_CHARACTERS = r"^[^\x00-\x1f\x7f-\x9f]+$"
+NO_CONTROL_CHARACTERS = r"^[^\x00-\x1f\x7f-\x9f]+$"
 _RFC_3339 = re.compile(
     r"\d{4}-\d{2}-\d{2}T([01]\d|2[0-3]):[0-5]\d:([0-5]\d|(?P<leap>60))(\.\d+)?(Z|[+-]([01]\d|2[0-3]):[0-5]\d)",
     re.ASCII,
 )
 
 
-def _within_bytes(limit: int) -> AfterValidator:
-    def check(text: str) -> str:
-        if not text.isascii() and len(text.encode()) > limit:
-            raise ValueError(f"must be at most {limit} bytes of UTF-8")
-        return text
+class WithinBytes(NamedTuple):
+    """Refuses texts of more bytes of UTF-8; of ASCII, the number of characters says it."""
 
-    return AfterValidator(check)
+    limit: int
+
+    def __call__(self, text: str) -> str:
+        if not text.isascii() and len(text.encode()) > self.limit:
+            raise ValueError(f"must be at most {self.limit} bytes of UTF-8")
+        return text
 
 
 Id = Annotated[
     str,
-    StringConstraints(strict=True, min_length=1, max_length=128, pattern=_NO_CONTROL_CHARACTERS),
-    _within_bytes(128),
+    StringConstraints(strict=True, min_length=1, max_length=128, pattern=NO_CONTROL_CHARACTERS),
+    AfterValidator(WithinBytes(128)),
 ]
 """An opaque string of 1 to 128 bytes of UTF-8, without control characters."""
 
@@ -46,8 +48,8 @@ OrgId = Annotated[Id, AfterValidator(_no_wildcard), Field(json_schema_extra={"no
 
 EventId = Annotated[
     str,
-    StringConstraints(strict=True, min_length=1, max_length=256, pattern=_NO_CONTROL_CHARACTERS),
-    _within_bytes(256),
+    StringConstraints(strict=True, min_length=1, max_length=256, pattern=NO_CONTROL_CHARACTERS),
+    AfterValidator(WithinBytes(256)),
 ]
 """As ``Id``, of up to 256 bytes: the ``id`` and ``source`` of an event."""
 
@@ -68,7 +70,9 @@ def parse_time(value: Any) -> datetime:
         raise ValueError("must be an RFC 3339 time with an offset, such as 2026-04-27T09:30:00Z")
     leaps = found["leap"] is not None
     try:
-        at = datetime.fromisoformat(text.replace(":60", ":59", 1) if leaps else text).astimezone(UTC)
+        at = datetime.fromisoformat(text.replace(":60", ":59", 1) if leaps else text)
+        if at.tzinfo is not UTC:
+            at = at.astimezone(UTC)
     except (ValueError, OverflowError):
         raise ValueError("is not a time that exists") from None
     if leaps and (at.hour, at.minute) != (23, 59):

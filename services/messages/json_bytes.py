@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+import msgspec
 import orjson
 
 LEVELS_MAX = 1_024
@@ -105,6 +106,17 @@ def element_sources(value: bytes) -> list[bytes]:
     """The bytes of each element of a batch that ``decode`` has read; of anything else, all of its bytes."""
     if not is_batch(value):
         return [value]
+    try:
+        return [bytes(source) for source in _read_sources(value)]
+    except (msgspec.DecodeError, RecursionError):
+        # Too deep for it, or not quite JSON.
+        return _sources_by_structure(value)
+
+
+_read_sources = msgspec.json.Decoder(list[msgspec.Raw]).decode
+
+
+def _sources_by_structure(value: bytes) -> list[bytes]:
     sources = [value[span.start : span.end].strip(_WHITESPACE) for span in _spans(value)]
     return sources if sources != [b""] else []
 

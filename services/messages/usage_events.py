@@ -14,20 +14,12 @@ from pydantic import ValidationError
 
 from schemas.dead_letters import Reason
 from schemas.topics import BATCH_EVENTS_MAX
-from schemas.usage_events import (
-    EVENT_MODELS,
-    ByokClaim,
-    NodeCallData,
-    PlatformClaim,
-    TokenUsageData,
-    TokenUsageV2Data,
-    ToolCallData,
-    UsageMessage,
-    WorkflowRunData,
-)
+from schemas.usage_events import EVENT_MODELS, UsageMessage
 from services.domain.faults import Fault
 from services.domain.masking import mask_text
-from services.domain.usage import Claim, EventType, UsageEvent, tokens_in
+from services.domain.usage import Claim, EventType, UsageEvent
+from services.messages.core_events import to_event
+from services.messages.good_events import good_event, is_plain
 from services.messages.json_bytes import LEVELS_MAX, MalformedJsonError, TooDeep, decode
 from services.runtime.trace_context import TRACEPARENT
 
@@ -97,23 +89,27 @@ def read_record(value: bytes | None, now: datetime) -> list[Outcome]:
         held = decode(value)
     except MalformedJsonError as error:
         return [_rejected_record(Reason.MALFORMED_JSON, str(error))]
+    plain = is_plain(value or b"")
     if not isinstance(held, list):
-        return [_outcome(0, held, now)]
+        return [_outcome(0, held, now, plain=plain)]
     if len(held) > BATCH_EVENTS_MAX:
         detail = f"the batch has {len(held)} events, at most {BATCH_EVENTS_MAX} are allowed"
         return [_rejected_record(Reason.BATCH_TOO_LARGE, detail)]
     if not held:
         return [_rejected_record(Reason.INVALID_EVENT, "the batch has no events")]
-    return [_outcome(index, element, now) for index, element in enumerate(held)]
+    return [_outcome(index, element, now, plain=plain) for index, element in enumerate(held)]
 
 
 def _rejected_record(reason: Reason, detail: str) -> Rejected:
     return Rejected(0, Rejection.of(reason, detail))
 
 
-def _outcome(index: int, element: Any, now: datetime) -> Outcome:
+def _outcome(index: int, element: Any, now: datetime, *, plain: bool) -> Outcome:
+    good = good_event(element, plain=plain)
+    if good is not None and good.occurred_at - now <= FUTURE_MAX:
+        return Accepted(index, good, element.get(TRACEPARENT))
     try:
-        event = to_event(_message(element))
+        event = read_event(element)
         require_not_ahead(event, now)
         return Accepted(index, event, element.get(TRACEPARENT))
     except RejectedError as error:
@@ -122,7 +118,8 @@ def _outcome(index: int, element: Any, now: datetime) -> Outcome:
 
 def read_event(raw: Any) -> UsageEvent:
     """One element that JSON was decoded to, whenever it happened. Raises RejectedError."""
-    return to_event(_message(raw))
+    message = _message(raw)
+    return to_event(message, message.time)
 
 
 def require_not_ahead(event: UsageEvent, now: datetime) -> None:
@@ -171,66 +168,6 @@ def _message_of(problem: Any) -> str:
         return "source: must be 'byok' or 'platform'"
     message: str = problem["msg"].removeprefix("Value error, ")
     return message
-
-
-def to_event(message: UsageMessage) -> UsageEvent:
-    """The message as the core reads it: one flat event, defaults filled in."""
-    data = message.data
-    event = UsageEvent(
-        org_id=data.org_id,
-        source=message.source,
-        id=message.id,
-        type=EventType(message.type),
-        occurred_at=message.time,
-        user_id=data.user_id,
-        team_id=data.team_id,
-        run_id=data.run_id,
-    )
-    match data:
-        case TokenUsageData():
-            return event._replace(
-                agent_id=data.agent_id,
-                provider=data.provider,
-                model=data.model,
-                input_tokens=data.input_tokens,
-                cached_input_tokens=data.cached_input_tokens,
-                output_tokens=data.output_tokens,
-                claim=_claim(data.credential),
-            )
-        case TokenUsageV2Data():
-            usage = tuple(sorted(data.usage.items()))
-            return event._replace(
-                agent_id=data.agent_id,
-                provider=data.provider,
-                model=data.model,
-                usage=usage,
-                conditions=tuple(sorted(data.conditions.items())),
-                is_partial=data.usage_status == "partial",
-                provider_request_id=data.provider_request_id,
-                provider_cost_usd=data.provider_cost_usd,
-                claim=_claim(data.credential),
-                **tokens_in(usage),
-            )
-        case NodeCallData():
-            return event._replace(
-                node=data.node,
-                provider=data.provider,
-                model=data.model,
-                calls=data.calls,
-                claim=_claim(data.credential),
-            )
-        case ToolCallData():
-            return event._replace(tool=data.tool, calls=data.calls, succeeded=data.succeeded)
-        case WorkflowRunData():
-            return event._replace(workflow_id=data.workflow_id, parent_run_id=data.parent_run_id)
-        case _:
-            assert_never(data)
-
-
-def _claim(credential: ByokClaim | PlatformClaim | None) -> Claim | None:
-    if credential is None:
-        return None
-    return Claim(credential.credential_id if isinstance(credential, ByokClaim) else None)
 
 
 def known_fields(event: UsageEvent) -> bytes:

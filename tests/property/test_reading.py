@@ -15,7 +15,7 @@ from services.cli.usage.rejected_rows import RejectedRows
 from services.cli.usage.sources import Lines, jsonl_rows
 from services.cli.usage.times import Shift, time_reader
 from services.ledger.usage_batch import read_events
-from services.messages.json_bytes import MalformedJsonError, decode, element_sources
+from services.messages.json_bytes import MalformedJsonError, _sources_by_structure, decode, element_sources
 from services.messages.usage_events import Accepted, Rejected, read_record
 from services.metering.booking.dead_letters import dead_letter
 from services.metering.booking.pricing import Record, read_elements
@@ -114,6 +114,7 @@ def test_slices_of_a_batch_parse_to_the_same_values_and_lie_in_it_in_order(value
         return
     elements = element_sources(source)
     assert [json.loads(element) for element in elements] == json.loads(source)
+    assert elements == _sources_by_structure(source)
     at = 0
     for element in elements:
         found = source.find(element, at)
