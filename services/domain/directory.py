@@ -12,8 +12,8 @@ from functools import lru_cache
 from operator import itemgetter
 from typing import NamedTuple, assert_never
 
-from services.domain.rate_card import RateCard, in_force, in_order
-from services.domain.scope import Interval, Plan, PlanPeriod, Scope, ScopeType
+from services.domain.rate_card import RateCard, in_order
+from services.domain.scope import Interval, Plan, PlanPeriod, Scope, ScopeType, Span, holding, span
 
 
 class Credential(NamedTuple):
@@ -83,6 +83,10 @@ class Directory:
         self._published: dict[str, tuple[int, RateCard]] = {}
         self._cards: tuple[RateCard, ...] = ()
         self._aliases: dict[str, tuple[int, ModelAliases]] = {}
+        # The same as every event asks for it, made anew with each change of it.
+        self._active: dict[_Slot, tuple[Span[Credential], ...]] = {}
+        self._plan_spans: dict[str, tuple[Span[Plan], ...]] = {}
+        self._newest_cards: tuple[Span[RateCard], ...] = ()
 
     def apply(self, seq: int, change: Change) -> bool:
         """Take in the change numbered ``seq``; False, and nothing happens, when as much of its subject is known.
@@ -97,6 +101,9 @@ class Directory:
                 self._apply_credential(seq, change)
             case PlanHistory():
                 self._plans[change.org_id] = (seq, change)
+                self._plan_spans[change.org_id] = tuple(
+                    span(each.interval, each.plan) for each in reversed(change.plans)
+                )
             case RateCard():
                 self._apply_card(seq, change)
             case ModelAliases():
@@ -124,26 +131,27 @@ class Directory:
     def _apply_credential(self, seq: int, credential: Credential) -> None:
         before = self.credential(credential.credential_id)
         if before is not None:
-            self._slots[_slot(before)] = tuple(c for c in self._slots[_slot(before)] if c is not before)
+            self._fill(_slot(before), (c for c in self._slots[_slot(before)] if c is not before))
         self._credentials[credential.credential_id] = (seq, credential)
         slot = _slot(credential)
-        self._slots[slot] = (*self._slots.get(slot, ()), credential)
+        self._fill(slot, (*self._slots.get(slot, ()), credential))
+
+    def _fill(self, slot: _Slot, credentials: Iterable[Credential]) -> None:
+        self._slots[slot] = tuple(credentials)
+        self._active[slot] = tuple(span(each, held) for held in self._slots[slot] for each in held.active)
 
     def _apply_card(self, seq: int, card: RateCard) -> None:
         self._published[card.card] = (seq, card)
         self._cards = in_order(published for _, published in sorted(self._published.values(), key=itemgetter(0)))
+        self._newest_cards = tuple(span(Interval(each.effective_from, None), each) for each in reversed(self._cards))
 
     def plan_at(self, org_id: str, at: datetime) -> Plan:
         """The organization's plan at ``at``."""
-        known = self._plans.get(org_id)
-        return Plan.FREE if known is None else known[1].plan_at(at)
+        return holding(self._plan_spans.get(org_id, ()), at) or Plan.FREE
 
     def active_in(self, org_id: str, scope: Scope, provider: str, at: datetime) -> Credential | None:
         """The credential that was active at ``at`` in one slot; a slot never holds two at once."""
-        for credential in self._slots.get((org_id, scope.type, scope.id, provider), ()):
-            if credential.active_at(at):
-                return credential
-        return None
+        return holding(self._active.get((org_id, scope.type, scope.id, provider), ()), at)
 
     def credential(self, credential_id: str) -> Credential | None:
         """The credential of that id, whatever its state."""
@@ -157,7 +165,7 @@ class Directory:
 
     def card_at(self, at: datetime) -> RateCard | None:
         """The rate card in force at ``at``; None before the first."""
-        return in_force(self._cards, at)
+        return holding(self._newest_cards, at)
 
     def aliases_of(self, provider: str) -> Mapping[str, str]:
         """Every other name of the provider's models, to the name that cards list."""

@@ -10,8 +10,7 @@ from services.domain.rating import Amounts, Rating
 from services.domain.usage import Identity, UsageEvent, fingerprint
 
 # RFC 9562: version 8 and variant 10 take six bits of an id, the other 122 are ours.
-_VERSION_8 = 0x8 << 76 | 0b10 << 62
-_FREE_BITS = ~(0xF << 76 | 0b11 << 62)
+_VARIANT_10 = {digit: "89ab"[int(digit, 16) & 0b11] for digit in "0123456789abcdef"}
 
 
 class EntryKind(StrEnum):
@@ -39,18 +38,17 @@ class Attribution(NamedTuple):
 
 def attribution(rating: Rating) -> Attribution:
     """What a rating writes into an entry. A key source without a credential has no scope."""
-    resolution = rating.resolution
-    credential = resolution.credential
+    key_source, reason, credential, flags = rating.resolution
     return Attribution(
-        key_source=resolution.key_source.value,
-        byok_scope=None if credential is None else credential.scope.type.value,
-        credential_id=None if credential is None else credential.credential_id,
-        reason=resolution.reason.value,
-        flags=tuple(flag.value for flag in resolution.flags),
-        rate_card=rating.card.card,
-        tier=rating.tier,
-        priced_model=rating.priced_model,
-        amounts=rating.amounts,
+        key_source.value,
+        None if credential is None else credential.scope.type.value,
+        None if credential is None else credential.credential_id,
+        reason.value,
+        tuple([flag.value for flag in flags]) if flags else (),
+        rating.card.card,
+        rating.tier,
+        rating.priced_model,
+        rating.amounts,
     )
 
 
@@ -82,7 +80,8 @@ class Entry(NamedTuple):
 
 def entry_id(identity: Identity, revision: int, kind: EntryKind) -> UUID:
     """The id of an entry follows from what it is, so whoever books it twice books the same row (UUID version 8)."""
-    return UUID(int=int.from_bytes(fingerprint(*identity, revision, kind.value)[:16], "big") & _FREE_BITS | _VERSION_8)
+    digits = fingerprint(*identity, revision, kind.value)
+    return UUID(f"{digits[:12]}8{digits[13:16]}{_VARIANT_10[digits[16]]}{digits[17:32]}")
 
 
 def quantities_of(event: UsageEvent) -> Quantities:
@@ -92,16 +91,8 @@ def quantities_of(event: UsageEvent) -> Quantities:
 
 def charge(event: UsageEvent, rating: Rating, registry_seq: int) -> Entry:
     """The one charge (revision 0) of an event, priced with the registry log up to ``registry_seq``."""
-    return Entry(
-        entry_id=entry_id(event.identity, 0, EntryKind.CHARGE),
-        kind=EntryKind.CHARGE,
-        revision=0,
-        adjusts=None,
-        event=event,
-        quantities=quantities_of(event),
-        attribution=attribution(rating),
-        registry_seq=registry_seq,
-    )
+    charge_id = entry_id(event.identity, 0, EntryKind.CHARGE)
+    return Entry(charge_id, EntryKind.CHARGE, 0, None, event, quantities_of(event), attribution(rating), registry_seq)
 
 
 def reprice(current: Entry, rating: Rating, registry_seq: int) -> tuple[Entry, Entry] | None:

@@ -166,6 +166,10 @@ class Billed(NamedTuple):
     price: int
     is_tokens: bool
 
+    def picos(self, times: Ratio) -> int:
+        """What it costs with all uplifts, in parts of a pico-USD: so many as ``times`` has in its denominator."""
+        return self.quantity * self.price * (times.numerator if self.is_tokens else times.denominator)
+
 
 class Bill(NamedTuple):
     """What one request cost, before the one rounding."""
@@ -182,13 +186,12 @@ class Bill(NamedTuple):
     def cost(self) -> Ratio:
         """In pico-USD, exact."""
         times = _product(self.uplifts)
-        return Ratio(sum(self.cost_of(line).numerator for line in self.lines), times.denominator)
+        return Ratio(sum([line.picos(times) for line in self.lines]), times.denominator)
 
     def cost_of(self, line: Billed) -> Ratio:
         """What one of its lines costs, in pico-USD, exact; over the same denominator for all of them."""
         times = _product(self.uplifts)
-        factor = times.numerator if line.is_tokens else times.denominator
-        return Ratio(line.quantity * line.price * factor, times.denominator)
+        return Ratio(line.picos(times), times.denominator)
 
 
 def require_parts_fit(usage: Counts, units: Units) -> None:
@@ -206,19 +209,33 @@ def bill(usage: Counts, conditions: Conditions, at: datetime, price: ModelPrice,
     Raises ImpossibleUsageError, UnpricedUnitError or UnpricedConditionError, the first of them that holds.
     """
     counts, said = dict(usage), dict(conditions)
-    window = next((each for each in price.windows if each.holds(at)), None)
-    variant = next((each for each in price.variants if _met(each.when, said)), None)
+    window = _window(price.windows, at)
+    variant = _variant(price.variants, said)
     band = _band(price.bands, counts)
     prices = _over(price.prices, window, band)
     if variant is not None:
         of_variant = _band(variant.bands, counts)
         prices, band = _over(prices, variant, of_variant), of_variant or band
-    rests = _rests(counts, prices, units)
-    lines = tuple(_line(name, rest, prices, units) for name, rest in rests.items() if _is_billed(name, rest, prices))
-    _require_priced(rests, prices, units)
-    uplifts = tuple(each for each in price.uplifts if _met(each.when, said))
-    _require_understood(said, [*([] if variant is None else [variant.when]), *(each.when for each in uplifts)], units)
+    lines = _lines(_rests(counts, prices, units), prices, units)
+    uplifts = tuple([each for each in price.uplifts if _met(each.when, said)]) if price.uplifts else ()
+    if said:
+        met = [*([] if variant is None else [variant.when]), *(each.when for each in uplifts)]
+        _require_understood(said, met, units)
     return Bill(lines, uplifts, variant, band, window)
+
+
+def _window(windows: Iterable[Window], at: datetime) -> Window | None:
+    for window in windows:
+        if window.holds(at):
+            return window
+    return None
+
+
+def _variant(variants: Iterable[Variant], said: Mapping[str, str]) -> Variant | None:
+    for variant in variants:
+        if _met(variant.when, said):
+            return variant
+    return None
 
 
 def _met(when: When, said: Mapping[str, str]) -> bool:
@@ -226,6 +243,8 @@ def _met(when: When, said: Mapping[str, str]) -> bool:
 
 
 def _band(bands: Sequence[Band], counts: Mapping[str, int]) -> Band | None:
+    if not bands:
+        return None
     passed = [band for band in bands if band.above_input_tokens < counts.get(INPUT, 0)]
     return max(passed, key=lambda band: band.above_input_tokens, default=None)
 
@@ -251,18 +270,16 @@ def _rests(counts: Mapping[str, int], prices: Prices, units: Units) -> dict[str,
     return rests
 
 
-def _is_billed(name: str, rest: int, prices: Prices) -> bool:
-    return rest > 0 and name in prices
-
-
-def _line(name: str, rest: int, prices: Prices, units: Units) -> Billed:
-    return Billed(name, rest, prices[name], units.by_name[name].is_tokens)
-
-
-def _require_priced(rests: Mapping[str, int], prices: Prices, units: Units) -> None:
+def _lines(rests: Mapping[str, int], prices: Prices, units: Units) -> tuple[Billed, ...]:
+    lines = []
     for name, rest in rests.items():
-        if rest > 0 and name not in prices and name not in units.inherit:
-            raise UnpricedUnitError(name, f"has no price for {name}")
+        if rest > 0:
+            one = prices.get(name)
+            if one is not None:
+                lines.append(Billed(name, rest, one, units.by_name[name].is_tokens))
+            elif name not in units.inherit:
+                raise UnpricedUnitError(name, f"has no price for {name}")
+    return tuple(lines)
 
 
 def _require_understood(said: Mapping[str, str], met: Iterable[When], units: Units) -> None:
@@ -272,7 +289,12 @@ def _require_understood(said: Mapping[str, str], met: Iterable[When], units: Uni
             raise UnpricedConditionError(name, f"does not say what {name} {value} costs")
 
 
+_AS_IT_IS = Ratio(1, 1)
+
+
 def _product(uplifts: Iterable[Uplift]) -> Ratio:
+    if not uplifts:
+        return _AS_IT_IS
     times = [uplift.times for uplift in uplifts]
     return Ratio(prod(each.numerator for each in times), prod(each.denominator for each in times))
 

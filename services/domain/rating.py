@@ -14,6 +14,7 @@ from services.domain.model_prices import (
     OUTPUT,
     Bill,
     Billed,
+    Counts,
     ModelPrice,
     UnpricedConditionError,
     UnpricedError,
@@ -24,8 +25,6 @@ from services.domain.model_prices import (
 from services.domain.rate_card import RateCard
 from services.domain.resolution import NOT_MODEL_USAGE, Flag, KeySource, Resolution, Use, resolve
 from services.domain.usage import EventType, UsageEvent
-
-_FULL = Ratio(1, 1)
 
 
 class NoRateCardError(UnpricedError):
@@ -154,7 +153,8 @@ def node_call_mc(card: RateCard, price: ModelPrice, key_source: KeySource) -> Am
 
 
 def _tokens(event: UsageEvent, card: RateCard, price: ModelPrice, key_source: KeySource) -> Amounts:
-    return cost_to_mc(tokens_bill(event, card, price).cost, card, key_source)
+    cost = sum([count * _plain_price(unit, card, price) for unit, count in _counted(event) if count])
+    return cost_to_mc(Ratio(cost, 1), card, key_source)
 
 
 def tokens_bill(event: UsageEvent, card: RateCard, price: ModelPrice) -> Bill:
@@ -162,17 +162,21 @@ def tokens_bill(event: UsageEvent, card: RateCard, price: ModelPrice) -> Bill:
 
     Raises UnpricedUnitError.
     """
-    fresh = event.input_tokens - event.cached_input_tokens
-    counted = ((INPUT, fresh), (CACHE_READ, event.cached_input_tokens), (OUTPUT, event.output_tokens))
-    lines = tuple(_plain_line(unit, count, card, price) for unit, count in counted if count)
+    counted = ((unit, count, _plain_price(unit, card, price)) for unit, count in _counted(event) if count)
+    lines = tuple(Billed(unit, count, one, is_tokens=True) for unit, count, one in counted)
     return Bill(lines, uplifts=(), variant=None, band=None, window=None)
 
 
-def _plain_line(unit: str, count: int, card: RateCard, price: ModelPrice) -> Billed:
+def _counted(event: UsageEvent) -> Counts:
+    fresh = event.input_tokens - event.cached_input_tokens
+    return (INPUT, fresh), (CACHE_READ, event.cached_input_tokens), (OUTPUT, event.output_tokens)
+
+
+def _plain_price(unit: str, card: RateCard, price: ModelPrice) -> int:
     one = price.prices.get(unit)
     if one is None:
         raise UnpricedUnitError(unit, f"rate card {card.card} has no price for {unit} of this model")
-    return Billed(unit, count, one, is_tokens=True)
+    return one
 
 
 def _units(event: UsageEvent, card: RateCard, price: ModelPrice, key_source: KeySource) -> Amounts:
@@ -195,8 +199,9 @@ def _of_card(card: RateCard, event: UsageEvent, error: UnpricedError) -> str:
 
 def cost_to_mc(cost: Ratio, card: RateCard, key_source: KeySource) -> Amounts:
     """USD cost ÷ USD per credit, and × the factor of own keys; each rounded once."""
-    exact = exact_mc(cost, card, key_source)
-    return Amounts(*(round_half_even(*each) for each in exact))
+    listed, charged = exact_mc(cost, card, key_source)
+    list_mc = round_half_even(*listed)
+    return Amounts(list_mc, list_mc if charged is listed else round_half_even(*charged))
 
 
 def exact_mc(cost: Ratio, card: RateCard, key_source: KeySource) -> tuple[Ratio, Ratio]:
@@ -204,6 +209,8 @@ def exact_mc(cost: Ratio, card: RateCard, key_source: KeySource) -> tuple[Ratio,
 
     10^-12 USD over micro-USD per credit is 10^-6 credit, which is mc.
     """
-    factor = card.own_key_token_factor if key_source is KeySource.BYOK else _FULL
-    in_credits = Ratio(cost.numerator, cost.denominator * card.usd_micros_per_credit)
-    return in_credits, Ratio(in_credits.numerator * factor.numerator, in_credits.denominator * factor.denominator)
+    listed = Ratio(cost.numerator, cost.denominator * card.usd_micros_per_credit)
+    if key_source is not KeySource.BYOK:
+        return listed, listed
+    factor = card.own_key_token_factor
+    return listed, Ratio(listed.numerator * factor.numerator, listed.denominator * factor.denominator)

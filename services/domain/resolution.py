@@ -57,8 +57,9 @@ class Use(NamedTuple):
 
     def scope(self, level: ScopeType) -> Scope | None:
         """The owner of a key of this level that the use lies within; None for the team in the personal space."""
-        owner = {ScopeType.ORGANIZATION: self.org_id, ScopeType.TEAM: self.team_id, ScopeType.PERSONAL: self.user_id}
-        return None if (owner_id := owner[level]) is None else Scope(level, owner_id)
+        if level is ScopeType.TEAM:
+            return None if self.team_id is None else Scope(level, self.team_id)
+        return Scope(level, self.user_id if level is ScopeType.PERSONAL else self.org_id)
 
 
 class Resolution(NamedTuple):
@@ -83,6 +84,11 @@ def _platform(reason: Reason, *flags: Flag) -> Resolution:
     return Resolution(KeySource.PLATFORM, reason, flags=flags)
 
 
+_PROVIDER_NOT_SUPPORTED = _platform(Reason.PROVIDER_NOT_SUPPORTED)
+_PLAN_NOT_ENTITLED = _platform(Reason.PLAN_NOT_ENTITLED)
+_NO_CREDENTIAL = _platform(Reason.NO_CREDENTIAL)
+
+
 def resolve(use: Use, claim: Claim | None, directory: Directory, card: RateCard) -> Resolution:
     """Which key applies. What the event claims comes first, if it can be true; else rules 1 to 6 decide."""
     ruled = resolve_unclaimed(use, directory, card)
@@ -102,10 +108,10 @@ def resolve(use: Use, claim: Claim | None, directory: Directory, card: RateCard)
 def resolve_unclaimed(use: Use, directory: Directory, card: RateCard) -> Resolution:
     """Rules 1 to 6, which know nothing of claims."""
     if use.provider not in card.own_key_providers:
-        return _platform(Reason.PROVIDER_NOT_SUPPORTED)
+        return _PROVIDER_NOT_SUPPORTED
     plan = directory.plan_at(use.org_id, use.at)
     if plan is Plan.FREE:
-        return _platform(Reason.PLAN_NOT_ENTITLED)
+        return _PLAN_NOT_ENTITLED
     for level in (ScopeType.ORGANIZATION, *card.scope_order):
         scope = use.scope(level)
         if scope is None or not plan.allows(level):
@@ -113,7 +119,7 @@ def resolve_unclaimed(use: Use, directory: Directory, card: RateCard) -> Resolut
         credential = directory.active_in(use.org_id, scope, use.provider, use.at)
         if credential is not None:
             return Resolution(KeySource.BYOK, _KEY_OF_LEVEL[level], credential)
-    return _platform(Reason.NO_CREDENTIAL)
+    return _NO_CREDENTIAL
 
 
 def can_be_claimed(credential: Credential, use: Use, directory: Directory, card: RateCard) -> bool:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 
 class ScopeType(StrEnum):
@@ -13,6 +14,9 @@ class ScopeType(StrEnum):
     ORGANIZATION = "organization"
     TEAM = "team"
     PERSONAL = "personal"
+
+    # Keys are looked up by it for every event, and an Enum's own hash is computed in Python.
+    __hash__ = str.__hash__
 
 
 class Plan(StrEnum):
@@ -59,6 +63,25 @@ class Interval(NamedTuple):
     def is_empty(self) -> bool:
         """An interval that ends where it starts covers nothing, not even with grace."""
         return self.end is not None and self.end <= self.start
+
+
+T = TypeVar("T")
+Span = tuple[datetime, datetime, T]
+"""The first instant at which something holds, the first at which it does not any more, and what it is."""
+_NEVER = datetime.max.replace(tzinfo=UTC)
+
+
+def span(interval: Interval, what: T) -> Span[T]:
+    """What holds in an interval, prepared for ``holding``."""
+    return interval.start, _NEVER if interval.end is None else interval.end, what
+
+
+def holding(spans: Iterable[Span[T]], at: datetime) -> T | None:
+    """The first that holds ``at``: in a span that its interval ``covers`` without grace."""
+    for start, end, what in spans:
+        if start <= at < end:
+            return what
+    return None
 
 
 class PlanPeriod(NamedTuple):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from datetime import datetime
 from enum import StrEnum
-from operator import attrgetter
 from typing import NamedTuple, TypedDict, assert_never
 
 from services.domain.model_prices import CACHE_READ, INPUT, OUTPUT, Conditions, Counts
@@ -24,6 +23,9 @@ class EventType(StrEnum):
     TOKEN_USAGE_V2 = "usage.token_usage.v2"  # noqa: S105 - likewise
     TOOL_CALL = "usage.tool_call.v1"
     WORKFLOW_RUN = "usage.workflow_run.v1"
+
+    # Every event is counted by it, and an Enum's own hash is computed in Python.
+    __hash__ = str.__hash__
 
     @property
     def counts_calls(self) -> bool:
@@ -126,26 +128,6 @@ def tokens_in(usage: Counts) -> Tokens:
     }
 
 
-# By name, and for ever: an event that was booked years ago must hash the same when it is delivered again, whatever
-# fields events have by then.
-_PAYLOAD_V1 = (
-    *("user_id", "team_id", "run_id", "agent_id", "workflow_id", "parent_run_id", "node", "tool", "provider", "model"),
-    *("calls", "succeeded", "input_tokens", "cached_input_tokens", "output_tokens"),
-)
-_payload_v1 = attrgetter(*_PAYLOAD_V1)
-_TEXTS_V2 = (
-    "agent_id",
-    "model",
-    "provider",
-    "provider_cost_usd",
-    "provider_request_id",
-    "run_id",
-    "team_id",
-    "user_id",
-)
-_texts_v2 = attrgetter(*_TEXTS_V2)
-
-
 def payload_hash(event: UsageEvent) -> bytes:
     """What tells a duplicate from a conflict: SHA-256 over type, instant and known data, after defaults.
 
@@ -160,26 +142,50 @@ def payload_hash(event: UsageEvent) -> bytes:
             assert_never(event.type)
 
 
+# Written out, and for ever: an event that was booked years ago must hash the same when it is delivered again, whatever
+# fields events have by then.
 def _payload_hash_v1(event: UsageEvent) -> bytes:
-    claim = "" if event.claim is None else f"byok:{event.claim.credential_id}"
-    if event.claim is not None and event.claim.is_platform:
-        claim = "platform"
-    return fingerprint(event.type.value, event.occurred_at.isoformat(), *_payload_v1(event), claim)
+    return _digest(
+        f"{event.type.value}\x1f{event.occurred_at.isoformat()}\x1f{event.user_id}\x1f{event.team_id or ''}"
+        f"\x1f{event.run_id or ''}\x1f{event.agent_id or ''}\x1f{event.workflow_id or ''}"
+        f"\x1f{event.parent_run_id or ''}\x1f{event.node or ''}\x1f{event.tool or ''}"
+        f"\x1f{event.provider or ''}\x1f{event.model or ''}"
+        f"\x1f{event.calls}\x1f{event.succeeded}\x1f{event.input_tokens}\x1f{event.cached_input_tokens}"
+        f"\x1f{event.output_tokens}\x1f{'' if event.claim is None else _claimed(event.claim, ':')}"
+    )
 
 
 def _payload_hash_v2(event: UsageEvent) -> bytes:
-    """By names: what is at its default is not in it, so that a field that comes later changes no older event's hash."""
-    said = {name: value for name, value in zip(_TEXTS_V2, _texts_v2(event), strict=True) if value is not None}
-    said |= {f"usage\x1e{unit}": count for unit, count in event.usage if count}
-    said |= {f"conditions\x1e{name}": value for name, value in event.conditions}
-    if event.claim is not None:
-        said["credential"] = "platform" if event.claim.is_platform else f"byok\x1e{event.claim.credential_id}"
-    if event.is_partial:
-        said["usage_status"] = "partial"
-    named = [part for name in sorted(said) for part in (name, said[name])]
-    return fingerprint(event.type.value, event.occurred_at.isoformat(), *named)
+    """By names, in their order: what is at its default is not in it, so that a field that comes later changes no older
+    event's hash."""
+    usage = [f"\x1fusage\x1e{unit}\x1f{count}" for unit, count in event.usage if count]
+    conditions = [f"\x1fconditions\x1e{name}\x1f{value}" for name, value in event.conditions]
+    claim = None if event.claim is None else _claimed(event.claim, "\x1e")
+    status = "partial" if event.is_partial else None
+    return _digest(
+        f"{event.type.value}\x1f{event.occurred_at.isoformat()}{_named('agent_id', event.agent_id)}"
+        f"{''.join(conditions)}{_named('credential', claim)}{_named('model', event.model)}"
+        f"{_named('provider', event.provider)}"
+        f"{_named('provider_cost_usd', event.provider_cost_usd)}"
+        f"{_named('provider_request_id', event.provider_request_id)}{_named('run_id', event.run_id)}"
+        f"{_named('team_id', event.team_id)}{''.join(usage)}"
+        f"{_named('usage_status', status)}{_named('user_id', event.user_id)}"
+    )
 
 
-def fingerprint(*values: object) -> bytes:
-    """SHA-256 over values that hold no control characters, as no id does: so one separates them without doubt."""
-    return hashlib.sha256("\x1f".join(["" if value is None else str(value) for value in values]).encode()).digest()
+def _named(name: str, value: str | None) -> str:
+    return "" if value is None else f"\x1f{name}\x1f{value}"
+
+
+def _claimed(claim: Claim, parted_by: str) -> str:
+    return "platform" if claim.is_platform else f"byok{parted_by}{claim.credential_id}"
+
+
+def fingerprint(*values: str | int) -> str:
+    """SHA-256, as hexadecimal digits, over values that hold no control characters, as no id does: so one separates
+    them without doubt."""
+    return hashlib.sha256("\x1f".join(map(str, values)).encode()).hexdigest()
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.sha256(text.encode()).digest()
