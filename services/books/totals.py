@@ -67,13 +67,14 @@ def removed_letters(totals: Totals, reason: str, how_many: int) -> None:
 
 def charges(totals: Totals, entries: Iterable[Entry]) -> None:
     """Add up the amounts and flags of new charges."""
-    amounts: defaultdict[tuple[str, str | None, str, str | None], list[int]] = defaultdict(lambda: [0, 0])
+    amounts: defaultdict[tuple[EventType, str | None, str, str | None], list[int]] = defaultdict(lambda: [0, 0])
     for entry in entries:
         event, what = entry.event, entry.attribution
-        sums = amounts[event.type.value, event.provider, what.key_source, what.byok_scope]
+        sums = amounts[event.type, event.provider, what.key_source, what.byok_scope]
         sums[0] += what.amounts.list_mc
         sums[1] += what.amounts.charged_mc
-        flags(totals, what.flags)
+        if what.flags:
+            flags(totals, what.flags)
     for (event_type, provider, key_source, byok_scope), (list_mc, charged_mc) in amounts.items():
         labels = {"event_type": event_type, "provider": provider, "key_source": key_source, "byok_scope": byok_scope}
         totals[_total("list_mc", **labels)] += list_mc

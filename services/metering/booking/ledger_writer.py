@@ -9,7 +9,6 @@ COPY nothing at all, would free its locks.
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -18,18 +17,15 @@ from uuid import UUID
 import psycopg
 from psycopg import Connection
 
-from schemas.dead_letters import Reason
 from services.books import columns
-from services.books import totals as count
-from services.books.entry_rows import entry_row
+from services.books.entry_rows import COPY_FORMAT
 from services.books.locks import FENCE
 from services.books.source_traces import OF_THE_RECORD, SourceTrace, write_traces
 from services.books.totals import Totals
-from services.domain.entries import Entry
-from services.domain.usage import UsageEvent
-from services.messages.usage_events import Rejection
-from services.metering.booking.dead_letters import DeadLetter, dead_letter
-from services.metering.booking.pricing import Covered, Element, PricedBatch, PricedElement
+from services.metering.booking.dead_letters import DeadLetter
+from services.metering.booking.pricing import Covered, Element, PricedBatch
+from services.metering.booking.staging import Staged, stage
+from services.metering.booking.tally import Tally
 from services.metering.dead_letters.share import Count, Origin
 from services.runtime.database import arrays, connect
 
@@ -45,10 +41,17 @@ _CREATE_STAGING = f"""
 CREATE TEMP TABLE IF NOT EXISTS staged_charge ON COMMIT DELETE ROWS AS
 SELECT {_STAGED} FROM ledger.entry WITH NO DATA
 """
-_COPY = f"COPY staged_charge ({_STAGED}) FROM STDIN"
+_COPY = f"COPY staged_charge ({_STAGED}) FROM STDIN {COPY_FORMAT}"
 _INSERT = f"""
 INSERT INTO ledger.entry ({_STAGED}, saved_mc) SELECT {_STAGED}, list_mc - charged_mc FROM staged_charge
-ORDER BY entry_id ON CONFLICT DO NOTHING RETURNING entry_id
+ORDER BY entry_id ON CONFLICT DO NOTHING
+"""
+# Read after the insert, which waits for others. No place is booked twice, for the partition has moved on from it: so
+# what stands under one of our ids, and was not read where we read it, was there before.
+_BOOKED_BEFORE = f"""
+SELECT entry_id, payload_hash FROM ledger.entry JOIN unnest(%s::uuid[], %s::int[], %s::bigint[], %s::int[])
+  AS ours (entry_id, {columns.listed(columns.PLACE)}) USING (entry_id)
+WHERE ({columns.listed(columns.PLACE, "entry")}) IS DISTINCT FROM ({columns.listed(columns.PLACE, "ours")})
 """
 _INSERT_DEAD_LETTERS = f"""
 INSERT INTO ledger.dead_letter (source_partition_id, {columns.listed(columns.LETTER)})
@@ -67,8 +70,6 @@ ON CONFLICT (metric, labels, shard) DO UPDATE SET value = metric_total.value + e
 """
 
 
-# In the order of the columns of a covered range.
-_OUTCOMES = ("recorded", "duplicate", "dead_letter")
 _kept = attrgetter(*columns.LETTER)
 
 
@@ -154,14 +155,18 @@ class LedgerWriter:
                 (self._cluster_id, self._topic, *arrays(origins.items())),
             )
 
-    def book(self, batch: PricedBatch) -> Booked:
-        """Book the batch, all of it or nothing.
+    def stage(self, batch: PricedBatch) -> Staged:
+        """The rows of the batch, made before its transaction begins. Its partitions' positions must be known."""
+        return stage(batch, self._ids)
+
+    def book(self, batch: PricedBatch, staged: Staged | None = None) -> Booked:
+        """Book the batch, all of it or nothing; what ``stage`` has made of it may be given.
 
         Raises BehindFenceError or PartitionMovedError where it may not be booked as it is, and psycopg.Error where the
         database is away or refuses the data. Nothing is booked then.
         """
         began = time.perf_counter()
-        return self._transact(batch)._replace(seconds=time.perf_counter() - began)
+        return self._transact(batch, staged)._replace(seconds=time.perf_counter() - began)
 
     def refuses(self, batch: PricedBatch) -> psycopg.Error | None:
         """Whether the database refuses the batch for its data: booked as ``book`` does it, and rolled back.
@@ -174,18 +179,18 @@ class LedgerWriter:
             return error
         return None
 
-    def _transact(self, batch: PricedBatch, *, force_rollback: bool = False) -> Booked:
+    def _transact(self, batch: PricedBatch, staged: Staged | None = None, *, force_rollback: bool = False) -> Booked:
         connection = self._open()
-        firsts = _first_of_each_identity(batch.elements)
-        # Made before anything is locked: masking takes its time, and a session that is silent for long is ended.
-        letters = [_letter(priced) for priced in batch.elements if priced.entry is None]
+        staged = self.stage(batch) if staged is None else staged
         with connection.transaction(force_rollback=force_rollback):
             # The rows come first, for a server that waits for rows gives up neither for time nor when it is asked to: a
             # worker that is stopped here must not hold a lock yet.
-            self._stage(connection, firsts)
+            if staged.rows:
+                with connection.cursor().copy(_COPY) as copy:
+                    copy.write(staged.rows)
             _pass_fence(connection, batch.registry_seq)
             self._advance(connection, batch.covered)
-            return self._book(connection, batch, firsts, letters)
+            return self._book(connection, batch, staged)
 
     def _advance(self, connection: Connection[Any], covered: Sequence[Covered]) -> None:
         for start in sorted(covered, key=lambda each: self._ids[each.partition]):
@@ -197,16 +202,8 @@ class LedgerWriter:
             if moved.rowcount != 1:
                 raise PartitionMovedError(f"partition {start.partition} is not at offset {start.start}")
 
-    def _book(
-        self,
-        connection: Connection[Any],
-        batch: PricedBatch,
-        firsts: Mapping[UUID, PricedElement],
-        letters: Sequence[DeadLetter],
-    ) -> Booked:
-        new = {row[0] for row in connection.execute(_INSERT)} if firsts else set()
-        hashes = _hashes(connection, batch.elements, firsts, new)
-        tally = _Tally(batch, firsts, new, hashes, letters)
+    def _book(self, connection: Connection[Any], batch: PricedBatch, staged: Staged) -> Booked:
+        tally = Tally(batch, staged, self._insert(connection, staged))
         rows = [(self._ids[letter.partition], *_kept(letter)) for letter in tally.dead_letters]
         if rows:
             connection.execute(_INSERT_DEAD_LETTERS, arrays(rows))
@@ -215,9 +212,20 @@ class LedgerWriter:
             for c in batch.covered
         ]
         connection.execute(_INSERT_COVERED, arrays(covered))
-        write_traces(connection, self._traces(firsts[entry_id].element for entry_id in new))
+        write_traces(connection, self._traces(priced.element for priced in tally.recorded))
         add_totals(connection, tally.totals, shard=min(c.partition for c in batch.covered))
-        return Booked(len(new), tally.duplicates, len(rows), tally.by_origin, tally.dead_letters)
+        return Booked(len(tally.recorded), len(tally.duplicates), len(rows), tally.by_origin, tally.dead_letters)
+
+    def _insert(self, connection: Connection[Any], staged: Staged) -> dict[UUID, bytes]:
+        """Insert the rows; the payload hashes of those of their ids that were booked before."""
+        if not staged.rows or connection.execute(_INSERT).rowcount == len(staged.firsts):
+            return {}
+        ours = [
+            (entry_id, self._ids[record.partition], record.offset, priced.element.source_index)
+            for entry_id, priced in staged.firsts.items()
+            for record in (priced.element.record,)
+        ]
+        return {entry_id: bytes(digest) for entry_id, digest in connection.execute(_BOOKED_BEFORE, arrays(ours))}
 
     def _traces(self, booked: Iterable[Element]) -> Iterator[SourceTrace]:
         for element in booked:
@@ -225,15 +233,6 @@ class LedgerWriter:
             if trace := own or record.trace:
                 index = OF_THE_RECORD if own is None else element.source_index
                 yield SourceTrace(self._ids[record.partition], record.offset, index, str(trace))
-
-    def _stage(self, connection: Connection[Any], firsts: Mapping[UUID, PricedElement]) -> None:
-        if not firsts:
-            return
-        with connection.cursor().copy(_COPY) as copy:
-            for priced in firsts.values():
-                element, record = priced.element, priced.element.record
-                place = (self._ids[record.partition], record.offset, element.source_index)
-                copy.write_row((*entry_row(_entry(priced), element.payload_hash), *place))
 
 
 def _pass_fence(connection: Connection[Any], registry_seq: int) -> None:
@@ -249,99 +248,3 @@ def add_totals(connection: Connection[Any], totals: Totals, *, shard: int) -> No
     rows = [(total.metric, total.labels_json, value) for total, value in sorted(totals.items()) if value]
     if rows:
         connection.execute(_ADD_TOTALS, (shard, *arrays(rows)))
-
-
-def _entry(priced: PricedElement) -> Entry:
-    if priced.entry is None:
-        raise TypeError("a refused element has no entry")
-    return priced.entry
-
-
-def _first_of_each_identity(elements: Iterable[PricedElement]) -> dict[UUID, PricedElement]:
-    firsts: dict[UUID, PricedElement] = {}
-    for priced in elements:
-        if priced.entry is not None:
-            firsts.setdefault(priced.entry.entry_id, priced)
-    return firsts
-
-
-def _hashes(
-    connection: Connection[Any],
-    elements: Iterable[PricedElement],
-    firsts: Mapping[UUID, PricedElement],
-    new: set[UUID],
-) -> dict[UUID, bytes]:
-    """The payload hash that is booked for every charge in the batch. Read after the insert, which waits for others."""
-    hashes = {entry_id: firsts[entry_id].element.payload_hash for entry_id in new}
-    old = [priced.entry.entry_id for priced in elements if priced.entry and priced.entry.entry_id not in new]
-    if old:
-        rows = connection.execute(
-            "SELECT entry_id, payload_hash FROM ledger.entry WHERE entry_id = ANY(%s)", (sorted(set(old)),)
-        )
-        hashes.update({entry_id: bytes(digest) for entry_id, digest in rows})
-    return hashes
-
-
-class _Tally:
-    """What became of every element of a batch: recorded, a duplicate, or a dead letter."""
-
-    def __init__(
-        self,
-        batch: PricedBatch,
-        firsts: Mapping[UUID, PricedElement],
-        new: set[UUID],
-        hashes: Mapping[UUID, bytes],
-        letters: Sequence[DeadLetter],
-    ) -> None:
-        self.totals: Totals = Totals()
-        self.dead_letters: list[DeadLetter] = []
-        self.duplicates = 0
-        self._outcomes: Counter[tuple[object, str]] = Counter()
-        self._booked: Counter[Origin] = Counter()
-        self._by_partition = {covered.partition: dict.fromkeys(_OUTCOMES, 0) for covered in batch.covered}
-        for letter in letters:
-            self._dead_letter(letter)
-        for priced in batch.elements:
-            entry = priced.entry
-            if entry is None:
-                continue
-            if entry.entry_id in new and firsts[entry.entry_id] is priced:
-                self._book(priced.element.record.partition, entry.event, "recorded")
-            elif hashes[entry.entry_id] == priced.element.payload_hash:
-                self.duplicates += 1
-                self._book(priced.element.record.partition, entry.event, "duplicate")
-            else:
-                detail = f"id: is already booked with another payload, as entry {entry.entry_id}"
-                self._dead_letter(dead_letter(priced.element, Rejection.of(Reason.IDENTITY_CONFLICT, detail)))
-        count.events(self.totals, self._outcomes)
-        count.charges(self.totals, (_entry(firsts[entry_id]) for entry_id in new))
-
-    def of(self, partition: int) -> tuple[int, ...]:
-        """How many events of the partition were recorded, duplicates and dead letters."""
-        return tuple(self._by_partition[partition].values())
-
-    @property
-    def by_origin(self) -> dict[Origin, Count]:
-        """How many events of each organization and source there were, and how many of them are dead letters."""
-        refused = Counter(letter.origin for letter in self.dead_letters)
-        events = self._booked + refused
-        return {origin: Count(events[origin], refused[origin]) for origin in events}
-
-    def _book(self, partition: int, event: UsageEvent, outcome: str) -> None:
-        self._booked[Origin(event.org_id, event.source)] += 1
-        self._count(partition, event.type.value, outcome)
-
-    def _count(self, partition: int, event_type: object, outcome: str) -> None:
-        self._by_partition[partition][outcome] += 1
-        self._outcomes[event_type, outcome] += 1
-
-    def _dead_letter(self, letter: DeadLetter) -> None:
-        self.dead_letters.append(letter)
-        count.dead_letter(self.totals, letter.reason)
-        self._count(letter.partition, letter.event_type, "dead_letter")
-
-
-def _letter(priced: PricedElement) -> DeadLetter:
-    if priced.rejection is None:
-        raise TypeError("an element without an entry has a rejection")
-    return dead_letter(priced.element, priced.rejection)

@@ -9,6 +9,7 @@ import psycopg
 
 from services.metering.booking.ledger_writer import Booked, LedgerWriter, Position
 from services.metering.booking.pricing import PricedBatch
+from services.metering.booking.staging import Staged
 from services.runtime.command_failed import AWAY, CommandFailed
 from services.runtime.database import is_outage
 
@@ -26,10 +27,10 @@ class ShadowWriter(LedgerWriter):
         with _outages_refused():
             super().begin(origins)
 
-    def book(self, batch: PricedBatch) -> Booked:
+    def book(self, batch: PricedBatch, staged: Staged | None = None) -> Booked:
         """As of any ledger."""
         with _outages_refused():
-            return super().book(batch)
+            return super().book(batch, staged)
 
     def refuses(self, batch: PricedBatch) -> psycopg.Error | None:
         """As of any ledger."""

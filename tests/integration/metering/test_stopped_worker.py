@@ -8,6 +8,7 @@ import time
 from contextlib import closing
 from typing import Any
 
+import psycopg
 import pytest
 
 from services.books.locks import FENCE
@@ -39,17 +40,17 @@ class Stop:
 
 
 @pytest.mark.parametrize(
-    "place",
+    ("owner", "place"),
     [
         # The fence is passed, and the partition's row is locked.
-        pytest.param("_hashes", id="between two statements"),
-        pytest.param("entry_row", id="while rows are copied"),
+        pytest.param(ledger_writer, "Tally", id="between two statements"),
+        pytest.param(psycopg.Copy, "write", id="while rows are copied"),
     ],
 )
 def test_a_batch_stopped_on_its_way_holds_up_nobody_and_is_not_booked_twice(
-    place: str, ledger: Ledger, broker: str, topic: str, monkeypatch: pytest.MonkeyPatch
+    owner: Any, place: str, ledger: Ledger, broker: str, topic: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stop, original = Stop(), getattr(ledger_writer, place)
+    stop, original = Stop(), getattr(owner, place)
 
     def stopping(*arguments: Any) -> Any:
         stop()
@@ -60,7 +61,7 @@ def test_a_batch_stopped_on_its_way_holds_up_nobody_and_is_not_booked_twice(
         stopped, other = Worker(ledger.dsn, broker, topic), Worker(ledger.dsn, broker, topic)
         for worker in (stopped, other):
             await worker.learn(*cards())
-        monkeypatch.setattr(ledger_writer, place, stopping)
+        monkeypatch.setattr(owner, place, stopping)
         held = asyncio.create_task(stopped.book(records))
         assert await asyncio.to_thread(stop.reached.wait, 20)
         await asyncio.wait_for(other.book(records), _TAKEN_OVER_SECONDS)

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
+from uuid import UUID
 
 import pytest
 from hypothesis import given
 
-from services.books.columns import BOOKED, SERVED, USAGE
-from services.books.entry_rows import attribution_columns, entry_of, entry_row, event_columns, event_of
+from services.books.columns import BOOKED, COUNTS, PLACE, PRICE, SERVED, USAGE
+from services.books.entry_rows import (
+    NULL,
+    attribution_columns,
+    copy_text,
+    entry_line,
+    entry_of,
+    event_columns,
+    event_of,
+)
 from services.domain.directory import ModelAliases
 from services.domain.entries import charge, reprice
 from services.domain.rating import rate
@@ -38,9 +48,27 @@ def booked(event):
 
 
 def row_of(entry):
-    row = dict(zip(BOOKED, entry_row(entry, b"h" * 32), strict=True))
-    # Objects are written as JSON, and come back as what they are.
-    return row | {name: json.loads(row[name]) for name in (*SERVED, USAGE) if row[name] is not None}
+    """The row that PostgreSQL makes of the entry's line, but for its place."""
+    (line,) = copy_text([entry_line(entry, b"h" * 32, 7, 8, 9)]).decode().splitlines()
+    values = dict(zip((*BOOKED, *PLACE), line.split("\t"), strict=True))
+    assert [values.pop(name) for name in PLACE] == ["7", "8", "9"]
+    return {name: None if value == NULL else read_as(name, value) for name, value in values.items()}
+
+
+def read_as(name, value):
+    if name in {"entry_id", "adjusts"}:
+        return UUID(value)
+    if name in {"revision", "registry_seq", *COUNTS, *PRICE}:
+        return int(value)
+    if name in {*SERVED, USAGE}:
+        return json.loads(value.replace("\\\\", "\\"))
+    as_others = {
+        "occurred_at": datetime.fromisoformat,
+        "succeeded": {"True": True, "False": False}.__getitem__,
+        "flags": lambda flags: [flag for flag in flags.strip("{}").split(",") if flag],
+        "payload_hash": lambda digits: bytes.fromhex(digits.removeprefix("\\\\x")),
+    }
+    return as_others.get(name, lambda text: text.replace("\\\\", "\\"))(value)
 
 
 @given(PRICED)
