@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime
 
@@ -9,7 +10,7 @@ from schemas import metrics
 from schemas.topics import USAGE_EVENTS
 from services.metering.booking.pricing import ReadRecord
 from services.metering.dead_letters.share import Origin
-from services.runtime.metrics import Family, Shown, counter, family, histogram, process_registry
+from services.runtime.metrics import Family, Observed, Shown, counter, family, histogram, process_registry
 
 # A producer that sets no time sends 0 or -1; what is further off than clocks are is no time either.
 _EARLIEST = datetime(2000, 1, 1, tzinfo=UTC).timestamp()
@@ -33,7 +34,7 @@ class MeteringMetrics:
     ) -> None:
         """``lag`` says, for each partition at work, how many records are not yet booked."""
         self.registry = process_registry()
-        self._event_to_ledger = histogram(metrics.EVENT_TO_LEDGER, _SECONDS, self.registry)
+        self._event_to_ledger = Observed(metrics.EVENT_TO_LEDGER, _SECONDS, self.registry)
         self._commit = histogram(metrics.COMMIT, _COMMIT_SECONDS, self.registry)
         self._batch = histogram(metrics.BATCH, _BATCH_EVENTS, self.registry)
         self._unreadable = counter(metrics.UNREADABLE_RECORDS, self.registry)
@@ -66,6 +67,6 @@ class MeteringMetrics:
             if not _EARLIEST <= read.record.timestamp <= now + _AHEAD_MAX_SECONDS:
                 continue
             seconds = max(0.0, now - read.record.timestamp)
-            for element in read.elements:
-                if element.event is not None:
-                    self._event_to_ledger.labels(element.event.type.value).observe(seconds)
+            types = Counter([element.event.type for element in read.elements if element.event is not None])
+            for event_type, times in types.items():
+                self._event_to_ledger.observe((event_type.value,), seconds, times)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
+from itertools import accumulate
 from pathlib import Path
 
 import prometheus_client
 from prometheus_client import CollectorRegistry, PlatformCollector, ProcessCollector, disable_created_metrics
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
 from schemas import metrics
 from schemas.metrics import Kind, Metric
@@ -70,6 +74,38 @@ def counter(metric: Metric, registry: CollectorRegistry) -> prometheus_client.Co
 def histogram(metric: Metric, buckets: Sequence[float], registry: CollectorRegistry) -> Histogram:
     """What this process observes by itself, from when it starts."""
     return Histogram(metric.name, metric.help, metric.labels, buckets=buckets, registry=registry)
+
+
+class Observed(Collector):
+    """A histogram that takes many observations of one value at once. For one thread; others may read it."""
+
+    def __init__(self, metric: Metric, buckets: Sequence[float], registry: CollectorRegistry) -> None:
+        """``buckets`` are upper bounds, in order; one without an end is added."""
+        self._metric = metric
+        self._buckets = (*buckets, math.inf)
+        self._counts: dict[tuple[str, ...], list[int]] = {}
+        self._sums: dict[tuple[str, ...], float] = {}
+        registry.register(self)
+
+    def observe(self, labels: tuple[str, ...], value: float, times: int) -> None:
+        """Note ``value`` so many times."""
+        if labels not in self._counts:
+            self._sums[labels] = 0.0
+            self._counts[labels] = [0] * len(self._buckets)
+        self._counts[labels][bisect_left(self._buckets, value)] += times
+        self._sums[labels] += value * times
+
+    def describe(self) -> Iterable[HistogramMetricFamily]:
+        """The family without values."""
+        return [HistogramMetricFamily(self._metric.name, self._metric.help, labels=self._metric.labels)]
+
+    def collect(self) -> Iterable[HistogramMetricFamily]:
+        """The family as it stands now."""
+        (shown,) = self.describe()
+        bounds = [floatToGoString(bound) for bound in self._buckets]  # type: ignore[no-untyped-call]
+        for labels, counts in list(self._counts.items()):
+            shown.add_metric(labels, list(zip(bounds, accumulate(counts), strict=True)), self._sums[labels])
+        return [shown]
 
 
 class Shown(Collector):

@@ -36,6 +36,7 @@ from services.metering.booking.pricing import (
     price_batch,
     read_elements,
 )
+from services.metering.booking.staging import Staged
 from services.metering.booking.told import DeadLetterLines, identity_of, places_of, traces_of
 from services.metering.dead_letters.share import Count, Origin
 from services.runtime.background import patiently
@@ -138,20 +139,32 @@ class BookRecords:
         read = (read_elements(record, now) for record in records)
         async with self._one_at_a_time:
             chunks = _chunks(read, self._events_max)
-            chunk = next(chunks, None)
-            while chunk is not None:
-                booking = asyncio.create_task(self._book_named(chunk))
+            ready = self._ready(next(chunks, None))
+            while ready is not None:
+                booking = asyncio.create_task(self._book_named(ready))
                 await asyncio.sleep(0)
-                # While the database works on this chunk, the next one is read.
-                chunk = next(chunks, None)
+                # While the database works on this chunk, the next one is read and priced.
+                ready = self._ready(next(chunks, None))
                 await booking
 
-    async def _book_named(self, chunk: Sequence[ReadRecord]) -> None:
-        """Book the records; every line that is logged meanwhile says which they are."""
-        with bound_contextvars(**places_of(chunk)):
-            await self._patiently(partial(self._book, chunk))
+    def _ready(self, chunk: Sequence[ReadRecord] | None) -> _Ready | None:
+        """The chunk, priced and staged ahead where its partitions are known; it is booked as it is, or priced anew."""
+        if chunk is None:
+            return None
+        is_known = all(read.record.partition in self._positions for read in chunk)
+        return _Ready(chunk, *(self._price(chunk) if is_known else (None, None)))
 
-    async def _book(self, chunk: Sequence[ReadRecord]) -> None:
+    def _price(self, chunk: Sequence[ReadRecord]) -> tuple[PricedBatch, Staged]:
+        batch = price_batch((), chunk, self._knowledge.directory)
+        return batch, self._writer.stage(batch)
+
+    async def _book_named(self, ready: _Ready) -> None:
+        """Book the records; every line that is logged meanwhile says which they are."""
+        with bound_contextvars(**places_of(ready.chunk)):
+            await self._patiently(partial(self._book, ready))
+
+    async def _book(self, ready: _Ready) -> None:
+        chunk = ready.chunk
         await self._learn_positions({read.record.partition for read in chunk})
         pending: list[ReadRecord] = []
         expected: dict[int, int] = {}
@@ -166,7 +179,8 @@ class BookRecords:
                 await self._fill(partition, offset)
             pending.append(read)
             expected[partition] = offset + 1
-        await self._commit(pending)
+        # What is left out, or comes in between, is another chunk than the one that was priced.
+        await self._commit(pending, ready if len(pending) == len(chunk) else None)
 
     async def _fill(self, partition: int, end: int) -> None:
         """Book what the log holds between what is booked and ``end``, and was not delivered."""
@@ -194,13 +208,15 @@ class BookRecords:
             found |= await self._in_thread(self._writer.positions, new)
         self._positions |= found
 
-    async def _commit(self, chunk: Sequence[ReadRecord]) -> None:
-        """Price and book until the fence lets the batch through."""
+    async def _commit(self, chunk: Sequence[ReadRecord], ready: _Ready | None = None) -> None:
+        """Price and book until the fence lets the batch through; ``ready`` is the same chunk, priced ahead."""
         while chunk:
             await self._gate.wait_free()
-            batch = price_batch(self._covered(chunk), chunk, self._knowledge.directory)
+            batch, staged = self._priced_now(chunk, ready)
+            ready = None
+            batch = batch._replace(covered=self._covered(chunk))
             try:
-                booked = await self._book_recorded(batch, chunk)
+                booked = await self._book_recorded(batch, staged, chunk)
             except BehindFenceError as behind:
                 await self._knowledge.reaches(behind.seq)
                 continue
@@ -216,12 +232,20 @@ class BookRecords:
             await self._gate.note(booked.by_origin)
             return
 
-    async def _book_recorded(self, batch: PricedBatch, chunk: Sequence[ReadRecord]) -> Booked | _Poison:
+    def _priced_now(self, chunk: Sequence[ReadRecord], ready: _Ready | None) -> tuple[PricedBatch, Staged]:
+        """What was priced ahead, unless more is known of prices by now."""
+        if ready is None or ready.batch is None or ready.staged is None:
+            return self._price(chunk)
+        if ready.batch.registry_seq != self._knowledge.directory.seq:
+            return self._price(chunk)
+        return ready.batch, ready.staged
+
+    async def _book_recorded(self, batch: PricedBatch, staged: Staged, chunk: Sequence[ReadRecord]) -> Booked | _Poison:
         with span(
             f"{USAGE_EVENTS.name} process", SpanKind.CONSUMER, links=traces_of(chunk) if records_spans() else ()
         ) as part:
             part.says({**_MESSAGING, "messaging.batch.message_count": len(chunk), "byok.events": len(batch.elements)})
-            return await self._book_batch(batch, part.context)
+            return await self._book_batch(batch, staged, part.context)
 
     def _advance(self, covered: Sequence[Covered]) -> None:
         for partition, _start, end in covered:
@@ -229,20 +253,20 @@ class BookRecords:
             if position is not None:
                 self._positions[partition] = position._replace(next_offset=end)
 
-    def _covered(self, chunk: Sequence[ReadRecord]) -> list[Covered]:
+    def _covered(self, chunk: Sequence[ReadRecord]) -> tuple[Covered, ...]:
         firsts = {read.record.partition: read.record.offset for read in reversed(chunk)}
         for partition, first in firsts.items():
             # While the chunk waited, the partition may have been another worker's for a time.
             if first < self._next_offset(partition):
                 raise PartitionMovedError(f"partition {partition} was booked on from offset {first}")
         ends = {read.record.partition: read.record.offset + 1 for read in chunk}
-        return [Covered(partition, self._next_offset(partition), end) for partition, end in ends.items()]
+        return tuple(sorted(Covered(partition, self._next_offset(partition), end) for partition, end in ends.items()))
 
-    async def _book_batch(self, batch: PricedBatch, within: TraceContext | None) -> Booked | _Poison:
+    async def _book_batch(self, batch: PricedBatch, staged: Staged, within: TraceContext | None) -> Booked | _Poison:
         """What became of the batch, or the events for which the database refuses it. Raises its error where none is."""
         try:
             with span("ledger commit", parent=within):
-                booked: Booked = await self._in_thread(self._writer.book, batch)
+                booked: Booked = await self._in_thread(self._writer.book, batch, staged)
         except REFUSED_DATA as error:
             poison = _Poison([priced.element async for priced in self._refused(batch)], error.sqlstate)
             if not poison.can_be_taken_out:
@@ -284,6 +308,14 @@ class BookRecords:
 
     async def _in_thread(self, function: Callable[..., Any], *arguments: Any) -> Any:
         return await asyncio.get_running_loop().run_in_executor(self._thread, function, *arguments)
+
+
+class _Ready(NamedTuple):
+    """A chunk, and what it comes to as far as that is known before the one in front of it is booked."""
+
+    chunk: Sequence[ReadRecord]
+    batch: PricedBatch | None = None
+    staged: Staged | None = None
 
 
 class _Poison(NamedTuple):

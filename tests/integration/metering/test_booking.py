@@ -12,10 +12,12 @@ import psycopg
 import pytest
 
 from schemas.registry_changes import RateCardChange
+from services.books.locks import FENCE
 from services.books.registry_log import RegistryForkedError
 from services.messages.registry_changes import UnreadableChangeError
 from services.metering.dead_letters import pause
 from services.metering.dead_letters.share import Excess
+from tests.e2e.running import wait_for
 from tests.integration.metering.ledgers import Ledger
 from tests.integration.metering.workers import LONG_AGO, NOW, Worker, cards, key, node_call, plan, publish, rerate
 from tests.integration.real_parts import Database
@@ -88,6 +90,52 @@ def test_the_same_event_in_two_partitions_is_charged_once(ledger: Ledger, broker
             await asyncio.gather(one.book(left), other.book(right))
             assert sum(booked.duplicates for booked in (*one.booked, *other.booked)) == 1
         assert [entry["event_id"] for entry in ledger.entries()] == ["other", "twin"]
+
+    run(test)
+
+
+def test_of_two_payloads_of_one_identity_that_come_at_once_one_is_charged_and_the_other_a_conflict(
+    ledger: Ledger, broker: str, topic: str
+) -> None:
+    async def test() -> None:
+        ids = [f"{number:02}" for number in range(40)]
+        left = publish(broker, topic, 0, *(node_call(each) for each in ids))
+        right = publish(broker, topic, 1, *(node_call(each, data={"calls": 2}) for each in reversed(ids)))
+        async with worker(ledger, broker, topic) as one, worker(ledger, broker, topic) as other:
+            # One by one, so that they meet again and again.
+            for mine, yours in zip(left, right, strict=True):
+                await asyncio.gather(one.book([mine]), other.book([yours]))
+            told = [*one.booked, *other.booked]
+        assert [sum(each[outcome] for each in told) for outcome in range(3)] == [40, 0, 40]
+        assert [entry["event_id"] for entry in ledger.entries()] == ids
+        letters = ledger.rows("SELECT event_id, reason FROM ledger.dead_letter ORDER BY event_id")
+        assert [tuple(letter.values()) for letter in letters] == [(each, "identity_conflict") for each in ids]
+
+    run(test)
+
+
+def test_what_is_priced_ahead_is_priced_again_when_more_is_known_and_booked_in_order(
+    ledger: Ledger, broker: str, topic: str
+) -> None:
+    async def test() -> None:
+        # Three transactions: the last has the first one's events again, one of them with another payload.
+        numbers = [*range(200), *range(59)]
+        events = [node_call(f"{number:03}") for number in numbers]
+        records = publish(broker, topic, 0, *events, node_call("059", data={"calls": 2}))
+        async with worker(ledger, broker, topic) as one:
+            await one.book.positions([0])
+            await one.book(records[:1])
+            with psycopg.connect(ledger.owner_dsn, autocommit=True) as connection:
+                connection.execute("SELECT pg_advisory_lock(%s)", (FENCE,))
+                booking = asyncio.create_task(one.book(records[1:]))
+                waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+                await asyncio.to_thread(wait_for, lambda: connection.execute(waiting).fetchone() != (0,), 20)
+                await one.learn(plan(3, "pro"), key(4, (LONG_AGO, None)))
+                connection.execute("SELECT pg_advisory_unlock(%s)", (FENCE,))
+                await booking
+            assert [booked[:3] for booked in one.booked] == [(1, 0, 0), (100, 0, 0), (99, 1, 0), (0, 58, 1)]
+        known = [(entry["event_id"], entry["registry_seq"]) for entry in ledger.entries()]
+        assert known == [(f"{number:03}", 2 if number <= 100 else 4) for number in range(200)]
 
     run(test)
 
