@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -46,7 +45,7 @@ class Measured(NamedTuple):
     rows: int
     seconds: float
     worker_seconds: float | None = None
-    """Processor time of the worker, its start included: what other load on the machine hardly changes."""
+    """Processor time of the worker in that time, its start left out: what other load on the machine changes less."""
 
     @property
     def per_second(self) -> float:
@@ -117,21 +116,26 @@ def _book(
     numbers = islice(identities, events)
     publish(stack, (event(f"org-{n % _ORGANIZATIONS}", n, by_unit=by_unit) for n in numbers), batch)
     began = ledger.execute("SELECT clock_timestamp()").fetchone()
-    deadline, cpu_before = time.monotonic() + _DEADLINE_SECONDS, _children_seconds()
+    deadline, so_far, first, cpu_at_first = time.monotonic() + _DEADLINE_SECONDS, before, 0, 0.0
     with _metering(stack, folder) as worker:
-        while booked(ledger) < before + events:
+        while so_far < before + events:
             if time.monotonic() > deadline or worker.poll() is not None:
                 raise SystemExit(f"the metering did not book everything; the end of its log:\n{_log_end(folder)}")
             time.sleep(0.05)
+            so_far = booked(ledger)
+            if not first and so_far > before:
+                first, cpu_at_first = so_far - before, _processor_seconds(worker.pid)
+        cpu = _processor_seconds(worker.pid) - cpu_at_first
     what = f"metering, batches of {batch}" if batch > 1 else "metering, single events"
     what += ", tokens by unit" if by_unit else ""
-    return _between_commits(what, ledger, began)._replace(worker_seconds=_children_seconds() - cpu_before)
+    measured = _between_commits(what, ledger, began)
+    return measured._replace(worker_seconds=cpu * measured.rows / (events - first))
 
 
-def _children_seconds() -> float:
-    """Processor time of all children that have ended."""
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
+def _processor_seconds(pid: int) -> float:
+    """What all threads of a process have used."""
+    times = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(times[11]) + int(times[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _between_commits(what: str, ledger: Connection[Any], began: Any) -> Measured:
@@ -188,10 +192,10 @@ def _show(lines: list[Measured], version: str) -> None:
     floor = lines[0].per_second
     machine = f"{os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f}"
     print(f"One metering worker; PostgreSQL {version}, Python {sys.version.split()[0]}, {machine}")
-    print(f"{'':<52}{'rows':>9}{'seconds':>9}{'rows/s':>9}{'of COPY':>9}{'CPU s':>8}")
+    print(f"{'':<52}{'rows':>9}{'seconds':>9}{'rows/s':>9}{'of COPY':>9}{'CPU µs':>8}")
     for line in lines:
         share = f"{line.per_second / floor:.0%}"
-        cpu = "" if line.worker_seconds is None else f"{line.worker_seconds:.1f}"
+        cpu = "" if line.worker_seconds is None else f"{line.worker_seconds / line.rows * 1e6:.1f}"
         print(f"{line.what:<52}{line.rows:>9,}{line.seconds:>9.2f}{line.per_second:>9,.0f}{share:>9}{cpu:>8}")
 
 

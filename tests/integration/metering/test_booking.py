@@ -6,6 +6,7 @@ import asyncio
 import itertools
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -106,7 +107,7 @@ def test_of_two_payloads_of_one_identity_that_come_at_once_one_is_charged_and_th
             for mine, yours in zip(left, right, strict=True):
                 await asyncio.gather(one.book([mine]), other.book([yours]))
             told = [*one.booked, *other.booked]
-        assert [sum(each[outcome] for each in told) for outcome in range(3)] == [40, 0, 40]
+        assert [sum(counts) for counts in zip(*(each[:3] for each in told), strict=True)] == [40, 0, 40]
         assert [entry["event_id"] for entry in ledger.entries()] == ids
         letters = ledger.rows("SELECT event_id, reason FROM ledger.dead_letter ORDER BY event_id")
         assert [tuple(letter.values()) for letter in letters] == [(each, "identity_conflict") for each in ids]
@@ -129,7 +130,8 @@ def test_what_is_priced_ahead_is_priced_again_when_more_is_known_and_booked_in_o
                 connection.execute("SELECT pg_advisory_lock(%s)", (FENCE,))
                 booking = asyncio.create_task(one.book(records[1:]))
                 waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
-                await asyncio.to_thread(wait_for, lambda: connection.execute(waiting).fetchone() != (0,), 20)
+                held_up = partial(connection.execute, waiting)
+                await asyncio.to_thread(wait_for, "it stands at the fence", lambda: held_up().fetchone() != (0,))
                 await one.learn(plan(3, "pro"), key(4, (LONG_AGO, None)))
                 connection.execute("SELECT pg_advisory_unlock(%s)", (FENCE,))
                 await booking
