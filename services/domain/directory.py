@@ -78,13 +78,12 @@ class Directory:
         self.seq = 0
         # Each with the number of the change that said so.
         self._credentials: dict[str, tuple[int, Credential]] = {}
-        self._slots: dict[_Slot, tuple[Credential, ...]] = {}
+        self._active: dict[_Slot, tuple[Span[Credential], ...]] = {}
         self._plans: dict[str, tuple[int, PlanHistory]] = {}
         self._published: dict[str, tuple[int, RateCard]] = {}
         self._cards: tuple[RateCard, ...] = ()
         self._aliases: dict[str, tuple[int, ModelAliases]] = {}
         # The same as every event asks for it, made anew with each change of it.
-        self._active: dict[_Slot, tuple[Span[Credential], ...]] = {}
         self._plan_spans: dict[str, tuple[Span[Plan], ...]] = {}
         self._newest_cards: tuple[Span[RateCard], ...] = ()
 
@@ -131,14 +130,10 @@ class Directory:
     def _apply_credential(self, seq: int, credential: Credential) -> None:
         before = self.credential(credential.credential_id)
         if before is not None:
-            self._fill(_slot(before), (c for c in self._slots[_slot(before)] if c is not before))
+            self._active[_slot(before)] = tuple(each for each in self._active[_slot(before)] if each[2] is not before)
         self._credentials[credential.credential_id] = (seq, credential)
         slot = _slot(credential)
-        self._fill(slot, (*self._slots.get(slot, ()), credential))
-
-    def _fill(self, slot: _Slot, credentials: Iterable[Credential]) -> None:
-        self._slots[slot] = tuple(credentials)
-        self._active[slot] = tuple(span(each, held) for held in self._slots[slot] for each in held.active)
+        self._active[slot] = (*self._active.get(slot, ()), *(span(each, credential) for each in credential.active))
 
     def _apply_card(self, seq: int, card: RateCard) -> None:
         self._published[card.card] = (seq, card)

@@ -284,11 +284,11 @@ def state(known):
 def test_reading_any_part_of_the_log_again_changes_nothing(log, data):
     numbered = list(enumerate(log, start=1))
     known = directory_of(numbered)
-    before, slots = state(known), dict(known._slots)
+    before, slots = state(known), dict(known._active)
     again = data.draw(st.lists(st.sampled_from(numbered), max_size=5)) if numbered else []
     suffix = numbered[data.draw(st.integers(0, len(numbered))) :]
     assert not any(known.apply(seq, change) for seq, change in [*again, *suffix])
-    assert (state(known), dict(known._slots)) == (before, slots)
+    assert (state(known), dict(known._active)) == (before, slots)
 
 
 @given(histories(), st.data(), st.lists(events(), min_size=1, max_size=4))
