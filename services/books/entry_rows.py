@@ -46,8 +46,8 @@ def entry_line(entry: Entry, payload_hash: bytes, partition_id: int, offset: int
     served = _NOTHING_SERVED if event.type is not EventType.TOKEN_USAGE_V2 else _served_text(event)
     usage = orjson.dumps(dict(event.usage)).decode() if event.usage else NULL
     return (
-        f"{entry.entry_id.hex}\t{entry.kind.value}\t{entry.revision}\t{adjusts}\t{entry.registry_seq}"
-        f"\t{event.org_id}\t{event.source}\t{event.id}\t{event.type.value}\t{event.occurred_at.isoformat()}"
+        f"{entry.entry_id.hex}\t{entry.kind!s}\t{entry.revision}\t{adjusts}\t{entry.registry_seq}"
+        f"\t{event.org_id}\t{event.source}\t{event.id}\t{event.type!s}\t{event.occurred_at.isoformat()}"
         f"\t{event.user_id}\t{event.team_id or NULL}\t{event.run_id or NULL}\t{event.agent_id or NULL}"
         f"\t{event.workflow_id or NULL}\t{event.parent_run_id or NULL}\t{event.node or NULL}\t{event.tool or NULL}"
         f"\t{event.provider or NULL}\t{event.model or NULL}\t{event.succeeded}\t{claimed}\t{served}"

@@ -40,11 +40,11 @@ def attribution(rating: Rating) -> Attribution:
     """What a rating writes into an entry. A key source without a credential has no scope."""
     key_source, reason, credential, flags = rating.resolution
     return Attribution(
-        key_source.value,
-        None if credential is None else credential.scope.type.value,
+        str(key_source),
+        None if credential is None else str(credential.scope.type),
         None if credential is None else credential.credential_id,
-        reason.value,
-        tuple([flag.value for flag in flags]) if flags else (),
+        str(reason),
+        tuple(map(str, flags)) if flags else (),
         rating.card.card,
         rating.tier,
         rating.priced_model,
@@ -80,7 +80,7 @@ class Entry(NamedTuple):
 
 def entry_id(identity: Identity, revision: int, kind: EntryKind) -> UUID:
     """The id of an entry follows from what it is, so whoever books it twice books the same row (UUID version 8)."""
-    digits = fingerprint(*identity, revision, kind.value)
+    digits = fingerprint(*identity, str(revision), str(kind))
     return UUID(f"{digits[:12]}8{digits[13:16]}{_VARIANT_10[digits[16]]}{digits[17:32]}")
 
 

@@ -146,7 +146,7 @@ def payload_hash(event: UsageEvent) -> bytes:
 # fields events have by then.
 def _payload_hash_v1(event: UsageEvent) -> bytes:
     return _digest(
-        f"{event.type.value}\x1f{event.occurred_at.isoformat()}\x1f{event.user_id}\x1f{event.team_id or ''}"
+        f"{event.type!s}\x1f{event.occurred_at.isoformat()}\x1f{event.user_id}\x1f{event.team_id or ''}"
         f"\x1f{event.run_id or ''}\x1f{event.agent_id or ''}\x1f{event.workflow_id or ''}"
         f"\x1f{event.parent_run_id or ''}\x1f{event.node or ''}\x1f{event.tool or ''}"
         f"\x1f{event.provider or ''}\x1f{event.model or ''}"
@@ -163,7 +163,7 @@ def _payload_hash_v2(event: UsageEvent) -> bytes:
     claim = None if event.claim is None else _claimed(event.claim, "\x1e")
     status = "partial" if event.is_partial else None
     return _digest(
-        f"{event.type.value}\x1f{event.occurred_at.isoformat()}{_named('agent_id', event.agent_id)}"
+        f"{event.type!s}\x1f{event.occurred_at.isoformat()}{_named('agent_id', event.agent_id)}"
         f"{''.join(conditions)}{_named('credential', claim)}{_named('model', event.model)}"
         f"{_named('provider', event.provider)}"
         f"{_named('provider_cost_usd', event.provider_cost_usd)}"
@@ -181,10 +181,10 @@ def _claimed(claim: Claim, parted_by: str) -> str:
     return "platform" if claim.is_platform else f"byok{parted_by}{claim.credential_id}"
 
 
-def fingerprint(*values: str | int) -> str:
+def fingerprint(*values: str) -> str:
     """SHA-256, as hexadecimal digits, over values that hold no control characters, as no id does: so one separates
     them without doubt."""
-    return hashlib.sha256("\x1f".join(map(str, values)).encode()).hexdigest()
+    return hashlib.sha256("\x1f".join(values).encode()).hexdigest()
 
 
 def _digest(text: str) -> bytes:
