@@ -29,6 +29,7 @@ _whose = attrgetter("key_source", "byok_scope", "credential_id", "reason")
 _by_what = attrgetter("rate_card", "tier", "priced_model")
 _said = attrgetter(*(_FIELDS.get(name, name) for name in (*IDENTITY, *ACT)))
 _counts = itemgetter(*COUNTS)
+_evidence = attrgetter(*_EVIDENCE)
 
 
 def entry_line(entry: Entry, payload_hash: bytes, partition_id: int, offset: int, index: int) -> str:
@@ -43,7 +44,7 @@ def entry_line(entry: Entry, payload_hash: bytes, partition_id: int, offset: int
     claimed = (
         _NOTHING_CLAIMED if claim is None else f"{_CLAIM_SOURCE[claim.is_platform]}\t{claim.credential_id or NULL}"
     )
-    served = _NOTHING_SERVED if event.type is not EventType.TOKEN_USAGE_V2 else _served_text(event)
+    served = _served_text(event) if event.conditions or event.is_partial or any(_evidence(event)) else _NOTHING_SERVED
     usage = orjson.dumps(dict(event.usage)).decode() if event.usage else NULL
     return (
         f"{entry.entry_id.hex}\t{entry.kind!s}\t{entry.revision}\t{adjusts}\t{entry.registry_seq}"
