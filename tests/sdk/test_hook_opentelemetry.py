@@ -66,6 +66,19 @@ def test_a_call_is_recorded_with_all_that_its_span_tells(meter: Meter, tracer: T
     assert (data["org_id"], data["user_id"], data["run_id"], data["agent_id"]) == ("acme", "u1", "r42", "plan")
 
 
+def test_what_a_call_wrote_to_a_cache_is_recorded_where_it_is_said_how_long_it_is_kept(meter: Meter) -> None:
+    wrote = CALL | {"gen_ai.provider.name": "anthropic", "gen_ai.usage.cache_creation.input_tokens": 30}
+    run = meter.run(org="acme", user="u1", run_id="r42")
+    for cache_life in (None, "1h"):
+        provider = TracerProvider(sampler=ALWAYS_ON)
+        record_spans(provider, meter, cache_life=cache_life)
+        with tagged(run.tags("plan")), provider.get_tracer("x").start_as_current_span("chat", attributes=wrote):
+            pass
+    (data,) = recorded(meter)
+    assert data["usage"] == {"input": 100, "cache_write_1h": 30, "output": 7}
+    assert "byok_sdk_calls_not_recorded_total 1" in meter.metrics()
+
+
 def test_names_of_before_are_read_alike(meter: Meter, tracer: Tracer) -> None:
     old: dict[str, Any] = {
         "gen_ai.system": "gemini",

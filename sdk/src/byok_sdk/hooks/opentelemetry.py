@@ -9,7 +9,7 @@ import threading
 import warnings
 from collections.abc import Mapping
 from datetime import datetime, timedelta, timezone
-from typing import Any
+from typing import Any, Literal
 
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerProvider
@@ -19,7 +19,7 @@ from byok_sdk.meter import Meter
 from byok_sdk.observed import Observed, Tags, ledger_name
 from byok_sdk.observer import current_tags
 from byok_sdk.usage.apis import OPENTELEMETRY
-from byok_sdk.usage.extraction import read_usage
+from byok_sdk.usage.extraction import read_usage, with_more
 
 _NOW = {
     # Names of before, and those of instrumentations that were ahead of the conventions.
@@ -31,12 +31,21 @@ _NOW = {
     "gen_ai.usage.cache_write.input_tokens": "gen_ai.usage.cache_creation.input_tokens",
     "gen_ai.openai.response.service_tier": "openai.response.service_tier",
 }
+_WRITTEN = "gen_ai.usage.cache_creation.input_tokens"
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _NOT_A_CALL = ("invoke_agent", "create_agent", "invoke_workflow", "execute_tool")
 
 
-def record_spans(provider: TracerProvider, meter: Meter) -> ByokSpanProcessor:
-    """Record what the spans of ``provider`` tell from now on. Warns where its sampler may leave some out."""
+CacheLife = Literal["5m", "1h", "12h"]
+"""For how long a provider keeps what a call wrote to its cache: 5 or 60 minutes, or 12 hours."""
+
+
+def record_spans(provider: TracerProvider, meter: Meter, *, cache_life: CacheLife | None = None) -> ByokSpanProcessor:
+    """Record what the spans of ``provider`` tell from now on. Warns where its sampler may leave some out.
+
+    What is written to a cache is priced by how long it is kept, and no span tells that: without ``cache_life``, which
+    must be true of all calls, one that wrote to a cache is not recorded, and counted as such.
+    """
     sampler = provider.sampler.get_description()
     if not sampler.startswith(("AlwaysOnSampler", "ParentBased{root:AlwaysOnSampler")):
         warnings.warn(
@@ -45,7 +54,7 @@ def record_spans(provider: TracerProvider, meter: Meter) -> ByokSpanProcessor:
             RuntimeWarning,
             stacklevel=2,
         )
-    processor = ByokSpanProcessor(meter)
+    processor = ByokSpanProcessor(meter, cache_life=cache_life)
     provider.add_span_processor(processor)
     return processor
 
@@ -56,8 +65,9 @@ class ByokSpanProcessor(SpanProcessor):
     Whose call it was say attributes of the span (``run.tags(…)``), or ``byok_sdk.tagged`` around the call.
     """
 
-    def __init__(self, meter: Meter) -> None:
-        """Give it to a TracerProvider, or use ``record_spans``."""
+    def __init__(self, meter: Meter, *, cache_life: CacheLife | None = None) -> None:
+        """Give it to a TracerProvider, or use ``record_spans``, which says what ``cache_life`` is."""
+        self._cache_life = cache_life
         self._observer = meter.observer
         self._lock = threading.Lock()
         self._open: dict[int, tuple[int | None, Tags]] = {}
@@ -83,7 +93,9 @@ class ByokSpanProcessor(SpanProcessor):
             self._mark(parent)
         call_id = f"{span.context.trace_id:032x}{span.context.span_id:016x}"
         began = _EPOCH + timedelta(microseconds=(span.start_time or 0) // 1000)
-        self._observer.see(lambda: _describe(attributes, tags, began, call_id), once=("span", call_id))
+        self._observer.see(
+            lambda: _describe(attributes, tags, began, call_id, self._cache_life), once=("span", call_id)
+        )
 
     def _mark(self, span_id: int | None) -> None:
         """What encloses it repeats its usage, if it tells any."""
@@ -98,12 +110,19 @@ def _tells_usage(attributes: Mapping[str, Any]) -> bool:
     return "gen_ai.usage.input_tokens" in attributes or "gen_ai.usage.output_tokens" in attributes
 
 
-def _describe(attributes: Mapping[str, Any], tags: Tags, began: datetime, call_id: str) -> Observed:
+def _describe(
+    attributes: Mapping[str, Any], tags: Tags, began: datetime, call_id: str, cache_life: CacheLife | None
+) -> Observed:
     provider = attributes.get("gen_ai.provider.name")
     if provider is None:
         raise UsageMissingError("a span tells usage, and no gen_ai.provider.name")
     model = attributes.get("gen_ai.response.model") or attributes.get("gen_ai.request.model")
     known = {"gen_ai.usage.output_tokens": 0} if attributes.get("gen_ai.operation.name") == "embeddings" else {}
     usage = read_usage({**known, **attributes, "gen_ai.response.model": model}, OPENTELEMETRY)
+    written = attributes.get(_WRITTEN)
+    if written:
+        if cache_life is None:
+            raise UsageMissingError(f"{_WRITTEN} is {written}, and cache_life does not say how long that is kept")
+        usage = with_more(usage, {f"cache_write_{cache_life}": int(written)}, {})
     own = {name: value for name, value in attributes.items() if name.startswith("byok_")}
     return Observed({**tags, **own}, ledger_name(str(provider).lower()), usage, began, "opentelemetry", call_id)

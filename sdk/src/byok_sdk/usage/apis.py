@@ -271,8 +271,6 @@ OPENTELEMETRY = Api(
     units={
         "input": _one("gen_ai.usage.input_tokens"),
         "cache_read": _one("gen_ai.usage.cache_read.input_tokens"),
-        # Spans do not tell for how long it was written; without a word it is the provider's default.
-        "cache_write_5m": _one("gen_ai.usage.cache_creation.input_tokens"),
         "output": _one("gen_ai.usage.output_tokens"),
         "reasoning": _one("gen_ai.usage.reasoning.output_tokens"),
     },
@@ -280,7 +278,8 @@ OPENTELEMETRY = Api(
     model=("gen_ai.response.model",),
     response_id=("gen_ai.response.id",),
 )
-"""What a span of a model's call has, by the conventions of now: input tokens include those that were cached."""
+"""What a span of a model's call has, by the conventions of now: input tokens include those that were cached. How long what
+was written to a cache is kept, by which its price goes, no span tells."""
 
 APIS = (
     OPENAI_CHAT,
