@@ -278,8 +278,8 @@ OPENTELEMETRY = Api(
     model=("gen_ai.response.model",),
     response_id=("gen_ai.response.id",),
 )
-"""What a span of a model's call has, by the conventions of now: input tokens include those that were cached. How long what
-was written to a cache is kept, by which its price goes, no span tells."""
+"""What a span of a model's call has, by the conventions of now: input tokens include those that were cached. How long
+what was written to a cache is kept, by which its price goes, no span tells."""
 
 APIS = (
     OPENAI_CHAT,
