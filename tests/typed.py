@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import subprocess
@@ -34,11 +35,23 @@ def typed(
         chdir(folder or elsewhere),
         patch.dict(os.environ, environment | dict(settings or {}), clear=True),
         _logs_as_they_were(),
+        _in_no_loop(),
     ):
         done = CliRunner().invoke(app, list(map(str, arguments)), input=stdin, prog_name="byok")
     if done.exception is not None and not isinstance(done.exception, SystemExit):
         raise done.exception
     return subprocess.CompletedProcess(arguments, done.exit_code, done.stdout, done.stderr)
+
+
+@contextmanager
+def _in_no_loop() -> Iterator[None]:
+    """A browser's driver leaves its loop running beneath the tests; a command begins its own."""
+    loop = asyncio._get_running_loop()
+    asyncio._set_running_loop(None)
+    try:
+        yield
+    finally:
+        asyncio._set_running_loop(loop)
 
 
 @contextmanager

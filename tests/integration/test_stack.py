@@ -164,7 +164,7 @@ def test_killed_outright_it_leaves_no_process_and_starts_again_at_once(byok):
     process = byok.up()
     first_line(process)
     children = children_of(process.pid)
-    assert len(children) == 6
+    assert len(children) == 7
     for pid in children.values():
         open_files = {entry.resolve() for entry in Path(f"/proc/{pid}/fd").iterdir()}
         assert byok.data / "children.lock" in open_files, "a child that is not counted as left"
