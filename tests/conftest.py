@@ -19,6 +19,10 @@ settings.load_profile("ci" if os.environ.get("CI") else "dev")
 _plain = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
 structlog.configure(processors=[*structlog.get_config()["processors"][:-1], _plain])
 
+# A logger that is kept writes as it was configured at its first line, which may be that of a command in an earlier test.
+_configure = structlog.configure
+structlog.configure = lambda **settings: _configure(**settings | {"cache_logger_on_first_use": False})
+
 
 # In the background of a shell Ctrl-C is ignored, and all that a test starts would ignore it, too.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -10,10 +10,9 @@ from typing import Any
 
 import httpx
 import pytest
-from typer.testing import CliRunner
 
-from services.__main__ import app
 from tests.e2e.running import USAGE, Stack, node_call, start_stack, wait_for
+from tests.typed import typed
 
 REQUESTS, EVENTS = 110, 1_000
 OTHERS = 49
@@ -61,7 +60,7 @@ def _worker(stack: Stack, path: str) -> httpx.Response:
 
 
 @pytest.mark.slow
-def test_a_hundred_thousand_bad_events_of_one_pause_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_hundred_thousand_bad_events_of_one_pause_nobody(tmp_path: Path) -> None:
     with start_stack(tmp_path / "data") as stack:
         bad, others = stack.new_organization(), [stack.new_organization() for _ in range(OTHERS)]
         _assert_others_are_booked(stack, others, stack.publish)
@@ -84,8 +83,7 @@ def test_a_hundred_thousand_bad_events_of_one_pause_nobody(tmp_path: Path, monke
         assert (answer.status_code, answer.json()["accepted"]) == (207, 1)
         assert answer.json()["errors"][0]["code"] == "dead_letter_quota"
 
-        monkeypatch.setenv("BYOK_LEDGER_DSN", stack.told["ledger_dsn"])
-        status = CliRunner().invoke(app, ["dead-letters", "status", "--json"])
+        status = typed("dead-letters", "status", "--json", settings={"BYOK_LEDGER_DSN": stack.told["ledger_dsn"]})
         assert json.loads(status.stdout) == {
             "pause": None,
             "ignored": [],

@@ -11,9 +11,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from typer.testing import CliRunner
 
-from services.__main__ import app
 from services.metering.dead_letters import pause
 from services.metering.dead_letters.pauser import Pauser
 from services.metering.dead_letters.share import Count, Excess, Limit, Origin
@@ -21,6 +19,7 @@ from services.runtime.database import connect
 from tests.integration.metering.ledgers import Ledger
 from tests.integration.metering.workers import Worker, cards, node_call, publish
 from tests.integration.real_parts import Database
+from tests.typed import typed
 
 LIMIT = Limit(share=0.5, window_seconds=300, min_events=10, spares_largest=False)
 """How a pause works, whoever the events are of: here all are of one organization."""
@@ -314,7 +313,7 @@ def test_an_organization_that_is_ignored_does_not_count_until_it_is_told_otherwi
 
 
 def test_the_commands_tell_who_is_worst_and_leave_them_out_of_the_count(
-    ledger: Ledger, broker: str, topic: str, monkeypatch: pytest.MonkeyPatch
+    ledger: Ledger, broker: str, topic: str
 ) -> None:
     async def book() -> None:
         async with worker(ledger, broker, topic) as one:
@@ -323,11 +322,11 @@ def test_the_commands_tell_who_is_worst_and_leave_them_out_of_the_count(
             )
 
     run(book)
-    monkeypatch.setenv("BYOK_LEDGER_DSN", ledger.dsn)
+    settings = {"BYOK_LEDGER_DSN": ledger.dsn}
 
     def said(*arguments: str) -> str:
-        done = CliRunner().invoke(app, ["dead-letters", *arguments])
-        assert done.exit_code == 0, done.output
+        done = typed("dead-letters", *arguments, settings=settings)
+        assert done.returncode == 0, done.stderr
         return done.stdout
 
     before = json.loads(said("status", "--json"))
@@ -344,4 +343,4 @@ def test_the_commands_tell_who_is_worst_and_leave_them_out_of_the_count(
     assert "Does not count towards a pause since" in said("status")
     assert said("resume", "--count-org", "bad", "--yes") == "Metering is not paused.\n"
     assert json.loads(said("status", "--json"))["ignored"] == []
-    assert CliRunner().invoke(app, ["dead-letters", "resume", "--ignore-org", "*", "--yes"]).exit_code == 2
+    assert typed("dead-letters", "resume", "--ignore-org", "*", "--yes", settings=settings).returncode == 2

@@ -7,17 +7,14 @@ from pathlib import Path
 
 import jwt
 import pytest
-from typer.testing import CliRunner
 
-from services.__main__ import app
 from services.cli.token import lifetime, membership, signing_key_file
 from services.local.dev_tokens import create_signing_key
+from tests.typed import typed
 
 
 @pytest.fixture
-def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name in ("BYOK_ENV", "BYOK_JWT_SIGNING_KEY_FILE", "BYOK_JWT_ISSUER", "BYOK_JWT_AUDIENCE"):
-        monkeypatch.delenv(name, raising=False)
+def data_dir(tmp_path: Path) -> Path:
     (tmp_path / "secrets").mkdir()
     create_signing_key(tmp_path / "secrets")
     return tmp_path
@@ -25,10 +22,8 @@ def data_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_the_token_alone_is_printed_with_the_claims_asked_for(data_dir: Path) -> None:
     options = ["--sub", "ana", "--org", "acme", "--role", "admin", "--team", "red=member", "--team", "a=b=admin"]
-    result = CliRunner().invoke(
-        app, ["token", *options, "--scope", "usage:write", "--expires", "2h", "--data-dir", str(data_dir)]
-    )
-    assert result.exit_code == 0
+    result = typed("token", *options, "--scope", "usage:write", "--expires", "2h", "--data-dir", data_dir)
+    assert result.returncode == 0
     assert result.stdout.count("\n") == 1
     claims = jwt.decode(result.stdout.strip(), options={"verify_signature": False})
     assert claims["exp"] - claims["iat"] == 7200
@@ -42,7 +37,7 @@ def test_the_token_alone_is_printed_with_the_claims_asked_for(data_dir: Path) ->
 
 
 def test_all_stands_for_every_scope(data_dir: Path) -> None:
-    result = CliRunner().invoke(app, ["token", "--scope", "all", "--data-dir", str(data_dir)])
+    result = typed("token", "--scope", "all", "--data-dir", data_dir)
     claims = jwt.decode(result.stdout.strip(), options={"verify_signature": False})
     assert len(claims["scope"].split()) == 6
     assert claims["org_id"] == "*"
@@ -53,15 +48,14 @@ def test_all_stands_for_every_scope(data_dir: Path) -> None:
     [["--scope", "everything"], ["--role", "owner"], ["--team", "red"], ["--team", "=admin"], ["--expires", "1 hour"]],
 )
 def test_what_makes_no_sense_is_refused_without_a_token(data_dir: Path, options: list[str]) -> None:
-    result = CliRunner().invoke(app, ["token", *options, "--data-dir", str(data_dir)])
-    assert result.exit_code == 2
+    result = typed("token", *options, "--data-dir", data_dir)
+    assert result.returncode == 2
     assert result.stdout == ""
 
 
-def test_production_is_refused(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("BYOK_ENV", "production")
-    result = CliRunner().invoke(app, ["token", "--data-dir", str(data_dir)])
-    assert result.exit_code == 2
+def test_production_is_refused(data_dir: Path) -> None:
+    result = typed("token", "--data-dir", data_dir, settings={"BYOK_ENV": "production"})
+    assert result.returncode == 2
     assert result.stdout == ""
     assert "identity provider" in result.stderr
 
