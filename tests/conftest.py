@@ -19,7 +19,7 @@ settings.load_profile("ci" if os.environ.get("CI") else "dev")
 _plain = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
 structlog.configure(processors=[*structlog.get_config()["processors"][:-1], _plain])
 
-# A logger that is kept writes as it was configured at its first line, which may be that of a command in an earlier test.
+# A logger that is kept writes as it was configured at its first line, which may have been a command's in another test.
 _configure = structlog.configure
 structlog.configure = lambda **settings: _configure(**settings | {"cache_logger_on_first_use": False})
 

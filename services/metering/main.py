@@ -32,9 +32,9 @@ from services.metering.registry_follower import RegistryFollower
 from services.metering.rerating.rerater import Rerater
 from services.metering.sequencer import Sequencer
 from services.metering.settings import MeteringSettings
-from services.metering.stream.agents import define_agents
 from services.metering.stream.app import LedgerApp, create_faust_app
 from services.metering.stream.gap_reader import GapReader, LogTruncatedError
+from services.metering.stream.intake import book_what_comes
 from services.metering.upkeep.upkeep import Keep, Upkeep
 from services.runtime.background import in_background, patiently
 from services.runtime.broker import wait_for_cluster_id
@@ -122,8 +122,10 @@ class _Worker:
             # A restart forgets no pause: what is known before there are partitions is told before anybody calls it
             # ready.
             await self._pauser.look()
-            app = self._readiness.app = await self._start_faust(writer, fatal)
+            book = self._readiness.book = self._book_records(writer)
+            app = self._readiness.app = await self._start_faust(book, fatal)
             await asyncio.gather(
+                book_what_comes(app.intake, book, app.tell_booked),
                 self._follower.follow(),
                 self._pauser.watch(),
                 self._readiness.watch_ends(self._gaps),
@@ -146,8 +148,8 @@ class _Worker:
         self._readiness.broker = None
         return cluster_id
 
-    async def _start_faust(self, writer: LedgerWriter, fatal: asyncio.Future[None]) -> LedgerApp:
-        book = self._readiness.book = BookRecords(
+    def _book_records(self, writer: LedgerWriter) -> BookRecords:
+        return BookRecords(
             writer,
             self._follower,
             self._gaps,
@@ -156,15 +158,10 @@ class _Worker:
             events_max=self._settings.metering_batch_events,
             on_booked=self._observe,
         )
+
+    async def _start_faust(self, book: BookRecords, fatal: asyncio.Future[None]) -> LedgerApp:
         app = create_faust_app(self._settings)
         app.beginnings = partial(self._beginnings, book, fatal)
-        define_agents(
-            app,
-            book,
-            most=self._settings.metering_batch_records,
-            linger_seconds=self._settings.metering_linger_seconds,
-            fatal=fatal,
-        )
         for rebalanced in (app.on_partitions_assigned, app.on_partitions_revoked):
             rebalanced.connect(lambda *_args, **_kwargs: book.forget_positions(), weak=False)
         await app.start()

@@ -133,13 +133,15 @@ class BookRecords:
         return {partition: position.next_offset for partition, position in found.items()}
 
     async def __call__(self, records: Sequence[Record]) -> None:
-        """Book the records. Raises only where nobody may go on, such as LogTruncatedError."""
+        """Book the records. Raises only where nobody may go on, such as LogTruncatedError.
+
+        Of calls at the same time, the first is first; the others have begun to read and price meanwhile.
+        """
         now = self._clock()
         # Read as it is needed: what hundreds of full batches hold would not fit into memory at once.
-        read = (read_elements(record, now) for record in records)
+        chunks = _chunks((read_elements(record, now) for record in records), self._events_max)
+        ready = self._ready(next(chunks, None))
         async with self._one_at_a_time:
-            chunks = _chunks(read, self._events_max)
-            ready = self._ready(next(chunks, None))
             while ready is not None:
                 booking = asyncio.create_task(self._book_named(ready))
                 await asyncio.sleep(0)

@@ -1,11 +1,15 @@
-"""The Faust application, in the one shape that loses nothing: raw bytes, manual acks, an agent that never raises."""
+"""The Faust application: it joins the group, fetches, and hands what it fetched to whoever books, in lists.
+
+Faust keeps the group, the assignment, the flow and the commits. It has no stream and no agent, which spend several
+tasks on each message, and acknowledge what failed (docs/adr/0023-the-shape-of-faust.md).
+"""
 
 from __future__ import annotations
 
 import asyncio
 import math
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Any, NoReturn, cast
 
 import faust
@@ -14,7 +18,10 @@ from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
 from schemas.topics import USAGE_EVENTS
+from services.metering.booking.pricing import Record
 from services.metering.settings import StreamSettings
+from services.metering.stream.intake import Intake
+from services.metering.stream.record_headers import read_headers
 from services.runtime.kafka_access import KafkaAccess, SecurityProtocol
 from services.runtime.kafka_clients import METADATA_MS, aiokafka_options
 from services.runtime.logs import logger
@@ -33,6 +40,7 @@ class LedgerApp(faust.App):
     """A Faust app that begins each partition where the ledger says, not where Kafka's committed offset does."""
 
     beginnings: Beginnings
+    intake: Intake
     ready = False
     """Whether partitions have been assigned, and their beginnings found, at least once."""
     assigned_at = math.inf
@@ -53,6 +61,12 @@ class LedgerApp(faust.App):
     def partitions(self) -> list[int]:
         """The partitions of the usage events that this worker has now."""
         return [tp.partition for tp in _usage_partitions(self.consumer.assignment())]
+
+    def tell_booked(self, records: Iterable[Record]) -> None:
+        """Have Kafka told, with the next commit, how far these partitions are booked: a hint, for whoever watches."""
+        cast(LedgerConsumer, self.consumer).booked |= {
+            TP(USAGE_EVENTS.name, record.partition): record.offset + 1 for record in records
+        }
 
     def unfetched(self, seconds: float) -> list[int]:
         """The partitions of which the broker has told nothing for so long, though they were asked about.
@@ -88,7 +102,40 @@ class PromptConsumerThread(driver.AIOKafkaConsumerThread):
 
 
 class LedgerConsumer(driver.Consumer):
-    """Faust's consumer, except for where a partition begins after an assignment."""
+    """Faust's consumer, except for where a partition begins after an assignment, and for what becomes of a fetch."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """As Faust makes it."""
+        super().__init__(*args, **kwargs)
+        self.booked: dict[TP, int] = {}
+        """The next offset of each partition of which something was booked; Faust commits what is new of it."""
+
+    async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Any]]:  # noqa: ASYNC109 - as Faust calls it
+        """Put what a fetch brings into the intake; for Faust's own loop, which asks for it, nothing is left."""
+        app = cast(LedgerApp, self.app)
+        await app.intake.wait_room()
+        fetched, _ = await self._wait_next_records(timeout)
+        if self.flow_active and not self.should_stop:
+            ours = self._get_active_partitions()
+            records = [_record(each) for tp, records in (fetched or {}).items() if tp in ours for each in records]
+            await app.intake.put(records)
+        elif not self.should_stop:
+            await self._seek_again()
+        return
+        yield
+
+    async def _seek_again(self) -> None:
+        """Partitions are on the move, and what was just fetched, by the positions of before, is not taken."""
+        try:
+            await self.perform_seek()
+        except Exception as error:  # noqa: BLE001 - the move itself ends with a seek, whose failure ends the worker
+            _log.warning("could not seek while partitions move", error=type(error).__name__)
+
+    def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:  # noqa: ARG002 - all are of one topic
+        return iter(list(self.booked))
+
+    def _new_offset(self, tp: TP) -> int:
+        return self.booked[tp]
 
     def _new_consumer_thread(self) -> PromptConsumerThread:
         return PromptConsumerThread(self, loop=self.loop, beacon=self.beacon)
@@ -120,6 +167,11 @@ class LedgerTransport(driver.Transport):
     Consumer = LedgerConsumer
 
 
+def _record(fetched: Any) -> Record:
+    seconds = fetched.timestamp / 1000
+    return read_headers(Record(fetched.partition, fetched.offset, fetched.key, fetched.value, seconds), fetched.headers)
+
+
 def _usage_partitions(assignment: Iterable[TP]) -> list[TP]:
     return sorted(tp for tp in assignment if tp.topic == USAGE_EVENTS.name)
 
@@ -143,8 +195,8 @@ def _credentials(access: KafkaAccess) -> Credentials | None:
 
 
 def create_faust_app(settings: StreamSettings) -> LedgerApp:
-    """The app, not yet started."""
-    return LedgerApp(
+    """The app, not yet started; what it fetches goes to its ``intake``."""
+    app = LedgerApp(
         settings.consumer_group,
         broker=";".join(f"aiokafka://{server}" for server in settings.kafka.servers),
         broker_credentials=_credentials(settings.kafka),
@@ -168,7 +220,10 @@ def create_faust_app(settings: StreamSettings) -> LedgerApp:
         broker_max_poll_interval=_PATIENCE_SECONDS,
         broker_commit_livelock_soft_timeout=_PATIENCE_SECONDS,
         stream_processing_timeout=_PATIENCE_SECONDS,
-        stream_buffer_maxsize=settings.metering_batch_records,
         # A batch that waits for a dead database must not hold up a shutdown: its events come again.
         stream_wait_empty=False,
     )
+    app.intake = Intake(settings.metering_batch_records, settings.metering_linger_seconds)
+    app.on_partitions_revoked.connect(lambda *_args, **_kwargs: app.intake.clear(), weak=False)
+    app.topics.add(app.topic(USAGE_EVENTS.name, key_type=bytes, value_type=bytes))
+    return app
