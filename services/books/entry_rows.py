@@ -29,7 +29,6 @@ _whose = attrgetter("key_source", "byok_scope", "credential_id", "reason")
 _by_what = attrgetter("rate_card", "tier", "priced_model")
 _said = attrgetter(*(_FIELDS.get(name, name) for name in (*IDENTITY, *ACT)))
 _counts = itemgetter(*COUNTS)
-_evidence = attrgetter(*_EVIDENCE)
 
 
 def entry_line(entry: Entry, payload_hash: bytes, partition_id: int, offset: int, index: int) -> str:
@@ -44,7 +43,7 @@ def entry_line(entry: Entry, payload_hash: bytes, partition_id: int, offset: int
     claimed = (
         _NOTHING_CLAIMED if claim is None else f"{_CLAIM_SOURCE[claim.is_platform]}\t{claim.credential_id or NULL}"
     )
-    served = _served_text(event) if event.conditions or event.is_partial or any(_evidence(event)) else _NOTHING_SERVED
+    served = _served_text(event) if _says_what_was_served(event) else _NOTHING_SERVED
     usage = orjson.dumps(dict(event.usage)).decode() if event.usage else NULL
     return (
         f"{entry.entry_id.hex}\t{entry.kind!s}\t{entry.revision}\t{adjusts}\t{entry.registry_seq}"
@@ -57,6 +56,10 @@ def entry_line(entry: Entry, payload_hash: bytes, partition_id: int, offset: int
         f"\t{what.reason}\t{{{','.join(what.flags)}}}\t{what.rate_card}\t{what.tier or NULL}"
         f"\t{what.priced_model or NULL}\t{amounts.list_mc}\t{amounts.charged_mc}\t{partition_id}\t{offset}\t{index}\n"
     )
+
+
+def _says_what_was_served(event: UsageEvent) -> bool:
+    return bool(event.conditions or event.is_partial or event.provider_request_id or event.provider_cost_usd)
 
 
 def _served_text(event: UsageEvent) -> str:

@@ -216,12 +216,24 @@ def bill(usage: Counts, conditions: Conditions, at: datetime, price: ModelPrice,
     if variant is not None:
         of_variant = _band(variant.bands, counts)
         prices, band = _over(prices, variant, of_variant), of_variant or band
-    lines = _lines(_rests(counts, prices, units), prices, units)
+    lines = tuple(
+        Billed(name, rest, one, units.by_name[name].is_tokens)
+        for name, rest, one in _lines(_rests(counts, prices, units), prices, units)
+    )
     uplifts = tuple([each for each in price.uplifts if _met(each.when, said)]) if price.uplifts else ()
     if said:
         met = [*([] if variant is None else [variant.when]), *(each.when for each in uplifts)]
         _require_understood(said, met, units)
     return Bill(lines, uplifts, variant, band, window)
+
+
+def cost(usage: Counts, conditions: Conditions, at: datetime, price: ModelPrice, units: Units) -> Ratio:
+    """What the bill of a request comes to, in pico-USD, exact; most need no bill for that. Raises as ``bill`` does."""
+    # Without a condition there is no variant and no uplift: each has one that must be met.
+    if conditions or price.bands or price.windows:
+        return bill(usage, conditions, at, price, units).cost
+    lines = _lines(_rests(dict(usage), price.prices, units), price.prices, units)
+    return Ratio(sum([rest * one for _, rest, one in lines]), 1)
 
 
 def _window(windows: Iterable[Window], at: datetime) -> Window | None:
@@ -270,16 +282,17 @@ def _rests(counts: Mapping[str, int], prices: Prices, units: Units) -> dict[str,
     return rests
 
 
-def _lines(rests: Mapping[str, int], prices: Prices, units: Units) -> tuple[Billed, ...]:
+def _lines(rests: Mapping[str, int], prices: Prices, units: Units) -> list[tuple[str, int, int]]:
+    """Of each unit that is billed its name, how many, and the price of one."""
     lines = []
     for name, rest in rests.items():
         if rest > 0:
             one = prices.get(name)
             if one is not None:
-                lines.append(Billed(name, rest, one, units.by_name[name].is_tokens))
+                lines.append((name, rest, one))
             elif name not in units.inherit:
                 raise UnpricedUnitError(name, f"has no price for {name}")
-    return tuple(lines)
+    return lines
 
 
 def _require_understood(said: Mapping[str, str], met: Iterable[When], units: Units) -> None:

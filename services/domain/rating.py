@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, assert_never
+from datetime import datetime
+from typing import NamedTuple, TypeVar, assert_never
 
 from services.domain.credits import AMOUNT_MC_MAX, Ratio, format_credits, round_half_even
 from services.domain.directory import Directory
@@ -14,12 +15,15 @@ from services.domain.model_prices import (
     OUTPUT,
     Bill,
     Billed,
+    Conditions,
     Counts,
     ModelPrice,
+    Units,
     UnpricedConditionError,
     UnpricedError,
     UnpricedUnitError,
     bill,
+    cost,
     require_parts_fit,
 )
 from services.domain.rate_card import RateCard
@@ -118,6 +122,8 @@ def _whoever_pays(mc: int, card: RateCard) -> Rating:
     return Rating(NOT_MODEL_USAGE, Amounts(mc, mc), card, None)
 
 
+T = TypeVar("T")
+_OfRequest = Callable[[Counts, Conditions, datetime, ModelPrice, Units], T]
 _PricedBy = Callable[[UsageEvent, RateCard, ModelPrice, KeySource], Amounts]
 
 
@@ -153,8 +159,8 @@ def node_call_mc(card: RateCard, price: ModelPrice, key_source: KeySource) -> Am
 
 
 def _tokens(event: UsageEvent, card: RateCard, price: ModelPrice, key_source: KeySource) -> Amounts:
-    cost = sum([count * _plain_price(unit, card, price) for unit, count in _counted(event) if count])
-    return cost_to_mc(Ratio(cost, 1), card, key_source)
+    picos = sum([count * _plain_price(unit, card, price) for unit, count in _counted(event) if count])
+    return cost_to_mc(Ratio(picos, 1), card, key_source)
 
 
 def tokens_bill(event: UsageEvent, card: RateCard, price: ModelPrice) -> Bill:
@@ -180,13 +186,17 @@ def _plain_price(unit: str, card: RateCard, price: ModelPrice) -> int:
 
 
 def _units(event: UsageEvent, card: RateCard, price: ModelPrice, key_source: KeySource) -> Amounts:
-    return cost_to_mc(bill_of(event, card, price).cost, card, key_source)
+    return cost_to_mc(_of_request(cost, event, card, price), card, key_source)
 
 
 def bill_of(event: UsageEvent, card: RateCard, price: ModelPrice) -> Bill:
     """The bill of the one request that the event reports. Raises as ``bill`` does, and names the card."""
+    return _of_request(bill, event, card, price)
+
+
+def _of_request(asked: _OfRequest[T], event: UsageEvent, card: RateCard, price: ModelPrice) -> T:
     try:
-        return bill(event.usage, event.conditions, event.occurred_at, price, card.units)
+        return asked(event.usage, event.conditions, event.occurred_at, price, card.units)
     except UnpricedUnitError as error:
         raise UnpricedUnitError(error.unit, _of_card(card, event, error)) from None
     except UnpricedConditionError as error:
@@ -197,19 +207,19 @@ def _of_card(card: RateCard, event: UsageEvent, error: UnpricedError) -> str:
     return f"rate card {card.card} {error} for {event.provider}/{event.model}"
 
 
-def cost_to_mc(cost: Ratio, card: RateCard, key_source: KeySource) -> Amounts:
+def cost_to_mc(picos: Ratio, card: RateCard, key_source: KeySource) -> Amounts:
     """USD cost ÷ USD per credit, and × the factor of own keys; each rounded once."""
-    listed, charged = exact_mc(cost, card, key_source)
+    listed, charged = exact_mc(picos, card, key_source)
     list_mc = round_half_even(*listed)
     return Amounts(list_mc, list_mc if charged is listed else round_half_even(*charged))
 
 
-def exact_mc(cost: Ratio, card: RateCard, key_source: KeySource) -> tuple[Ratio, Ratio]:
+def exact_mc(picos: Ratio, card: RateCard, key_source: KeySource) -> tuple[Ratio, Ratio]:
     """List and charged of a cost in pico-USD, exact in mc.
 
     10^-12 USD over micro-USD per credit is 10^-6 credit, which is mc.
     """
-    listed = Ratio(cost.numerator, cost.denominator * card.usd_micros_per_credit)
+    listed = Ratio(picos.numerator, picos.denominator * card.usd_micros_per_credit)
     if key_source is not KeySource.BYOK:
         return listed, listed
     factor = card.own_key_token_factor

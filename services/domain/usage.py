@@ -181,10 +181,9 @@ def _claimed(claim: Claim, parted_by: str) -> str:
     return "platform" if claim.is_platform else f"byok{parted_by}{claim.credential_id}"
 
 
-def fingerprint(*values: str) -> str:
-    """SHA-256, as hexadecimal digits, over values that hold no control characters, as no id does: so one separates
-    them without doubt."""
-    return hashlib.sha256("\x1f".join(values).encode()).hexdigest()
+def fingerprint(*values: str) -> bytes:
+    """SHA-256 over values that hold no control characters, as no id does: so one separates them without doubt."""
+    return _digest("\x1f".join(values))
 
 
 def _digest(text: str) -> bytes:

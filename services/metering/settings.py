@@ -22,8 +22,8 @@ class StreamSettings(KafkaSettings):
     """How a worker reads the topic."""
 
     consumer_group: str = "byok-metering"
-    metering_batch_records: Annotated[int, Field(ge=1, le=100_000)] = 500
-    """How many records at most are taken at once; each may be 1 MB, so this bounds memory."""
+    metering_batch_records: Annotated[int, Field(ge=1, le=100_000)] = 2_000
+    """How many records at most are taken at once."""
     metering_linger_seconds: Annotated[float, Field(gt=0, le=5)] = 0.05
 
 

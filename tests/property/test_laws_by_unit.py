@@ -7,7 +7,7 @@ from fractions import Fraction
 from hypothesis import assume, given, reject, settings
 from hypothesis import strategies as st
 
-from services.domain.model_prices import ImpossibleUsageError, UnpricedConditionError, UnpricedError, bill
+from services.domain.model_prices import ImpossibleUsageError, UnpricedConditionError, UnpricedError, bill, cost
 from services.domain.rating import rate
 from services.domain.usage import tokens_in
 from tests.factories import (
@@ -72,6 +72,32 @@ def test_a_bill_is_the_sum_of_its_lines_and_each_token_stands_in_exactly_one(usa
         times *= Fraction(*uplift.times)
     total = sum(line.quantity * line.price * (times if line.is_tokens else 1) for line in found.lines)
     assert Fraction(*found.cost) == total
+
+
+_WITHOUT_TIMES = card_2(
+    models={"openai": {"large": card_body_2()["models"]["openai"]["large"] | {"bands": [], "windows": []}}}
+)
+
+
+@settings(max_examples=300)
+@given(
+    st.dictionaries(
+        st.sampled_from(("input", "cache_read", "cache_write", "output", "images", "web_search")), _UNIT_COUNTS
+    ),
+    st.just({}) | _CONDITIONS,
+    instants(),
+    st.sampled_from((card_2(), _PLAIN, _WITHOUT_TIMES)),
+)
+def test_what_it_costs_is_the_same_with_a_bill_and_without(usage, conditions, at, rate_card):
+    def found(ask):
+        price = rate_card.models["openai", "large"]
+        try:
+            asked = ask(tuple(sorted(usage.items())), tuple(sorted(conditions.items())), at, price, rate_card.units)
+        except UnpricedError as error:
+            return type(error), str(error)
+        return Fraction(*asked)
+
+    assert found(cost) == found(lambda *of: bill(*of).cost)
 
 
 @given(usages(), _CONDITIONS, instants(), st.sampled_from(("input", "output", "web_search")), _UNIT_COUNTS)
