@@ -138,6 +138,7 @@ class BookRecords:
         Of calls at the same time, the first is first; the others have begun to read and price meanwhile.
         """
         now = self._clock()
+        await self._patiently(partial(self._learn_positions, {record.partition for record in records}))
         # Read as it is needed: what hundreds of full batches hold would not fit into memory at once.
         chunks = _chunks((read_elements(record, now) for record in records), self._events_max)
         ready = self._ready(next(chunks, None))
@@ -208,7 +209,8 @@ class BookRecords:
             origins = await self._log.first_offsets(new)
             await self._in_thread(self._writer.begin, origins)
             found |= await self._in_thread(self._writer.positions, new)
-        self._positions |= found
+        # What another call knows by now is as new, or newer.
+        self._positions = found | self._positions
 
     async def _commit(self, chunk: Sequence[ReadRecord], ready: _Ready | None = None) -> None:
         """Price and book until the fence lets the batch through; ``ready`` is the same chunk, priced ahead."""
