@@ -1,0 +1,113 @@
+"""How long an event takes from the producer's ``send`` until its row is committed, at a steady rate of single events.
+
+The whole stack runs on this machine, its worker and the producer included. Every few milliseconds the ledger is asked
+how far each partition is booked; an event counts as booked when that first passes its offset, so what is told is a
+little more than it takes.
+
+    python benchmarks/bench_latency.py --rates 500 2000 8000 --seconds 20
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import threading
+import time
+from collections import deque
+from itertools import count
+from pathlib import Path
+from statistics import quantiles
+from typing import Any
+
+import orjson
+from kafka import KafkaProducer
+from psycopg import Connection
+from workload import event
+
+from schemas.topics import USAGE_EVENTS
+from services.local.processes import StopSwitch, stop_on_signals
+from services.local.stack import BYOK_COMMANDS, Commands, Stack
+from services.runtime.database import connect
+
+_ORGANIZATIONS = 48
+_LOOK_SECONDS = 0.005
+_SLICE_SECONDS = 0.01
+_WARM_UP_SECONDS = 5.0
+_PATIENCE_SECONDS = 60.0
+
+
+def main() -> int:
+    """Measure and print; 1 where not everything was booked."""
+    options = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    options.add_argument("--rates", type=int, nargs="+", default=[500, 2_000, 8_000], help="events a second")
+    options.add_argument("--seconds", type=float, default=20)
+    asked = options.parse_args()
+    switch = StopSwitch()
+    services = {name: BYOK_COMMANDS.services[name] for name in ("registry", "ledger", "metering")}
+    commands = Commands(upgrade=BYOK_COMMANDS.upgrade, services=services)
+    print(f"{'events/s':>9}{'p50 ms':>9}{'p90 ms':>9}{'p99 ms':>9}{'worst ms':>10}{'load':>7}")
+    with (
+        stop_on_signals(switch),
+        tempfile.TemporaryDirectory(prefix="byok-bench-") as folder,
+        Stack(Path(folder), commands=commands, switch=switch) as stack,
+        connect(stack.endpoints.ledger_dsn, "bench", autocommit=True) as ledger,
+    ):
+        numbers = count()
+        _measure(stack, ledger, numbers, asked.rates[0], _WARM_UP_SECONDS)
+        return max(_show(rate, _measure(stack, ledger, numbers, rate, asked.seconds)) for rate in asked.rates)
+
+
+def _measure(stack: Stack, ledger: Connection[Any], numbers: count[int], rate: int, seconds: float) -> list[float]:
+    """The seconds that each event took; fewer than there were events where some were not booked in time."""
+    sent = _Sent(stack, numbers, rate, seconds)
+    sending = threading.Thread(target=sent.send)
+    sending.start()
+    took: list[float] = []
+    deadline = time.monotonic() + seconds + _PATIENCE_SECONDS
+    while (sending.is_alive() or any(sent.waiting.values())) and time.monotonic() < deadline:
+        booked = dict(ledger.execute("SELECT partition, next_offset FROM ledger.source_partition").fetchall())
+        now = time.monotonic()
+        for partition, waiting in list(sent.waiting.items()):
+            while waiting and waiting[0][0] < booked.get(partition, 0):
+                took.append(now - waiting.popleft()[1])
+        time.sleep(_LOOK_SECONDS)
+    sending.join()
+    return took
+
+
+class _Sent:
+    """Events that are on their way, by partition: offset, and when it was sent."""
+
+    def __init__(self, stack: Stack, numbers: count[int], rate: int, seconds: float) -> None:
+        self.waiting: dict[int, deque[tuple[int, float]]] = {n: deque() for n in range(USAGE_EVENTS.partitions)}
+        self._producer = KafkaProducer(bootstrap_servers=stack.endpoints.kafka, linger_ms=5)
+        self._numbers, self._rate, self._seconds = numbers, rate, seconds
+
+    def send(self) -> None:
+        """At an even pace, in slices of a hundredth of a second; behind it, more at once."""
+        began, sent = time.monotonic(), 0
+        while (passed := time.monotonic() - began) < self._seconds:
+            while sent < passed * self._rate:
+                self._send(next(self._numbers))
+                sent += 1
+            time.sleep(_SLICE_SECONDS)
+        self._producer.flush()
+        self._producer.close()
+
+    def _send(self, number: int) -> None:
+        org_id, began = f"org-{number % _ORGANIZATIONS}", time.monotonic()
+        future = self._producer.send(USAGE_EVENTS.name, orjson.dumps(event(org_id, number)), org_id.encode())
+        future.add_callback(lambda done: self.waiting[done.partition].append((done.offset, began)))
+
+
+def _show(rate: int, took: list[float]) -> int:
+    cuts = quantiles([1000 * each for each in took], n=100)
+    print(f"{rate:>9,}{cuts[49]:>9.0f}{cuts[89]:>9.0f}{cuts[98]:>9.0f}{1000 * max(took):>10.0f}", end="")
+    print(f"{os.getloadavg()[0]:>7.1f}", flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
