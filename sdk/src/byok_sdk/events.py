@@ -99,6 +99,15 @@ def check_id(name: str, value: object, bytes_max: int = _ID_BYTES_MAX) -> None:
         raise InvalidEventError(f"{name} must have at most {bytes_max} bytes of UTF-8")
 
 
+def is_id(value: object) -> bool:
+    """Whether ``value`` is an id."""
+    try:
+        check_id("", value)
+    except InvalidEventError:
+        return False
+    return True
+
+
 def _check_numbers(data: Mapping[str, Any]) -> None:
     if "calls" in data and not (is_count(data["calls"]) and 1 <= data["calls"] <= _CALLS_MAX):
         raise InvalidEventError(f"calls must be an integer from 1 to {_CALLS_MAX}")

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from byok_sdk.acts import RunEvents
 from byok_sdk.emitter import Emitter
+from byok_sdk.errors import ByokError
 from byok_sdk.events import Whose, utc_now
+from byok_sdk.leases import LeaseKey
 from byok_sdk.metrics import Shown, prometheus_text
+from byok_sdk.observed import Tags, whose_of
 from byok_sdk.observer import Observer
 from byok_sdk.runs import Run
 from byok_sdk.settings import Settings
 from byok_sdk.spool import Counts
 from byok_sdk.sync_leases import Leases
+
+_log = logging.getLogger("byok_sdk")
 
 
 class Meter:
@@ -42,12 +48,25 @@ class Meter:
 
     def flush(self, timeout: float = 30.0) -> bool:
         """Wait until the ledger has, or has refused, all that this process recorded; whether it did in time."""
-        return self._emitter.flush(timeout)
+        return self.observer.aside.settle(timeout) and self._emitter.flush(timeout)
 
     def close(self, timeout: float | None = None) -> bool:
         """Send what waits for a while, and end; whether all was sent. The rest stays on disk, and is sent later."""
+        self.observer.aside.end(self._settings.exit_seconds if timeout is None else timeout)
         self._leases.close()
         return self._emitter.close(timeout)
+
+    def key_rejected(self, tags: Tags, provider: str, detail: str) -> None:
+        """A provider does not take the key that ``tags`` name: report it and drop its lease. Asks the registry."""
+        credential = tags.get("byok_credential")
+        if credential is None:
+            return
+        try:
+            whose = whose_of(tags)
+            key = LeaseKey(whose.org_id, whose.user_id, whose.team_id, provider)
+            self._leases.rejected(key, credential, detail)
+        except ByokError as error:
+            _log.warning("a report on a key was not made: %s", error)
 
     def counts(self) -> Counts:
         """What became of the events: accepted = acknowledged + rejected + waiting."""

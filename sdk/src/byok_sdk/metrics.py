@@ -26,7 +26,7 @@ METRICS = (
     Metric("byok_sdk_spool_bytes", "gauge", "What the events that are kept take."),
     Metric("byok_sdk_sending_failed", "gauge", "1 while the ledger takes nothing."),
     Metric("byok_sdk_changes_unheard", "gauge", "1 while leases end by their time alone."),
-    Metric("byok_sdk_calls_not_recorded_total", "counter", "Calls of models that a hook told of in vain."),
+    Metric("byok_sdk_calls_not_recorded_total", "counter", "Calls that a hook told of in vain."),
 )
 """All that is shown, in this order."""
 

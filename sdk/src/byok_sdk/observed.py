@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from byok_sdk.errors import InvalidEventError
-from byok_sdk.events import TOKEN_USAGE, Whose, event_bytes
-from byok_sdk.identity import response_event_id
+from byok_sdk.events import TOKEN_USAGE, TOOL_CALL, Whose, event_bytes
+from byok_sdk.identity import random_event_id, response_event_id
 from byok_sdk.leases import Lease
 from byok_sdk.usage.measured import Usage
 
@@ -33,6 +33,13 @@ _LEDGER_NAMES = {
 }
 
 
+class Told(Protocol):
+    """What a hook tells of."""
+
+    def event(self, source: str) -> tuple[str, bytes]:
+        """Its id, and the event as it is sent. Raises InvalidEventError where nobody can be charged for it."""
+
+
 class Observed(NamedTuple):
     """One request that a provider answered, as it was told of."""
 
@@ -46,6 +53,43 @@ class Observed(NamedTuple):
     """Who told of it; shown as the agent where the tags say none."""
     call_id: str | None = None
     """What identifies it where the provider's id is not known."""
+
+    def event(self, source: str) -> tuple[str, bytes]:
+        """Its id, and the event as it is sent. Raises InvalidEventError where nobody can be charged for it."""
+        tags, usage = self.tags, self.usage
+        whose = whose_of(tags)
+        known_by = usage.response_id or self.call_id
+        if known_by is None:
+            raise InvalidEventError("nothing tells it from other calls: it has no id")
+        event_id = response_event_id(TOKEN_USAGE, self.provider, known_by)
+        data = {
+            **whose.data(),
+            "agent_id": tags.get("byok_agent") or tags.get("byok_step") or self.teller,
+            "provider": self.provider,
+            **usage.data(),
+            "credential": _claim(tags.get("byok_credential")),
+        }
+        return event_id, event_bytes(TOKEN_USAGE, event_id, source, self.at, data)
+
+
+class ToolCalled(NamedTuple):
+    """One call of a tool that a framework carried out."""
+
+    tags: Tags
+    tool: str
+    succeeded: bool
+    at: datetime
+    """When it was called."""
+
+    def event(self, source: str) -> tuple[str, bytes]:
+        """Its id, and the event as it is sent. Raises InvalidEventError where nobody can be charged for it.
+
+        Ids that models give to calls of tools are often numbers, the same in every conversation; so it has one of its
+        own, made once.
+        """
+        event_id = random_event_id()
+        data = {**whose_of(self.tags).data(), "tool": self.tool, "succeeded": self.succeeded}
+        return event_id, event_bytes(TOOL_CALL, event_id, source, self.at, data)
 
 
 def ledger_name(provider: str) -> str:
@@ -66,25 +110,12 @@ def tags_of(whose: Whose, step: str, agent: str | None, lease: Lease | None) -> 
     return {name: value for name, value in told.items() if value is not None}
 
 
-def observed_event(observed: Observed, source: str) -> tuple[str, bytes]:
-    """Its id, and the event as it is sent. Raises InvalidEventError where nobody can be charged for it."""
-    tags, usage = observed.tags, observed.usage
+def whose_of(tags: Tags) -> Whose:
+    """Whom the tags charge. Raises InvalidEventError where they say nobody."""
     missing = [name for name in ("byok_org", "byok_user") if not tags.get(name)]
     if missing:
         raise InvalidEventError(f"nobody is said to be charged for it: {', '.join(missing)} is missing")
-    known_by = usage.response_id or observed.call_id
-    if known_by is None:
-        raise InvalidEventError("nothing tells it from other calls: it has no id")
-    whose = Whose(tags["byok_org"], tags["byok_user"], tags.get("byok_team"), tags.get("byok_run"))
-    event_id = response_event_id(TOKEN_USAGE, observed.provider, known_by)
-    data = {
-        **whose.data(),
-        "agent_id": tags.get("byok_agent") or tags.get("byok_step") or observed.teller,
-        "provider": observed.provider,
-        **usage.data(),
-        "credential": _claim(tags.get("byok_credential")),
-    }
-    return event_id, event_bytes(TOKEN_USAGE, event_id, source, observed.at, data)
+    return Whose(tags["byok_org"], tags["byok_user"], tags.get("byok_team"), tags.get("byok_run"))
 
 
 def _claim(credential: str | None) -> dict[str, str] | None:

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
 from contextvars import ContextVar
 
+from byok_sdk.aside import Aside
 from byok_sdk.errors import ByokError
-from byok_sdk.observed import Observed, Tags, observed_event
+from byok_sdk.events import is_id
+from byok_sdk.observed import Tags, Told
 
 _log = logging.getLogger("byok_sdk")
 
 _current: ContextVar[Tags | None] = ContextVar("byok_sdk_tags", default=None)
+
+Describe = Callable[[], Told | None]
+"""Says what was called; None where it was nothing to record."""
 
 _REMEMBERED = 10_000
 """Calls of which is known that they were recorded. Whoever tells twice does so within seconds."""
@@ -30,6 +37,14 @@ def tagged(tags: Tags) -> Iterator[None]:
         _current.reset(token)
 
 
+@contextmanager
+def tagged_agent(name: str | None) -> Iterator[None]:
+    """Calls within are this agent's, for whomever they are. A name that no event can have is nobody's."""
+    tags = current_tags()
+    with tagged({**tags, "byok_agent": name} if name and is_id(name) else tags):
+        yield
+
+
 def current_tags() -> Tags:
     """The tags of here and now; none outside of ``tagged``."""
     return _current.get() or {}
@@ -43,10 +58,12 @@ class Observer:
         self._record, self._source = record, source
         self._lock = threading.Lock()
         self._known: OrderedDict[Hashable, None] = OrderedDict()
+        self.aside = Aside()
+        """For what must not wait where it is heard of: before a flush ends, it is done."""
         self.not_recorded = 0
-        """How many calls were told of in vain: their usage could not be read, or not be kept."""
+        """How many calls were told of in vain: what they used could not be read, or not be kept."""
 
-    def see(self, describe: Callable[[], Observed | None], *, once: Hashable = None) -> bool:
+    def see(self, describe: Describe, *, once: Hashable = None) -> bool:
         """Record the call that ``describe`` describes, unless it is None or was recorded before; whether it was.
 
         ``once`` identifies the call before it is described. Nothing is raised: what goes wrong is logged and counted,
@@ -56,17 +73,44 @@ class Observer:
         try:
             if once is not None and not self._take(once, taken):
                 return False
-            observed = describe()
-            if observed is None:
+            told = describe()
+            if told is None:
                 return False
-            event_id, body = observed_event(observed, self._source)
+            event_id, body = told.event(self._source)
             if not self._take(event_id, taken):
                 return False
             self._record(body)
         except Exception as error:  # noqa: BLE001 - the call was answered, and its answer is its caller's
-            self._failed(error, taken)
+            self.failed(error, taken)
             return False
         return True
+
+    async def see_async(self, describe: Describe, *, once: Hashable = None) -> bool:
+        """The same on an event loop, which does not wait for our disk."""
+        done: Future[bool] = Future()
+
+        def see() -> None:
+            awaited = done.set_running_or_notify_cancel()
+            recorded = self.see(describe, once=once)
+            if awaited:
+                done.set_result(recorded)
+
+        try:
+            loop = asyncio.get_running_loop()
+            self.aside.begin()
+        except RuntimeError:
+            # It is no loop of asyncio's; or the interpreter ends, and begins no more threads.
+            return self.see(describe, once=once)
+        # Not in the loop's own threads: they may all be busy with what waits for this.
+        self.aside.put(see)
+        return await asyncio.wrap_future(done, loop=loop)
+
+    def see_later(self, describe: Describe, *, once: Hashable = None) -> None:
+        """The same, soon: for where nothing may wait, take a lock or begin a thread, as where an object is thrown away.
+
+        Whoever may come to need it calls ``aside.begin()`` before.
+        """
+        self.aside.put(lambda: self.see(describe, once=once))
 
     def _take(self, key: Hashable, taken: list[Hashable]) -> bool:
         with self._lock:
@@ -78,11 +122,12 @@ class Observer:
         taken.append(key)
         return True
 
-    def _failed(self, error: Exception, taken: list[Hashable]) -> None:
+    def failed(self, error: Exception, taken: Iterable[Hashable] = ()) -> None:
+        """Log and count a call that cannot be recorded; what was ``taken`` for it may be told of again."""
         with self._lock:
             self.not_recorded += 1
             for key in taken:
                 self._known.pop(key, None)
         # Texts of other packages may hold a key or a prompt; ours do not.
         why = str(error) if isinstance(error, ByokError) else type(error).__name__
-        _log.error("a call of a model is not recorded: %s", why)
+        _log.error("a call is not recorded: %s", why)

@@ -78,6 +78,15 @@ class Leases:
             _log.warning("a report on a key was not taken: %s", error)
             return False
 
+    def rejected(self, key: LeaseKey, credential_id: str, detail: str) -> None:
+        """A provider does not take this key. Of many calls with it that fail, one reports it, and drops its lease."""
+        with self._lock:
+            lease = self._cache.look(key)[1]
+            if lease is None or lease.credential_id != credential_id:
+                return
+            self._cache.drop(key.org_id, key.provider)
+        self.report(lease, "rejected", detail)
+
     def close(self) -> None:
         """Stop following, and let go of the connections."""
         self._closed.set()

@@ -6,9 +6,8 @@ All that come end in one function that records each call once.
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -17,6 +16,7 @@ from litellm.integrations.custom_logger import CustomLogger
 
 from byok_sdk.meter import Meter
 from byok_sdk.observed import Observed, Tags, ledger_name
+from byok_sdk.observer import Describe
 from byok_sdk.usage.answers import look
 from byok_sdk.usage.apis import LITELLM, apis_of
 from byok_sdk.usage.extraction import read_usage, usage_of
@@ -44,20 +44,18 @@ class ByokLogger(CustomLogger):
 
     def log_success_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:  # noqa: ARG002
         """The hook of LiteLLM's threads."""
-        self._see(kwargs, response_obj, start_time)
+        describe, once = self._told(kwargs, response_obj, start_time)
+        self._observer.see(describe, once=once)
 
     async def async_log_success_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:  # noqa: ARG002
         """The hook of its event loop, which does not wait for our disk."""
-        try:
-            await asyncio.to_thread(self._see, kwargs, response_obj, start_time)
-        except RuntimeError:
-            # The interpreter ends, and lends no more threads: LiteLLM tells what it had not told yet.
-            self._see(kwargs, response_obj, start_time)
+        describe, once = self._told(kwargs, response_obj, start_time)
+        await self._observer.see_async(describe, once=once)
 
-    def _see(self, kwargs: Mapping[str, Any], response: Any, began: datetime) -> None:
+    def _told(self, kwargs: Mapping[str, Any], response: Any, began: datetime) -> tuple[Describe, Hashable]:
         # Both hooks of a call have these in common. A client of a proxy may choose the id, but not the time.
         once = ("litellm", kwargs.get("litellm_call_id"), kwargs.get("api_call_start_time") or began)
-        self._observer.see(lambda: self._describe(kwargs, response, began), once=once)
+        return lambda: self._describe(kwargs, response, began), once
 
     def _describe(self, kwargs: Mapping[str, Any], response: Any, began: datetime) -> Observed | None:
         if kwargs.get("cache_hit") is True:

@@ -55,6 +55,8 @@ class Api:
     """A field by which an answer of this API is known among those of its provider."""
     needed: tuple[Path, ...]
     units: Mapping[str, Unit]
+    called_at: tuple[str, ...] = ()
+    """How the path of a request ends that asks this API for an answer."""
     sums: tuple[Sum, ...] = ()
     output_apart: tuple[Path, ...] = ()
     """What is output besides, if ``sums`` holds with it, and is part of the output already, if it holds without."""
@@ -85,6 +87,8 @@ _CHAT_UNITS = {
     "output_audio": _one("completion_tokens_details", "audio_tokens"),
 }
 _CHAT_NEEDED = (("prompt_tokens",), ("completion_tokens",))
+# The second is what was there before chats, and is answered alike.
+_CHAT_AT = ("/chat/completions", "/completions")
 _CHAT_SUMS = (Sum(("total_tokens",), _CHAT_NEEDED),)
 
 
@@ -101,6 +105,7 @@ OPENAI_CHAT = Api(
     known_by=("prompt_tokens",),
     needed=_CHAT_NEEDED,
     units=_CHAT_UNITS | _written("prompt_tokens_details"),
+    called_at=_CHAT_AT,
     sums=_CHAT_SUMS,
     served=(_TIER,),
 )
@@ -118,6 +123,7 @@ OPENAI_RESPONSES = Api(
         "reasoning": _one("output_tokens_details", "reasoning_tokens"),
         **_written("input_tokens_details"),
     },
+    called_at=("/responses",),
     sums=(Sum(("total_tokens",), (("input_tokens",), ("output_tokens",))),),
     served=(_TIER,),
     searches=("output",),
@@ -139,6 +145,7 @@ ANTHROPIC_MESSAGES = Api(
         "reasoning": _one("output_tokens_details", "thinking_tokens"),
         "web_search": _one("server_tool_use", "web_search_requests"),
     },
+    called_at=("/messages",),
     sums=(
         Sum(
             ("cache_creation_input_tokens",),
@@ -181,6 +188,7 @@ GEMINI = Api(
         "output_audio": _one("candidatesTokensDetails", "[modality=AUDIO]", "tokenCount"),
         "output_image": _one("candidatesTokensDetails", "[modality=IMAGE]", "tokenCount"),
     },
+    called_at=(":generateContent", ":streamGenerateContent"),
     sums=(
         Sum(
             ("totalTokenCount",),
@@ -207,6 +215,7 @@ XAI_CHAT = Api(
     known_by=("prompt_tokens",),
     needed=_CHAT_NEEDED,
     units=_CHAT_UNITS,
+    called_at=_CHAT_AT,
     sums=_CHAT_SUMS,
     output_apart=(("completion_tokens_details", "reasoning_tokens"),),
     served=(_TIER,),
@@ -220,6 +229,7 @@ DEEPSEEK_CHAT = Api(
     known_by=("prompt_tokens",),
     needed=_CHAT_NEEDED,
     units=_CHAT_UNITS | {"cache_read": _one("prompt_cache_hit_tokens")},
+    called_at=_CHAT_AT,
     sums=(*_CHAT_SUMS, Sum(("prompt_tokens",), (("prompt_cache_hit_tokens",), ("prompt_cache_miss_tokens",)))),
 )
 
@@ -230,9 +240,21 @@ FIREWORKS_CHAT = Api(
     known_by=("prompt_tokens",),
     needed=_CHAT_NEEDED,
     units=_CHAT_UNITS,
+    called_at=_CHAT_AT,
     sums=_CHAT_SUMS,
     served=(_TIER,),
 )
+
+EMBEDDINGS = Api(
+    name="openai embeddings",
+    providers=frozenset({"openai", "fireworks"}),
+    root=("usage",),
+    known_by=("prompt_tokens",),
+    needed=(("prompt_tokens",),),
+    units={"input": _one("prompt_tokens"), "output": Unit(())},
+    called_at=("/embeddings",),
+)
+"""They have no output; nothing but where they are asked for tells them from a chat whose output is missing."""
 
 _CHAT_WRITTEN_12H = ("prompt_tokens_details", "cache_write_tokens_details", "ttl_12h_tokens")
 _LITELLM_WRITTEN = ("prompt_tokens_details", "cache_creation_token_details")
@@ -301,3 +323,19 @@ PARTS = {
 def apis_of(provider: str) -> list[Api]:
     """The APIs of a provider; none where its answers are not known."""
     return [api for api in APIS if provider in api.providers]
+
+
+def api_at(provider: str, path: str) -> Api | None:
+    """The API of ``provider`` that a request to ``path`` asks for an answer."""
+    return next(
+        (api for api in (*apis_of(provider), EMBEDDINGS) if provider in api.providers and _ends(path, api)), None
+    )
+
+
+def asks_for_an_answer(path: str) -> bool:
+    """Whether a request to ``path`` asks any of the APIs for an answer, whoever's it is."""
+    return any(_ends(path, api) for api in (*APIS, EMBEDDINGS))
+
+
+def _ends(path: str, api: Api) -> bool:
+    return path.rstrip("/").endswith(api.called_at)

@@ -73,6 +73,11 @@ class StreamUsage:
         return self._ended
 
     @property
+    def over(self) -> bool:
+        """Whether nothing more can come of its usage. Chats and Gemini may tell it after their end."""
+        return self._ended and self._api in (ANTHROPIC_MESSAGES, OPENAI_RESPONSES)
+
+    @property
     def model(self) -> str | None:
         """Which model answers, once it was told."""
         model = look(self._answer, ("modelVersion" if self._provider == "google" else "model",))
