@@ -75,17 +75,17 @@ class ProviderServer:
         self.served.append(Served(answer.get("id", answer.get("responseId")), recorded, key, text))
         if asked.get("tools") and not any(result in text for result in _TOOL_RESULTS):
             tool = asked["tools"][0]
-            return answer | _asking_for(path, tool.get("name") or tool["function"]["name"], f"call_{number}")
+            return answer | _asking_for(path, answer, tool.get("name") or tool["function"]["name"], f"call_{number}")
         return answer
 
 
-def _asking_for(path: str, tool: str, call_id: str) -> dict[str, Any]:
+def _asking_for(path: str, answer: dict[str, Any], tool: str, call_id: str) -> dict[str, Any]:
     """What is another of an answer that wants a tool to be called."""
     if path.endswith("/messages"):
         return {"content": [{"type": "tool_use", "id": call_id, "name": tool, "input": {}}], "stop_reason": "tool_use"}
     if path.endswith("/responses"):
         item = {"id": f"fc_{call_id}", "call_id": call_id, "name": tool, "arguments": "{}", "status": "completed"}
-        return {"output": [{"type": "function_call"} | item]}
+        return {"output": [{"type": "function_call"} | item, *answer["output"][:-1]]}
     call = {"id": call_id, "type": "function", "function": {"name": tool, "arguments": "{}"}}
     message = {"role": "assistant", "content": None, "tool_calls": [call]}
     return {"choices": [{"index": 0, "message": message, "finish_reason": "tool_calls"}]}

@@ -65,7 +65,13 @@ OPENAI_RESPONSE = {
     "output": [
         {"type": "web_search_call", "id": "ws_1", "status": "completed", "action": {"type": "search", "query": "q"}},
         {"type": "web_search_call", "id": "ws_2", "status": "completed", "action": {"type": "open_page", "url": "u"}},
-        {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "Hello."}]},
+        {
+            "type": "message",
+            "id": "msg_1",
+            "status": "completed",
+            "role": "assistant",
+            "content": [{"type": "output_text", "text": "Hello.", "annotations": []}],
+        },
     ],
     "usage": {
         "input_tokens": 328,

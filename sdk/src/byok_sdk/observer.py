@@ -10,11 +10,12 @@ from collections.abc import Callable, Hashable, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 
 from byok_sdk.aside import Aside
 from byok_sdk.errors import ByokError
-from byok_sdk.events import is_id
-from byok_sdk.observed import Tags, Told
+from byok_sdk.events import is_id, utc_now
+from byok_sdk.observed import Tags, Told, ToolCalled
 
 _log = logging.getLogger("byok_sdk")
 
@@ -37,17 +38,29 @@ def tagged(tags: Tags) -> Iterator[None]:
         _current.reset(token)
 
 
-@contextmanager
-def tagged_agent(name: str | None) -> Iterator[None]:
-    """Calls within are this agent's, for whomever they are. A name that no event can have is nobody's."""
-    tags = current_tags()
-    with tagged({**tags, "byok_agent": name} if name and is_id(name) else tags):
-        yield
-
-
 def current_tags() -> Tags:
     """The tags of here and now; none outside of ``tagged``."""
     return _current.get() or {}
+
+
+def agents_tags(name: object, more: Tags | None = None) -> Tags:
+    """The tags of here and now, and ``more``, for the agent that a framework names. A name that no event may have is
+    nobody's.
+    """
+    tags = {**current_tags(), **(more or {})}
+    return {**tags, "byok_agent": name} if is_id(name) else tags
+
+
+def set_tags(tags: Tags) -> None:
+    """From now on, until others are set: for who hears of a beginning and of an end, and is called for both."""
+    _current.set(tags)
+
+
+@dataclass
+class ToolOutcome:
+    """How a call of a tool went, for who knows of failures that raise nothing."""
+
+    succeeded: bool = True
 
 
 class Observer:
@@ -106,11 +119,22 @@ class Observer:
         return await asyncio.wrap_future(done, loop=loop)
 
     def see_later(self, describe: Describe, *, once: Hashable = None) -> None:
-        """The same, soon: for where nothing may wait, take a lock or begin a thread, as where an object is thrown away.
-
-        Whoever may come to need it calls ``aside.begin()`` before.
-        """
+        """The same, soon: for where nobody may wait for a disk, nor can await one."""
+        self.aside.begin()
         self.aside.put(lambda: self.see(describe, once=once))
+
+    @contextmanager
+    def tool(self, name: str, tags: Tags, *, counts: bool = True) -> Iterator[ToolOutcome]:
+        """A tool is called within; recorded soon after, unless ``counts`` says no. It has failed where it raises."""
+        at, outcome = utc_now(), ToolOutcome()
+        try:
+            yield outcome
+        except BaseException:
+            outcome.succeeded = False
+            raise
+        finally:
+            if counts:
+                self.see_later(lambda: ToolCalled(tags, name, outcome.succeeded, at))
 
     def _take(self, key: Hashable, taken: list[Hashable]) -> bool:
         with self._lock:

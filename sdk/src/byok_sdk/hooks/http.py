@@ -153,7 +153,7 @@ class _Answer:
         self._observer, self._asked, self._provider = observer, asked, provider
         self._read = read
         self._recorded = False
-        # It may be thrown away, and then it is too late to begin a thread.
+        # It may be thrown away, in the middle of anything, and then it is too late to begin a thread.
         observer.aside.begin()
 
     def see(self, chunk: bytes) -> bool:
@@ -170,8 +170,9 @@ class _Answer:
             await self._observer.see_async(partial(self._describe, cut=False))
 
     def leave(self) -> None:
+        # Whoever closes a stream may do so because it is thrown away, too.
         if self._first():
-            self._observer.see_later(partial(self._describe, cut=True))
+            self._observer.aside.put(partial(self._observer.see, partial(self._describe, cut=True)))
 
     def _first(self) -> bool:
         first, self._recorded = not self._recorded, True
