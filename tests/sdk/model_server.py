@@ -15,7 +15,7 @@ from contextlib import contextmanager, nullcontext
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 
-from tests.sdk.recorded_answers import ANSWERS, Recorded
+from tests.sdk.recorded_answers import ANSWERS, ANTHROPIC, Recorded
 
 _CREATED = 1_790_000_000
 _AT_FIRST = 2
@@ -68,6 +68,8 @@ class ProviderServer:
         """The answer to a request, counted as served."""
         recorded = _BY_MODEL[asked.get("model") or path.rpartition("/")[2].partition(":")[0]]
         answer: dict[str, Any] = recorded.answer | {"created": _CREATED, "created_at": _CREATED}
+        if path.endswith("/messages"):
+            answer = {"role": "assistant", "content": ANTHROPIC["content"], "stop_reason": "end_turn"} | answer
         number = next(self._numbers)
         for name in {"id", "responseId"} & answer.keys():
             answer[name] += f"-{number}"
@@ -107,7 +109,8 @@ def chat_chunks(answer: dict[str, Any], *, with_usage: bool) -> Iterator[dict[st
 
 def message_events(answer: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """A message of Anthropic's as a stream: the last of its cumulative counts is the one that is billed."""
-    at_first = {"output_tokens": 1, "output_tokens_details": {"thinking_tokens": 0}}
+    known = answer["usage"].keys() & {"output_tokens", "output_tokens_details"}
+    at_first = {name: {"output_tokens": 1, "output_tokens_details": {"thinking_tokens": 0}}[name] for name in known}
     begun = answer | {"content": [], "stop_reason": None, "usage": answer["usage"] | at_first}
     (content,) = answer["content"]
     empty, delta = {"type": "text", "text": ""}, {"type": "text_delta", "text": "Hello."}
@@ -120,7 +123,7 @@ def message_events(answer: dict[str, Any]) -> Iterator[dict[str, Any]]:
     yield {
         "type": "message_delta",
         "delta": {"stop_reason": answer["stop_reason"], "stop_sequence": None},
-        "usage": {name: answer["usage"][name] for name in at_first},
+        "usage": {name: answer["usage"][name] for name in known},
     }
     yield {"type": "message_stop"}
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from byok_sdk import Meter, Settings, tagged
+from byok_sdk.hooks import opentelemetry as opentelemetry_hook
 from byok_sdk.hooks.opentelemetry import record_spans
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, ParentBased, Sampler, TraceIdRatioBased
@@ -110,6 +111,16 @@ def test_spans_that_enclose_calls_repeat_and_are_not_counted(meter: Meter, trace
                 pass
     assert [data["provider_request_id"] for data in recorded(meter)] == ["r1", "r2"]
     assert meter.observer.not_recorded == 0
+
+
+def test_spans_that_never_end_are_forgotten(meter: Meter, tracer: Tracer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(opentelemetry_hook, "OPEN_MAX", 3)
+    spans = [tracer.start_span("chat", attributes=CALL | {"gen_ai.response.id": f"r{number}"}) for number in range(5)]
+    for span in spans:
+        span.end()
+    # Whose the first two were is not known any more: they are counted, and charged to nobody.
+    assert [data["provider_request_id"] for data in recorded(meter)] == ["r2", "r3", "r4"]
+    assert meter.observer.not_recorded == 2
 
 
 def test_a_span_that_tells_too_little_is_counted_as_not_recorded(meter: Meter, tracer: Tracer) -> None:

@@ -106,8 +106,8 @@ def left() -> None:
 
 
 def google() -> None:
-    import httpx
     import google.genai as genai
+    import httpx
 
     with ExitStack() as clients:
         sync = clients.enter_context(watch(httpx.Client(), meter, provider="google"))

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import threading
 import warnings
+from collections import OrderedDict
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Any, Literal
 
@@ -36,6 +38,9 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _NOT_A_CALL = ("invoke_agent", "create_agent", "invoke_workflow", "execute_tool")
 
 
+OPEN_MAX = 50_000
+"""Spans that have begun and not ended. Of more the oldest are forgotten, with whose they were: some never end."""
+
 CacheLife = Literal["5m", "1h", "12h"]
 """For how long a provider keeps what a call wrote to its cache: 5 or 60 minutes, or 12 hours."""
 
@@ -59,6 +64,15 @@ def record_spans(provider: TracerProvider, meter: Meter, *, cache_life: CacheLif
     return processor
 
 
+@dataclass
+class _Open:
+    """A span that has not ended."""
+
+    parent: int | None
+    tags: Tags
+    told_within: bool = False
+
+
 class ByokSpanProcessor(SpanProcessor):
     """Records the usage of a span when it ends, unless a span within it has told it already.
 
@@ -70,14 +84,15 @@ class ByokSpanProcessor(SpanProcessor):
         self._cache_life = cache_life
         self._observer = meter.observer
         self._lock = threading.Lock()
-        self._open: dict[int, tuple[int | None, Tags]] = {}
-        self._told_within: set[int] = set()
+        self._open: OrderedDict[int, _Open] = OrderedDict()
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:  # noqa: ARG002
         """Keep whose it is: where it ends, that may be another's."""
         if span.context is not None:
             with self._lock:
-                self._open[span.context.span_id] = (span.parent.span_id if span.parent else None, current_tags())
+                self._open[span.context.span_id] = _Open(span.parent.span_id if span.parent else None, current_tags())
+                if len(self._open) > OPEN_MAX:
+                    self._open.popitem(last=False)
 
     def on_end(self, span: ReadableSpan) -> None:
         """Record it. On disk before it returns, in the thread that ends the span."""
@@ -85,23 +100,21 @@ class ByokSpanProcessor(SpanProcessor):
             return
         attributes = {_NOW.get(name, name): value for name, value in (span.attributes or {}).items()}
         with self._lock:
-            parent, tags = self._open.pop(span.context.span_id, (None, {}))
-            told_within = span.context.span_id in self._told_within
-            self._told_within.discard(span.context.span_id)
-            if not _tells_usage(attributes) or told_within:
+            opened = self._open.pop(span.context.span_id, None) or _Open(None, {})
+            if not _tells_usage(attributes) or opened.told_within:
                 return
-            self._mark(parent)
+            self._mark(opened.parent)
         call_id = f"{span.context.trace_id:032x}{span.context.span_id:016x}"
         began = _EPOCH + timedelta(microseconds=(span.start_time or 0) // 1000)
         self._observer.see(
-            lambda: _describe(attributes, tags, began, call_id, self._cache_life), once=("span", call_id)
+            lambda: _describe(attributes, opened.tags, began, call_id, self._cache_life), once=("span", call_id)
         )
 
     def _mark(self, span_id: int | None) -> None:
         """What encloses it repeats its usage, if it tells any."""
-        while span_id in self._open:
-            self._told_within.add(span_id)
-            span_id = self._open[span_id][0]
+        while span_id is not None and (enclosing := self._open.get(span_id)) is not None:
+            enclosing.told_within = True
+            span_id = enclosing.parent
 
 
 def _tells_usage(attributes: Mapping[str, Any]) -> bool:

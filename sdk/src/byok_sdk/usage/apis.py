@@ -284,6 +284,12 @@ LITELLM = Api(
 )
 """What LiteLLM makes of any provider's answer, of a stream's, too. Read where the provider's own is not at hand."""
 
+
+def _spans_input(kind: str) -> Unit:
+    """What was cached of it is counted as that."""
+    return Unit(((f"gen_ai.usage.{kind}.input_tokens",),), ((f"gen_ai.usage.{kind}.cache_read.input_tokens",),))
+
+
 OPENTELEMETRY = Api(
     name="opentelemetry gen_ai",
     providers=frozenset(),
@@ -293,8 +299,10 @@ OPENTELEMETRY = Api(
     units={
         "input": _one("gen_ai.usage.input_tokens"),
         "cache_read": _one("gen_ai.usage.cache_read.input_tokens"),
+        **{f"input_{kind}": _spans_input(kind) for kind in ("audio", "image")},
         "output": _one("gen_ai.usage.output_tokens"),
         "reasoning": _one("gen_ai.usage.reasoning.output_tokens"),
+        **{f"output_{kind}": _one(f"gen_ai.usage.{kind}.output_tokens") for kind in ("audio", "image")},
     },
     served=(Served(("openai.response.service_tier",), "service_tier"),),
     model=("gen_ai.response.model",),
