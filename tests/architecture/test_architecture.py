@@ -132,7 +132,9 @@ def test_what_runners_install_needs_one_library(path):
     # Metrics go to prometheus_client where the runner has it; a hook needs the package that it is for.
     optional = {"prometheus_client"} if path.name == "metrics.py" else set()
     if path.parent.name == "hooks":
-        optional = {path.stem}
+        optional = {"openai_agents": {"agents"}, "langchain": {"langchain", "langchain_core"}}.get(
+            path.stem, {path.stem}
+        )
     foreign = [
         name for name in imports(path) if not is_standard(name) and name.partition(".")[0] not in allowed | optional
     ]

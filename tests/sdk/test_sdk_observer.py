@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import json
 import logging
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +16,7 @@ import pytest
 from byok_sdk import Meter, Settings, SpoolFullError, tagged
 from byok_sdk.events import Whose, utc_now
 from byok_sdk.observed import Observed, tags_of
-from byok_sdk.observer import Observer, current_tags
+from byok_sdk.observer import Observer, agents_tags, current_tags
 from byok_sdk.usage.extraction import usage_of
 from byok_sdk.usage.measured import Usage
 
@@ -102,3 +106,108 @@ def test_what_is_recorded_while_the_process_ends_lies_on_disk(tmp_path: Path) ->
     assert meter.counts().waiting == 2
     assert "byok_sdk_calls_not_recorded_total 0" in meter.metrics()
     meter.close(0)
+
+
+def test_what_is_put_aside_is_done_in_order_and_before_a_flush_ends() -> None:
+    kept: list[bytes] = []
+    observer = Observer(kept.append, "byok-sdk")
+    for number in range(5):
+        observer.see_later(partial(a_call, replace(USAGE, response_id=f"r{number}")))
+    observer.see_later(lambda: ASKED["what fails stops nothing"])
+    observer.see_later(lambda: a_call(replace(USAGE, response_id="r5")))
+    assert observer.aside.settle(20)
+    assert [json.loads(body)["data"]["provider_request_id"] for body in kept] == [f"r{number}" for number in range(6)]
+    observer.aside.end(20)
+
+
+def test_what_is_thrown_away_in_the_middle_of_recording_is_recorded_after_it() -> None:
+    kept: list[bytes] = []
+
+    class Stream:
+        """Left without a word, as those of clients are."""
+
+        def __del__(self) -> None:
+            observer.aside.put(lambda: observer.see(lambda: a_call(replace(USAGE, response_id="left"))))
+
+    def record(body: bytes) -> None:
+        # As the collector may at any time, with whatever lock held.
+        with lock:
+            left.clear()
+            kept.append(body)
+
+    lock = threading.Lock()
+    left = [Stream()]
+    observer = Observer(record, "byok-sdk")
+    assert observer.see(a_call)
+    assert observer.aside.settle(20)
+    assert len(kept) == 2
+
+
+def test_a_loop_does_not_wait_for_the_disk() -> None:
+    disk = threading.Event()
+
+    def record(_: bytes) -> None:
+        assert disk.wait(20)
+
+    observer = Observer(record, "byok-sdk")
+
+    async def see() -> bool:
+        seeing = asyncio.create_task(observer.see_async(a_call))
+        given_up = asyncio.create_task(observer.see_async(lambda: a_call(replace(USAGE, response_id="given up"))))
+        await asyncio.sleep(0)
+        given_up.cancel()
+        disk.set()
+        await asyncio.gather(given_up, return_exceptions=True)
+        return await seeing
+
+    assert asyncio.run(see())
+    # Whoever gives up waiting has been answered all the same.
+    assert observer.aside.settle(20)
+    assert not observer.see(lambda: a_call(replace(USAGE, response_id="given up")))
+    assert observer.not_recorded == 0
+
+
+def test_calls_of_tools_are_each_an_event_and_fail_where_they_raise() -> None:
+    kept: list[bytes] = []
+    observer = Observer(kept.append, "byok-sdk")
+    for counts in (True, True, False):
+        with observer.tool("search", TAGS, counts=counts):
+            pass
+    with observer.tool("search", TAGS) as outcome:
+        outcome.succeeded = False
+    with pytest.raises(KeyError), observer.tool("browse", TAGS):
+        raise KeyError
+    with observer.tool("of nobody", {}):
+        pass
+    assert observer.aside.settle(20)
+    events = [json.loads(body) for body in kept]
+    assert [(each["data"]["tool"], each["data"]["succeeded"]) for each in events] == [
+        ("search", True),
+        ("search", True),
+        ("search", False),
+        ("browse", False),
+    ]
+    assert {each["type"] for each in events} == {"usage.tool_call.v1"}
+    assert len({each["id"] for each in events}) == 4
+    assert observer.not_recorded == 1
+
+
+@pytest.mark.parametrize("name", ["", None, "two\nlines", "x" * 129, 7])
+def test_what_no_event_may_have_is_no_name_of_an_agent(name: Any) -> None:
+    with tagged(TAGS):
+        assert agents_tags(name) == TAGS
+        assert agents_tags("writer", {"byok_run": "r43"}) == {**TAGS, "byok_agent": "writer", "byok_run": "r43"}
+    assert agents_tags("writer") == {"byok_agent": "writer"}
+
+
+def test_where_no_thread_can_begin_any_more_it_is_done_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    def ends(_: threading.Thread) -> None:
+        raise RuntimeError("can't create new thread at interpreter shutdown")
+
+    monkeypatch.setattr(threading.Thread, "start", ends)
+    kept: list[bytes] = []
+    observer = Observer(kept.append, "byok-sdk")
+    observer.see_later(a_call)
+    assert observer.aside.settle(1)
+    assert asyncio.run(observer.see_async(lambda: a_call(replace(USAGE, response_id="r2"))))
+    assert len(kept) == 2

@@ -34,12 +34,17 @@ class Aside:
         # Its put takes no lock that it could find taken, so it may come in the middle of anything.
         self._work: SimpleQueue[Callable[[], object] | None] = SimpleQueue()
 
-    def begin(self) -> None:
-        """Have the thread, for what may come."""
+    def begin(self) -> bool:
+        """Have the thread, for what may come; False where the interpreter ends, and begins no more of them."""
         with self._lock:
             if self._thread is None:
-                self._thread = threading.Thread(target=self._do_all, name="byok-sdk-aside", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._do_all, name="byok-sdk-aside", daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError:
+                    return False
+                self._thread = thread
+        return True
 
     def put(self, work: Callable[[], object]) -> None:
         """Have it done soon; from anywhere."""
@@ -49,9 +54,11 @@ class Aside:
         """Wait until what was put so far is done; whether it was in time."""
         if self._thread is None and self._work.empty():
             return True
-        self.begin()
         done = threading.Event()
         self.put(done.set)
+        if not self.begin():
+            while not done.is_set() and (work := self._work.get()) is not None:
+                _do(work)
         return done.wait(timeout)
 
     def end(self, timeout: float) -> None:

@@ -110,9 +110,10 @@ class Observer:
 
         try:
             loop = asyncio.get_running_loop()
-            self.aside.begin()
         except RuntimeError:
-            # It is no loop of asyncio's; or the interpreter ends, and begins no more threads.
+            # It is no loop of asyncio's.
+            return self.see(describe, once=once)
+        if not self.aside.begin():
             return self.see(describe, once=once)
         # Not in the loop's own threads: they may all be busy with what waits for this.
         self.aside.put(see)
@@ -120,8 +121,8 @@ class Observer:
 
     def see_later(self, describe: Describe, *, once: Hashable = None) -> None:
         """The same, soon: for where nobody may wait for a disk, nor can await one."""
-        self.aside.begin()
         self.aside.put(lambda: self.see(describe, once=once))
+        self.aside.begin()
 
     @contextmanager
     def tool(self, name: str, tags: Tags, *, counts: bool = True) -> Iterator[ToolOutcome]:
