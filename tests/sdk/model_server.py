@@ -232,6 +232,12 @@ def _streamed(path: str, asked: dict[str, Any], answer: dict[str, Any]) -> Itera
     return chat_chunks(answer, with_usage=(asked.get("stream_options") or {}).get("include_usage", False))
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128
+    """How many may connect at the same moment."""
+
+
 @contextmanager
 def provider_server() -> Iterator[ProviderServer]:
     """The server, on a port of its own."""
@@ -239,8 +245,7 @@ def provider_server() -> Iterator[ProviderServer]:
     class Handler(_Handler):
         """Of this server alone."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
+    server = _Server(("127.0.0.1", 0), Handler)
     provider = ProviderServer(f"http://127.0.0.1:{server.server_port}")
     Handler.provider = provider
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()

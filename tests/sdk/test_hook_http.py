@@ -6,6 +6,7 @@ import asyncio
 import gc
 import json
 import logging
+import os
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -151,6 +152,27 @@ def test_a_stream_that_is_left_before_it_told_anything_is_counted(
         assert not recorded(meter)
     assert "include_usage" in caplog.text
     assert meter.observer.not_recorded == 1
+
+
+def test_a_child_throws_away_what_it_inherited_and_records_nothing_of_it(
+    meter: Meter, provider: ProviderServer
+) -> None:
+    provider.go_on.clear()
+    body = MESSAGE | {"stream": True}
+    client = watch(httpx.Client(), meter, provider="anthropic")
+    with client.stream("POST", f"{provider.url}/v1/messages", json=body) as answer:
+        lines = answer.iter_lines()
+        assert next(lines) == "event: message_start"
+        child = os.fork()
+        if child == 0:
+            answer.close()
+            settled = meter.observer.aside.settle(20)
+            os._exit(0 if settled and meter.counts().accepted == meter.observer.not_recorded == 0 else 1)
+        assert os.waitpid(child, 0)[1] == 0
+        provider.go_on.set()
+        assert list(lines)
+    (data,) = recorded(meter)
+    assert (data["usage"], data.get("usage_status")) == (ANSWERS[3].units, None)
 
 
 def test_an_answer_that_is_thrown_away_unread_is_counted(meter: Meter, provider: ProviderServer) -> None:

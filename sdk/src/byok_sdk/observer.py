@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import threading
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from concurrent.futures import Future
@@ -19,6 +21,7 @@ from byok_sdk.observed import Tags, Told, ToolCalled
 
 _log = logging.getLogger("byok_sdk")
 
+_all: weakref.WeakSet[Observer] = weakref.WeakSet()
 _current: ContextVar[Tags | None] = ContextVar("byok_sdk_tags", default=None)
 
 Describe = Callable[[], Told | None]
@@ -69,12 +72,17 @@ class Observer:
     def __init__(self, record: Callable[[bytes], None], source: str) -> None:
         """``record`` returns when an event is on disk."""
         self._record, self._source = record, source
-        self._lock = threading.Lock()
+        self.forget_after_fork()
         self._known: OrderedDict[Hashable, None] = OrderedDict()
         self.aside = Aside()
         """For what must not wait where it is heard of: before a flush ends, it is done."""
         self.not_recorded = 0
         """How many calls were told of in vain: what they used could not be read, or not be kept."""
+        _all.add(self)
+
+    def forget_after_fork(self) -> None:
+        """In a child: a thread of the parent may have held the lock."""
+        self._lock = threading.Lock()
 
     def see(self, describe: Describe, *, once: Hashable = None) -> bool:
         """Record the call that ``describe`` describes, unless it is None or was recorded before; whether it was.
@@ -156,3 +164,11 @@ class Observer:
         # Texts of other packages may hold a key or a prompt; ours do not.
         why = str(error) if isinstance(error, ByokError) else type(error).__name__
         _log.error("a call is not recorded: %s", why)
+
+
+def _in_child() -> None:
+    for observer in list(_all):
+        observer.forget_after_fork()
+
+
+os.register_at_fork(after_in_child=_in_child)

@@ -31,7 +31,7 @@ def _free_port() -> int:
 def test_from_nothing_to_the_first_saved_credit(stack: Stack, tmp_path: Path) -> None:
     for name, place in ((".byok", stack.data_dir), (".venv", ROOT / ".venv"), ("sdk", ROOT / "sdk")):
         (tmp_path / name).symlink_to(place)
-    first, handled, searched, awaited, _ = _blocks("python")
+    first, handled, searched, awaited, *_ = _blocks("python")
     inside = "\n".join(
         f"    {line}" for line in f"run = meter.run(org='acme', user='u1')\n{handled}{searched}".splitlines()
     )

@@ -7,6 +7,7 @@ leaves out is lost. The caller reads the same bytes at the same time.
 
 from __future__ import annotations
 
+import os
 import re
 import threading
 import uuid
@@ -153,6 +154,7 @@ class _Answer:
         self._observer, self._asked, self._provider = observer, asked, provider
         self._read = read
         self._recorded = False
+        self._process = os.getpid()
         # It may be thrown away, in the middle of anything, and then it is too late to begin a thread.
         observer.aside.begin()
 
@@ -175,7 +177,9 @@ class _Answer:
             self._observer.aside.put(partial(self._observer.see, partial(self._describe, cut=True)))
 
     def _first(self) -> bool:
-        first, self._recorded = not self._recorded, True
+        # A child throws away what it has inherited; the answer is still its parent's.
+        first = not self._recorded and self._process == os.getpid()
+        self._recorded = True
         return first
 
     def _describe(self, *, cut: bool) -> Observed:

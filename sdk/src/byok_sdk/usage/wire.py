@@ -60,7 +60,8 @@ class AnswerBytes:
             return self._seen.result()
         if cut:
             raise UsageMissingError("an answer was left before its end")
-        answer = _parsed(self._body)
+        body, self._body = self._body, bytearray()
+        answer = _parsed(body)
         return self._of_a_list(answer) if isinstance(answer, list) else read_usage(answer, self._api)
 
     def _take(self, data: bytes) -> None:
