@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
+from services.local.endpoints import Ports
 from tests.e2e.running import wait_for
 from tests.sdk.foreign_ledger import ForeignLedger, foreign_ledger
 from tests.sdk.model_server import ProviderServer, provider_server
@@ -67,8 +68,8 @@ def _configuration(provider: ProviderServer) -> dict[str, Any]:
 def proxied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxied]:
     folder = tmp_path_factory.mktemp("proxy")
     (folder / "proxy_callbacks.py").write_bytes((PROGRAMS / "proxy_callbacks.py").read_bytes())
-    with provider_server() as provider, foreign_ledger() as ledger, foreign_ledger() as ports:
-        port = int(ports.url.rpartition(":")[2]) + 1
+    with provider_server() as provider, foreign_ledger() as ledger:
+        port = Ports.free_block().kafka
         config = folder / "config.yaml"
         config.write_text(json.dumps(_configuration(provider)))
         settings = environment(
@@ -131,3 +132,17 @@ def test_a_key_that_belongs_to_nobody_charges_nobody(proxied: Proxied) -> None:
     proxied.call("sk-of-a-person", "/v1/chat/completions", model="gpt", messages=SAID)
     booked = proxied.booked(before + 1)
     assert not [data for data in booked if data["org_id"] == "somebody-else"]
+
+
+def test_a_stream_that_its_caller_leaves_is_partial(proxied: Proxied) -> None:
+    before = len(proxied.ledger.taken)
+    proxied.provider.go_on.clear()
+    body = {"model": "gpt", "messages": SAID, "stream": True}
+    url, headers = f"{proxied.url}/v1/chat/completions", {"Authorization": "Bearer sk-of-a-person"}
+    with httpx.stream("POST", url, json=body, headers=headers, timeout=60) as answer:
+        assert next(answer.iter_lines()).startswith("data:")
+    (data,) = proxied.booked(before + 1)[before:]
+    proxied.provider.go_on.set()
+    # The provider had told no counts yet; these are LiteLLM's own.
+    assert data["usage_status"] == "partial"
+    assert data["usage"]["input"] > 0

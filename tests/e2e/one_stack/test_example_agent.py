@@ -11,19 +11,15 @@ from typing import Any
 
 import pytest
 
+from services.local.endpoints import Ports
 from tests.e2e.running import Stack, environment, wait_for
 
 EXAMPLES = Path(__file__).parents[3] / "sdk" / "examples"
 
 
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
-
-
 @pytest.fixture
 def provider_url() -> Iterator[str]:
-    port = _free_port()
+    port = Ports.free_block().kafka
     provider = subprocess.Popen([sys.executable, EXAMPLES / "fake_provider.py", str(port)])
 
     def listens() -> bool:

@@ -112,16 +112,20 @@ def _of_the_provider(kwargs: Mapping[str, Any], provider: str) -> Usage | None:
 
 def _of_litellm(kwargs: Mapping[str, Any], response: Any) -> Usage:
     """From what LiteLLM made of it. Of a stream that said nothing of its usage it has counted the words itself; such
-    counts have no details, and are ``partial``.
+    counts have no details, and are ``partial``. So is what it tells of a stream that the caller of a proxy has left.
     """
     usage = read_usage(response, LITELLM)
     counted = bool(kwargs.get("stream")) and look(response, ("usage", "prompt_tokens_details")) is None
+    left = bool(_metadata(kwargs).get("client_disconnected"))
     response_id = usage.response_id
     if response_id is not None and len(response_id.encode()) > _REQUEST_ID_BYTES_MAX:
         # A proxy wraps ids of responses in others, which are longer and never the same twice.
         response_id = None
     return replace(
-        usage, model=_model(kwargs, usage.model), status="partial" if counted else "final", response_id=response_id
+        usage,
+        model=_model(kwargs, usage.model),
+        status="partial" if counted or left else "final",
+        response_id=response_id,
     )
 
 
