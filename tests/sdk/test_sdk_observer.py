@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -174,7 +175,8 @@ def test_calls_of_tools_are_each_an_event_and_fail_where_they_raise() -> None:
         with observer.tool("search", TAGS, counts=counts):
             pass
     with observer.tool("search", TAGS) as outcome:
-        outcome.succeeded = False
+        answer = SimpleNamespace(status="error")
+        assert outcome.of(answer) is answer
     with pytest.raises(KeyError), observer.tool("browse", TAGS):
         raise KeyError
     with observer.tool("of nobody", {}):

@@ -13,6 +13,7 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from typing import TypeVar
 
 from byok_sdk.aside import Aside
 from byok_sdk.errors import ByokError
@@ -23,6 +24,8 @@ _log = logging.getLogger("byok_sdk")
 
 _all: weakref.WeakSet[Observer] = weakref.WeakSet()
 _current: ContextVar[Tags | None] = ContextVar("byok_sdk_tags", default=None)
+
+Answer = TypeVar("Answer")
 
 Describe = Callable[[], Told | None]
 """Says what was called; None where it was nothing to record."""
@@ -64,6 +67,11 @@ class ToolOutcome:
     """How a call of a tool went, for who knows of failures that raise nothing."""
 
     succeeded: bool = True
+
+    def of(self, answer: Answer) -> Answer:
+        """The tool's answer, which may say that it is one of failure (``status``)."""
+        self.succeeded = getattr(answer, "status", None) != "error"
+        return answer
 
 
 class Observer:

@@ -7,7 +7,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from byok_sdk import Meter, tagged
 from byok_sdk.hooks.http import watch
@@ -94,6 +94,9 @@ async def langchain() -> None:
         watch_model(ChatOpenAI(model=RESPONSES, use_responses_api=True, **openai), meter, provider="openai"),
         watch_model(ChatAnthropic(model=MESSAGES, base_url=URL, api_key=KEY), meter, provider="anthropic"),
     )
+    with suppress(TypeError):
+        watch_model(object(), meter)
+        raise AssertionError("a model that asks in an unknown way is not to pass for watched")
     said = {"messages": [{"role": "user", "content": PROMPT}]}
     middleware = [ByokMiddleware(meter)]
     for model in models:
@@ -112,7 +115,7 @@ async def langchain() -> None:
     run = meter.run(org="acme", user="user of reader", team="t1", run_id="r42")
     agent = create_agent(models[0], [], name="reader", system_prompt=instructions("reader"), middleware=middleware)
     agent.invoke(said, config={"metadata": run.tags("unnamed")})
-    # Two answers, of which the provider gave one; and an embedding, of no agent.
+    # Two answers, of which the provider gave one.
     cached = ChatOpenAI(model=CHAT, use_responses_api=False, cache=InMemoryCache(), **openai)
     with user_of("reader"):
         for _ in range(2):
