@@ -115,8 +115,9 @@ def test_of_two_payloads_of_one_identity_that_come_at_once_one_is_charged_and_th
     run(test)
 
 
+@pytest.mark.parametrize("calls", [[slice(1, None)], [slice(1, 101), slice(101, 201), slice(201, None)]])
 def test_what_is_priced_ahead_is_priced_again_when_more_is_known_and_booked_in_order(
-    ledger: Ledger, broker: str, topic: str
+    calls: list[slice], ledger: Ledger, broker: str, topic: str
 ) -> None:
     async def test() -> None:
         # Three transactions: the last has the first one's events again, one of them with another payload.
@@ -128,7 +129,7 @@ def test_what_is_priced_ahead_is_priced_again_when_more_is_known_and_booked_in_o
             await one.book(records[:1])
             with psycopg.connect(ledger.owner_dsn, autocommit=True) as connection:
                 connection.execute("SELECT pg_advisory_lock(%s)", (FENCE,))
-                booking = asyncio.create_task(one.book(records[1:]))
+                booking = asyncio.gather(*(one.book(records[part]) for part in calls))
                 waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
                 held_up = partial(connection.execute, waiting)
                 await asyncio.to_thread(wait_for, "it stands at the fence", lambda: held_up().fetchone() != (0,))
