@@ -4,14 +4,12 @@ needs them.
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 from tests.enabling import skip_unless
+from tests.own_packages import NotInstallableError, python_with
 
 ROOT = Path(__file__).parents[2]
 PROGRAMS = Path(__file__).parent / "hooked"
@@ -20,42 +18,12 @@ NEEDED = PROGRAMS / "requirements.txt"
 
 def python_with_packages() -> Path:
     """Its interpreter. Made in ``build``, anew for another list of packages; skips where they cannot be had."""
-    wanted = hashlib.sha256(NEEDED.read_bytes() + sys.version.encode()).hexdigest()[:12]
-    folder = ROOT / "build" / "sdk-hooks"
-    folder.mkdir(parents=True, exist_ok=True)
-    place = folder / wanted
-    with (folder / "lock").open("w") as lock:
-        # Tests run side by side; the others wait for the first.
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (place / "complete").exists():
-            _make(place)
-    return place / "bin" / "python"
-
-
-def _make(place: Path) -> None:
-    subprocess.run([sys.executable, "-m", "venv", "--clear", place], check=True, timeout=120)
-    install: list[str | Path] = [
-        place / "bin" / "python",
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--disable-pip-version-check",
-    ]
-    done = subprocess.run(
-        [*install, "--no-deps", "--only-binary", ":all:", "--requirement", NEEDED],
-        capture_output=True,
-        text=True,
-        timeout=900,
-        check=False,
-    )
-    skip_unless(
-        done.returncode == 0,
-        f"the packages of the SDK's hooks cannot be installed: {done.stderr[-300:]}",
-        "a package index",
-        needs="sdk-hooks",
-    )
-    (place / "complete").touch()
+    try:
+        return python_with("sdk-hooks", NEEDED)
+    except NotInstallableError as error:
+        reason = f"the packages of the SDK's hooks cannot be installed: {error}"
+        skip_unless(condition=False, reason=reason, command="a package index", needs="sdk-hooks")
+        raise
 
 
 def environment(**more: str) -> dict[str, str]:
