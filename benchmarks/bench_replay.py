@@ -17,8 +17,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from psycopg import Connection
-from workload import SINCE, booked, event, publish, wait_until
+from workload import SINCE, booked, event, publish, wait_until, worked_off
 
 from services.cli.demo.registration import Api
 from services.local.processes import StopSwitch, stop_on_signals
@@ -44,18 +43,13 @@ def main() -> int:
     ):
         publish(stack, (event(f"org-{n % _ORGANIZATIONS}", n) for n in range(asked.events)), asked.batch)
         wait_until("the usage to be booked", lambda: booked(ledger) >= asked.events, _DEADLINE_SECONDS)
-        known = _worked_off(ledger)
+        known = worked_off(ledger)
         changes = _add_keys(Api(stack.endpoints.registry_url, stack.endpoints.tokens.platform))
-        wait_until("the corrections", lambda: _worked_off(ledger) >= known + changes, _DEADLINE_SECONDS)
+        wait_until("the corrections", lambda: worked_off(ledger) >= known + changes, _DEADLINE_SECONDS)
         found = _replay(Path(folder))
         (entries,) = ledger.execute("SELECT count(*) FROM ledger.entry").fetchone() or (0,)
     _show(found, entries)
     return 0 if found["ledger"] == found["replay"] and found["ledger"]["identities"] == asked.events else 1
-
-
-def _worked_off(ledger: Connection[Any]) -> int:
-    (seq,) = ledger.execute("SELECT rerated_seq FROM ledger.fence").fetchone() or (0,)
-    return int(seq)
 
 
 def _add_keys(registry: Api) -> int:

@@ -10,7 +10,6 @@ indexes, and into one with the ledger's indexes and CHECKs. That is the floor: i
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import subprocess
 import sys
@@ -21,9 +20,10 @@ from contextlib import contextmanager
 from itertools import count, islice
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
 
 import psycopg
+from ledger_owner import owner_dsn
+from process_usage import processor_seconds
 from psycopg import Connection
 from workload import SINCE, booked, event, publish
 
@@ -83,7 +83,7 @@ def _measure(stack: Stack, folder: Path, batched: int, single: int) -> int:
         ]
         (entries,) = ledger.execute("SELECT count(*) FROM ledger.entry").fetchone() or (0,)
         (version,) = ledger.execute("SHOW server_version").fetchone() or ("?",)
-    with psycopg.connect(_owner_dsn(endpoints.ledger_dsn, folder), autocommit=True) as owner:
+    with psycopg.connect(owner_dsn(endpoints.ledger_dsn, folder), autocommit=True) as owner:
         floor = [_copy(owner, "no indexes", ""), _copy(owner, "with the ledger's indexes and CHECKs", "INCLUDING ALL")]
     _show([*floor, *found], version)
     if entries != 2 * (batched + single):
@@ -124,18 +124,12 @@ def _book(
             time.sleep(0.05)
             so_far = booked(ledger)
             if not first and so_far > before:
-                first, cpu_at_first = so_far - before, _processor_seconds(worker.pid)
-        cpu = _processor_seconds(worker.pid) - cpu_at_first
+                first, cpu_at_first = so_far - before, processor_seconds(worker.pid)
+        cpu = processor_seconds(worker.pid) - cpu_at_first
     what = f"metering, batches of {batch}" if batch > 1 else "metering, single events"
     what += ", tokens by unit" if by_unit else ""
     measured = _between_commits(what, ledger, began)
     return measured._replace(worker_seconds=cpu * measured.rows / (events - first))
-
-
-def _processor_seconds(pid: int) -> float:
-    """What all threads of a process have used."""
-    times = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(times[11]) + int(times[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _between_commits(what: str, ledger: Connection[Any], began: Any) -> Measured:
@@ -163,13 +157,6 @@ def _metering(stack: Stack, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
 
 def _log_end(folder: Path) -> str:
     return (folder / "metering.log").read_text()[-2_000:]
-
-
-def _owner_dsn(service_dsn: str, folder: Path) -> str:
-    """The owner of the ledger's tables, who alone may make tables that are like them."""
-    passwords = json.loads((folder / "secrets" / "passwords.json").read_text())
-    address = urlsplit(service_dsn)
-    return f"postgresql://ledger_owner:{passwords['ledger_owner']}@{address.hostname}:{address.port}{address.path}"
 
 
 def _copy(owner: Connection[Any], what: str, including: str) -> Measured:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -59,18 +60,37 @@ def event(org_id: str, number: int, *, by_unit: bool = False) -> dict[str, Any]:
 
 def publish(stack: Stack, events: Iterable[dict[str, Any]], batch: int) -> None:
     """Send events to the stack's broker, ``batch`` to a record, and wait until it has them all."""
-    producer = kafka_producer(KafkaAccess(stack.endpoints.kafka), "byok-bench", USAGE_EVENTS.name, timeout_seconds=30)
+    with sending(stack.endpoints.kafka, batch) as send:
+        send(events)
+
+
+@contextmanager
+def sending(kafka: str, batch: int) -> Iterator[Callable[[Iterable[dict[str, Any]]], None]]:
+    """What sends events to a broker, ``batch`` to a record, and waits until it has them all; any number of times."""
+    producer = kafka_producer(KafkaAccess(kafka), "byok-bench", USAGE_EVENTS.name, timeout_seconds=30)
     sender = BatchSender(producer, batch, timeout_seconds=30)
-    for each in events:
-        sender.add(each["data"]["org_id"], orjson.dumps(each))
-    sender.finish()
-    producer.close()
+
+    def send(events: Iterable[dict[str, Any]]) -> None:
+        for each in events:
+            sender.add(each["data"]["org_id"], orjson.dumps(each))
+        sender.finish()
+
+    try:
+        yield send
+    finally:
+        producer.close()
 
 
 def booked(ledger: Connection[Any]) -> int:
     """How many events the ledger has dealt with."""
     (events,) = ledger.execute("SELECT coalesce(sum(events), 0)::bigint FROM ledger.covered_range").fetchone() or (0,)
     return int(events)
+
+
+def worked_off(ledger: Connection[Any]) -> int:
+    """Up to which change of the registry everything is corrected."""
+    (seq,) = ledger.execute("SELECT rerated_seq FROM ledger.fence").fetchone() or (0,)
+    return int(seq)
 
 
 def wait_until(what: str, holds: Callable[[], bool], seconds: float) -> None:
