@@ -23,10 +23,10 @@ SCHEMA_DRIFT = from schemas.export import files; \
   raise SystemExit(f"run python -m schemas.export: {stale} differ" if stale else None)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test test-slow test-all check format bench dev-secrets lock clean
+.PHONY: help setup demo up test test-slow test-all check format bench bench-rivals dev-secrets lock clean
 
 help: ## Show this help
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(STAMP) ## Make .venv with everything, .venv/bin/byok included; quick when nothing changed
 
@@ -72,6 +72,9 @@ bench: setup ## The measured claims of the README, measured here
 	@set -e; for benchmark in $(sort $(wildcard benchmarks/bench_*.py)); do \
 	  echo "== $$benchmark"; $(BIN)/python $$benchmark; \
 	done
+
+bench-rivals: setup ## Beside Faust, Quix Streams and Bytewax, in speed and in money: writes docs/benchmarks.md
+	@PYTHONPATH=benchmarks $(BIN)/python -m rivals $(RIVALS_OPTIONS)
 
 dev-secrets: setup ## Keys and passwords for docker compose, made once, in deploy/dev-secrets
 	@$(BIN)/python deploy/make_dev_secrets.py
