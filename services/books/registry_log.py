@@ -7,16 +7,18 @@ first.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from psycopg import Connection, Cursor
+from psycopg import Connection
 from psycopg.rows import args_row
 
 from schemas.registry_changes import RegistryChange
 from services.books.locks import APPEND
 from services.domain.directory import Change, Directory
 from services.messages.registry_changes import read_change, to_change
+from services.runtime.database import arrays
 
 _FETCHED_ROWS = 1_000
 
@@ -42,7 +44,17 @@ WHERE c.key IN (SELECT key FROM ledger.registry_change WHERE seq > %(after)s AND
     (SELECT max(b.seq) FROM ledger.registry_change b WHERE b.key = c.key AND b.seq <= %(after)s), 0)
 ORDER BY c.key, c.seq
 """
-_INSERT = "INSERT INTO ledger.registry_change (seq, key, payload) VALUES (%s, %s, %s) ON CONFLICT DO NOTHING"
+# Their arrivals are given out in the order in which they are given.
+_INSERT = """
+INSERT INTO ledger.registry_change (seq, key, payload)
+SELECT seq, key, payload FROM unnest(%s::bigint[], %s::text[], %s::bytea[])
+  WITH ORDINALITY AS new (seq, key, payload, place) ORDER BY place
+ON CONFLICT DO NOTHING RETURNING seq
+"""
+_WITH_SAME_NUMBERS = """
+SELECT ours.place, ours.seq, known.payload = ours.payload FROM unnest(%s::bigint[], %s::bytea[])
+  WITH ORDINALITY AS ours (seq, payload, place) JOIN ledger.registry_change known USING (seq) ORDER BY place
+"""
 # The first of the changes that came after later ones and say more of their subject than was known. Where the topic was
 # compacted before it was read, an older state of a subject is missing, too: nobody needs it.
 _FIRST_LATE = """
@@ -73,18 +85,27 @@ def append(connection: Connection[Any], changes: Iterable[tuple[int, str, bytes]
 
     Where one fills a hole below what is known, the re-rater works off again from there. Raises RegistryForkedError.
     """
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_xact_lock(%s)", (APPEND,))
-        added = []
-        for seq, key, payload in changes:
-            cursor.execute(_INSERT, (seq, key, payload))
-            if cursor.rowcount == 0:
-                _require_same(cursor, seq, payload)
-            else:
-                added.append(seq)
-        late = cursor.execute(_FIRST_LATE, {"added": added}).fetchone()
+    new = list(changes)
+    connection.execute("SELECT pg_advisory_xact_lock(%s)", (APPEND,))
+    added = [seq for (seq,) in connection.execute(_INSERT, arrays(new))]
+    if len(added) < len(new):
+        unknown(connection, [(seq, payload) for seq, _key, payload in new])
+    late = connection.execute(_FIRST_LATE, {"added": added}).fetchone()
     if late is not None and late[0] is not None:
         set_back(connection, late[0])
+
+
+def unknown(connection: Connection[Any], changes: Sequence[tuple[int, bytes]]) -> list[bytes]:
+    """Of changes, each as ``seq`` and payload, the payloads that are not there yet. Raises RegistryForkedError."""
+    known = set()
+    for place, seq, is_same in connection.execute(_WITH_SAME_NUMBERS, arrays(changes)):
+        if not is_same:
+            raise RegistryForkedError(
+                f"registry change {seq} differs from the one that the ledger was priced with; "
+                "is this the ledger of another registry, or was the registry restored from an old backup?"
+            )
+        known.add(place)
+    return [payload for place, (_seq, payload) in enumerate(changes, start=1) if place not in known]
 
 
 def set_back(connection: Connection[Any], late: int) -> None:
@@ -92,23 +113,16 @@ def set_back(connection: Connection[Any], late: int) -> None:
     connection.execute(_SET_BACK, (late,))
 
 
-def _require_same(cursor: Cursor[Any], seq: int, payload: bytes) -> None:
-    known = cursor.execute("SELECT payload FROM ledger.registry_change WHERE seq = %s", (seq,)).fetchone()
-    if known is None or bytes(known[0]) != payload:
-        raise RegistryForkedError(
-            f"registry change {seq} differs from the one that the ledger was priced with; "
-            "is this the ledger of another registry, or was the registry restored from an old backup?"
-        )
-
-
 class FoldedLog:
-    """A directory, and how much of the log is in it. Other readers of the directory must not be at work meanwhile."""
+    """A directory, and how much of the log is in it. Other readers of the directory must not be at work meanwhile; who
+    reads it in another thread takes a copy."""
 
     def __init__(self, directory: Directory | None = None) -> None:
         """Nothing is in it yet; ``directory`` is one that others have, too."""
         self.directory = Directory() if directory is None else directory
         self.arrival = 0
         """Of the last change that was taken in: go on after it."""
+        self._taking_in = threading.Lock()
 
     def take_in(self, change: Recorded) -> RegistryChange | None:
         """Fold in one change; what it says, or None where as much of its subject is known.
@@ -116,9 +130,18 @@ class FoldedLog:
         Raises UnreadableChangeError: it can move prices, so nobody may go on without it.
         """
         message = read_change(change.payload)
-        is_news = self.directory.apply(change.seq, to_change(message))
-        self.arrival = change.arrival
+        what = to_change(message)
+        with self._taking_in:
+            is_news = self.directory.apply(change.seq, what)
+            self.arrival = change.arrival
         return message if is_news else None
+
+    def copy(self) -> FoldedLog:
+        """The same, to go on by itself, in any thread. What is known already is not held twice."""
+        with self._taking_in:
+            copied = FoldedLog(self.directory.copy())
+            copied.arrival = self.arrival
+        return copied
 
 
 def fold(changes: Iterable[Recorded]) -> Directory:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import assert_never
 
+import msgspec
 from pydantic import ValidationError
 
 from schemas.registry_changes import (
@@ -26,6 +27,13 @@ class UnreadableChangeError(Exception):
     """A message of the registry log cannot be read. It can move prices, so nobody may go on without it."""
 
 
+class _Number(msgspec.Struct):
+    seq: int
+
+
+_NUMBER = msgspec.json.Decoder(_Number)
+
+
 def read_change(payload: bytes) -> RegistryChange:
     """The message in ``payload``. Raises UnreadableChangeError that names the field."""
     try:
@@ -34,6 +42,14 @@ def read_change(payload: bytes) -> RegistryChange:
         first = error.errors(include_input=False, include_url=False, include_context=False)[0]
         place = ".".join(str(part) for part in first["loc"])
         raise UnreadableChangeError(f"registry change: {place}: {first['msg']}") from None
+
+
+def number_of(payload: bytes) -> int:
+    """The ``seq`` of the message in ``payload``, which is read no further. Raises UnreadableChangeError as it does."""
+    try:
+        return _NUMBER.decode(payload).seq
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return read_change(payload).seq
 
 
 def to_change(message: RegistryChange) -> Change:

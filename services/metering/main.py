@@ -74,7 +74,7 @@ class _Worker:
         self._ledger_dsn = settings.ledger_dsn.get_secret_value()
         directory = Directory()
         self._follower = RegistryFollower(self._ledger_dsn, settings.kafka, directory)
-        self._rerater = Rerater(self._ledger_dsn)
+        self._rerater = Rerater(self._ledger_dsn, self._follower.copy_of_log)
         self._gaps = GapReader(settings.kafka, USAGE_EVENTS.name)
         self._pauser = Pauser(self._ledger_dsn, _limit(settings))
         self._readiness = Readiness(self._ledger_dsn, self._follower, self._rerater, self._pauser)
@@ -101,6 +101,8 @@ class _Worker:
         looked_at = partial(asyncio.to_thread, require_ledger, self._ledger_dsn, "metering-start")
         await patiently(looked_at, _database_away)
         cluster_id = await asyncio.to_thread(self._wait_for_cluster_id)
+        # What is read now stays; to look through it again and again would take a third of the time.
+        gc.set_threshold(_MADE_BEFORE_A_SWEEP)
         # Beside each other: nobody waits for a warning.
         await asyncio.gather(asyncio.to_thread(warn_of_differences, self._settings.kafka), self._follower.catch_up())
         _spare_batches_from_sweeps()
@@ -218,7 +220,6 @@ def _spare_batches_from_sweeps() -> None:
     which go without it. What it is for, cycles, is still swept, for it counts what has been made and not let go."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(_MADE_BEFORE_A_SWEEP)
 
 
 def _limit(settings: MeteringSettings) -> Limit:

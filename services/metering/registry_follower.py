@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Sequence
 from functools import partial
+from itertools import islice
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -22,7 +23,7 @@ from services.books import registry_log
 from services.books.locks import FENCE
 from services.books.registry_log import FoldedLog, Recorded
 from services.domain.directory import Directory
-from services.messages.registry_changes import read_change, to_change
+from services.messages.registry_changes import number_of, read_change, to_change
 from services.metering.booking.ledger_writer import IDLE_SECONDS
 from services.runtime.background import patiently
 from services.runtime.broker_refusals import awaited_client_options, cause
@@ -35,6 +36,8 @@ _log = logger(__name__)
 _PARTITION = TopicPartition(REGISTRY_CHANGES.name, 0)
 _FETCH_MS = 100
 _TOGETHER_MAX = 500
+# When it starts: what is read is held twice for as long as it is taken in.
+_READ_TOGETHER = 5_000
 
 
 class RegistryFollower:
@@ -53,15 +56,16 @@ class RegistryFollower:
 
     async def catch_up(self) -> None:
         """Read table and topic to the end, and wait for the first rate card. Waits for what is away."""
-        for change in await self._patiently(self._read_table):
-            self._log.take_in(change)
+        while changes := await self._patiently(self._read_table):
+            for change in changes:
+                self._log.take_in(change)
         self._consumer = await self._start_consumer()
-        # All of it before any of it is used: in a log that was sent again, compaction may have left newer changes
-        # before older ones, and then the numbers say the order.
+        # All that is new in it before any of that is used: in a log that was sent again, compaction may have left newer
+        # changes before older ones, and then the numbers say the order.
         payloads: list[bytes] = []
-        while not await self._is_at_end():
-            payloads += await self._fetch()
-        payloads.sort(key=lambda payload: read_change(payload).seq)
+        while fetched := await self._fetch_many():
+            payloads += await self._patiently(partial(self._unknown, fetched))
+        payloads.sort(key=number_of)
         for start in range(0, len(payloads), _TOGETHER_MAX):
             await self.take_in(payloads[start : start + _TOGETHER_MAX])
         while not self.directory.cards:
@@ -72,6 +76,10 @@ class RegistryFollower:
         """Read on, for ever. Raises where the log cannot be trusted any more."""
         while True:
             await self._read_more()
+
+    def copy_of_log(self) -> FoldedLog:
+        """What is known by now, for another thread."""
+        return self._log.copy()
 
     async def stop(self) -> None:
         """Let go of the broker."""
@@ -109,6 +117,13 @@ class RegistryFollower:
         highwater = consumer.highwater(_PARTITION)
         return highwater is not None and await consumer.position(_PARTITION) >= highwater
 
+    async def _fetch_many(self) -> list[bytes]:
+        """What comes next, up to the end; nothing where that is reached."""
+        found: list[bytes] = []
+        while len(found) < _READ_TOGETHER and not await self._is_at_end():
+            found += await self._fetch()
+        return found
+
     def _fetching(self) -> AIOKafkaConsumer:
         if self._consumer is None:
             raise RuntimeError("catch_up comes first")
@@ -118,7 +133,7 @@ class RegistryFollower:
         await self.take_in(await self._fetch())
 
     async def _fetch(self) -> list[bytes]:
-        fetched = await self._fetching().getmany(_PARTITION, timeout_ms=_FETCH_MS)
+        fetched = await self._fetching().getmany(_PARTITION, timeout_ms=_FETCH_MS, max_records=_READ_TOGETHER)
         return [record.value for records in fetched.values() for record in records if record.value is not None]
 
     async def take_in(self, payloads: Sequence[bytes]) -> None:
@@ -157,7 +172,11 @@ class RegistryFollower:
 
     def _read_table(self) -> list[Recorded]:
         with connect(self._dsn, "metering-follower") as connection:
-            return list(registry_log.after(connection, self._log.arrival))
+            return list(islice(registry_log.after(connection, self._log.arrival), _READ_TOGETHER))
+
+    def _unknown(self, payloads: Sequence[bytes]) -> list[bytes]:
+        with connect(self._dsn, "metering-follower") as connection:
+            return registry_log.unknown(connection, [(number_of(payload), payload) for payload in payloads])
 
     def _append(self, changes: Iterable[tuple[int, str, bytes]]) -> list[Recorded]:
         session = connect(self._dsn, "metering-follower", idle_seconds=IDLE_SECONDS)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from functools import partial
 from itertools import groupby
@@ -70,10 +70,14 @@ class Cause(NamedTuple):
 class Rerater:
     """Works late changes off, for as long as it is the one that does."""
 
-    def __init__(self, ledger_dsn: str) -> None:
-        """Keeps a directory of its own, built from the ledger's copy of the registry log."""
+    def __init__(self, ledger_dsn: str, known: Callable[[], FoldedLog] = FoldedLog) -> None:
+        """Keeps a directory of its own, built from the ledger's copy of the registry log.
+
+        ``known`` gives what somebody has read of it already; it is asked when there is something to work off.
+        """
         self._dsn = ledger_dsn
-        self._log = FoldedLog()
+        self._known = known
+        self._begun: FoldedLog | None = None
         self.failure = LastFailure("re-rating")
         """Whether the last step failed, and is tried again."""
 
@@ -124,6 +128,12 @@ class Rerater:
                     )
         # Not where it was set back meanwhile, for a change that came late into the log: then there is more to do.
         connection.execute("UPDATE ledger.fence SET rerated_seq = %s WHERE rerated_seq = %s", (head, rerated))
+
+    @property
+    def _log(self) -> FoldedLog:
+        if self._begun is None:
+            self._begun = self._known()
+        return self._begun
 
     def _causes(self, connection: Connection[Any], rerated: int, head: int) -> list[Cause]:
         """What changed since the last time, each registry key once: from every state since then to its state now.

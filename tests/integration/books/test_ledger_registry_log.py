@@ -114,6 +114,25 @@ def test_the_same_number_with_another_content_is_another_registry(session: Conne
     assert read_on(session, FoldedLog()) == [1, 2]
 
 
+def test_of_what_was_read_only_what_is_not_there_yet_counts(session: Connection[Any]) -> None:
+    append(session, change(1), change(2))
+    read = [(seq, payload) for seq, _key, payload in (change(2), change(3), change(1), change(4))]
+    assert registry_log.unknown(session, read) == [change(3)[2], change(4)[2]]
+    with pytest.raises(RegistryForkedError, match="2"):
+        registry_log.unknown(session, [(1, change(1)[2]), (2, change(2, "enterprise")[2])])
+
+
+def test_a_copy_goes_on_by_itself(session: Connection[Any]) -> None:
+    log = FoldedLog()
+    append(session, change(1), change(2))
+    read_on(session, log)
+    copy = log.copy()
+    append(session, change(3), change(4, "enterprise", org_id="org-1"))
+    assert (read_on(session, copy), copy.directory.seq, log.directory.seq) == ([3, 4], 4, 2)
+    assert (copy.directory.plan_at("org-1", NOW), log.directory.plan_at("org-1", NOW)) == (Plan.ENTERPRISE, Plan.PRO)
+    assert read_on(session, log) == [3, 4]
+
+
 def test_what_came_late_is_worked_off_again_where_it_says_more_than_was_known(session: Connection[Any]) -> None:
     append(session, change(1), change(4), change(9, org_id="acme"))
     session.execute("UPDATE ledger.fence SET seq = 9, rerated_seq = 9")

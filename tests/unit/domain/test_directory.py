@@ -40,6 +40,16 @@ def test_changes_are_taken_in_once_and_never_go_back():
     assert known.plan_at(ORG, NOW) is Plan.ENTERPRISE
 
 
+def test_a_copy_knows_the_same_and_goes_on_by_itself():
+    known = directory(plan("pro"), credential(), card("one"))
+    copied = known.copy()
+    assert (copied.seq, copied.cards) == (known.seq, known.cards)
+    assert copied.credential(credential().credential_id) is known.credential(credential().credential_id)
+    assert copied.apply(9, plan("enterprise"))
+    assert (copied.plan_at(ORG, NOW), known.plan_at(ORG, NOW)) == (Plan.ENTERPRISE, Plan.PRO)
+    assert (copied.seq, known.seq) == (9, 4)
+
+
 def test_a_change_that_was_missing_counts_when_it_comes_after_later_ones():
     known, mine, other = Directory(), credential(), credential(credential_id="another")
     cards = (card("one"), card("two"))
