@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from sqlalchemy import ColumnElement, and_, case, false, or_
+from sqlalchemy import ColumnElement, and_, case, false, or_, text
 
 from services.books.tables import EntryView, table_of
 from services.domain.permissions import Sight
@@ -12,6 +12,7 @@ from services.domain.scope import ScopeType
 from services.ledger.query import DeadLettersQuery, Filters, Selection
 
 _VIEW = table_of(EntryView)
+_NO_FLAGS = text("'{}'")
 
 
 class Columns(Protocol):
@@ -35,7 +36,8 @@ def conditions(column: Columns, selection: Selection) -> list[ColumnElement[bool
     found = [column["org_id"] == selection.org_id]
     found += [column[name] == value for name, value in filters.equalities().items()]
     if filters.flag is not None:
-        found.append(column["flags"].any(filters.flag))
+        # Follows from the other, but only so is the index of entries with flags thought of.
+        found += [column["flags"].any(filters.flag), column["flags"] != _NO_FLAGS]
     if filters.credential_id is not None and not selection.keys.everything:
         # Else a filter would tell which entries an id is of that no entry shows.
         found.append(_of_seen_key(selection.keys))
