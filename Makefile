@@ -9,6 +9,9 @@ TEST_WORKERS ?= 4
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+# What draws the plots, and nothing else needs.
+PLOTS_VENV := build/plots
+PLOTS_STAMP := $(PLOTS_VENV)/.installed
 PYTEST = $(BIN)/pytest -n $(TEST_WORKERS)
 
 COMPILE = uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-strip-extras \
@@ -23,7 +26,7 @@ SCHEMA_DRIFT = from schemas.export import files; \
   raise SystemExit(f"run python -m schemas.export: {stale} differ" if stale else None)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test test-slow test-all check format bench bench-rivals dev-secrets lock clean
+.PHONY: help setup demo up test test-slow test-all check format bench bench-plots bench-rivals dev-secrets lock clean
 
 help: ## Show this help
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -73,6 +76,15 @@ bench: setup ## The measured claims of the README, measured here
 	  echo "== $$benchmark"; $(BIN)/python $$benchmark; \
 	done
 
+bench-plots: setup $(PLOTS_STAMP) ## How it grows, measured and drawn for docs/growth.md; PLOTS="--large", "--only ledger"
+	cd benchmarks && ../$(BIN)/python -m plots $(PLOTS)
+	cd benchmarks && ../$(PLOTS_VENV)/bin/python -m plots.draw
+
+$(PLOTS_STAMP): benchmarks/plots/requirements.lock
+	@$(BIN)/python -m venv --clear $(PLOTS_VENV)
+	@$(PLOTS_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $<
+	@touch $@
+
 bench-rivals: setup ## Beside Faust, Quix Streams and Bytewax, in speed and in money: writes docs/benchmarks.md
 	@PYTHONPATH=benchmarks $(BIN)/python -m rivals $(RIVALS_OPTIONS)
 
@@ -81,6 +93,7 @@ dev-secrets: setup ## Keys and passwords for docker compose, made once, in deplo
 
 lock: ## Resolve the dependencies anew: requirements.lock, and its part for the image (needs uv: pip install uv)
 	@command -v uv >/dev/null || { echo "make lock needs uv: pip install uv" >&2; exit 1; }
+	@echo 'matplotlib>=3.10' | $(COMPILE) --output-file benchmarks/plots/requirements.lock -
 	@# editables is what hatchling needs for `pip install -e`, and says so only while it builds.
 	@echo 'editables>=0.5' | $(COMPILE) --all-extras --output-file requirements.lock pyproject.toml -
 	@$(COMPILE) --extra otel --constraint requirements.lock --output-file deploy/requirements.runtime.lock pyproject.toml

@@ -33,6 +33,7 @@ from workload import event
 from schemas.registry_changes import RateCardChange
 from schemas.topics import USAGE_EVENTS
 from services.books.columns import BOOKED, PLACE
+from services.books.entry_rows import COPY_FORMAT
 from services.books.migrations import upgrade
 from services.domain.directory import Directory
 from services.key_registry.rate_cards import packaged_cards
@@ -216,16 +217,17 @@ def _insert(connection: Connection[Any], staged: bytes) -> float:
     with connection.transaction():
         with connection.cursor().copy(ledger_writer._COPY) as copy:
             copy.write(staged)
-        inserted = connection.execute(ledger_writer._INSERT).fetchall()
+        inserted = connection.execute(ledger_writer._INSERT).rowcount
     seconds = time.perf_counter() - began
-    if len(inserted) != _BATCH:
-        raise SystemExit(f"only {len(inserted)} of {_BATCH} rows are new")
+    if inserted != _BATCH:
+        raise SystemExit(f"only {inserted} of {_BATCH} rows are new")
     return seconds
 
 
 def _others(base: Connection[Any], number: int) -> bytes:
     wanted = ", ".join(_OTHERS.get(column, column) for column in _COLUMNS)
-    query = f"COPY (SELECT {wanted} FROM ledger.entry) TO STDOUT".replace("%(round)s", str(number)).replace("%%", "%")
+    query = f"COPY (SELECT {wanted} FROM ledger.entry) TO STDOUT {COPY_FORMAT}"
+    query = query.replace("%(round)s", str(number)).replace("%%", "%")
     with base.cursor().copy(query) as copy:
         return b"".join(bytes(part) for part in copy)
 

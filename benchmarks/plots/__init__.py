@@ -1,0 +1,1 @@
+"""How the system grows: measured, kept as JSON, drawn. `make bench-plots` runs it, docs/growth.md shows it."""
