@@ -16,7 +16,7 @@ _ORGANIZATIONS = 48
 def points(asked: Sequence[int]) -> Iterator[Point]:
     """One for each size, one after the other on one stack."""
     with bench() as at:
-        at.say(plans_and_keys(range(0, _ORGANIZATIONS, 2)))
+        at.learn(plans_and_keys(range(0, _ORGANIZATIONS, 2)))
         for in_record in asked:
             events = min(_EVENTS_MAX, in_record * _RECORDS_MAX)
             yield point(in_record, at.book(events, in_record, _ORGANIZATIONS).told())

@@ -16,5 +16,5 @@ def points(asked: Sequence[int]) -> Iterator[Point]:
     """One for each number, every second organization with a plan and a key; each on a stack of its own."""
     for organizations in asked:
         with bench() as at:
-            at.say(plans_and_keys(range(0, organizations, 2)))
+            at.learn(plans_and_keys(range(0, organizations, 2)))
             yield point(organizations, at.book(_EVENTS, _RECORD_EVENTS, organizations).told())

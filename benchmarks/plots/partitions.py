@@ -17,5 +17,5 @@ def points(asked: Sequence[int]) -> Iterator[Point]:
     """One for each number, each on a stack of its own."""
     for partitions in asked:
         with bench(partitions) as at:
-            at.say(plans_and_keys(range(0, _ORGANIZATIONS, 2)))
+            at.learn(plans_and_keys(range(0, _ORGANIZATIONS, 2)))
             yield point(partitions, at.book(_EVENTS, _RECORD_EVENTS, _ORGANIZATIONS).told())

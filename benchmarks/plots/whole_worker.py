@@ -130,6 +130,13 @@ class Bench:
         producer.flush()
         producer.close()
 
+    def learn(self, changes: Iterable[dict[str, Any]]) -> None:
+        """The same, and have them read and nothing to do about them, so that what is measured then is booking alone."""
+        self.say(changes)
+        with self.workers() as (worker,):
+            worker.wait_for_the_log()
+        self.nothing_to_correct()
+
     def _numbered(self, changes: Iterable[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
         if (seq := next(self._seqs)) == 1:
             for card in packaged_cards():

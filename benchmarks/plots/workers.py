@@ -15,6 +15,6 @@ _ORGANIZATIONS = 480
 def points(asked: Sequence[int]) -> Iterator[Point]:
     """One for each number, one after the other on one stack."""
     with bench() as at:
-        at.say(plans_and_keys(range(0, _ORGANIZATIONS, 2)))
+        at.learn(plans_and_keys(range(0, _ORGANIZATIONS, 2)))
         for workers in asked:
             yield point(workers, at.book(_EVENTS, _RECORD_EVENTS, _ORGANIZATIONS, workers).told())
