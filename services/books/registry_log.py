@@ -47,13 +47,14 @@ ORDER BY c.key, c.seq
 # Their arrivals are given out in the order in which they are given.
 _INSERT = """
 INSERT INTO ledger.registry_change (seq, key, payload)
-SELECT seq, key, payload FROM unnest(%s::bigint[], %s::text[], %s::bytea[])
+SELECT seq, key, payload FROM unnest(%s::bigint[], %s::text[], %b::bytea[])
   WITH ORDINALITY AS new (seq, key, payload, place) ORDER BY place
 ON CONFLICT DO NOTHING RETURNING seq
 """
-_WITH_SAME_NUMBERS = """
-SELECT ours.place, ours.seq, known.payload = ours.payload FROM unnest(%s::bigint[], %s::bytea[])
-  WITH ORDINALITY AS ours (seq, payload, place) JOIN ledger.registry_change known USING (seq) ORDER BY place
+_UNKNOWN = """
+SELECT ours.place - 1, ours.seq, known.seq IS NOT NULL FROM unnest(%s::bigint[], %b::bytea[])
+  WITH ORDINALITY AS ours (seq, payload, place) LEFT JOIN ledger.registry_change known USING (seq)
+WHERE known.payload IS DISTINCT FROM ours.payload ORDER BY place
 """
 # The first of the changes that came after later ones and say more of their subject than was known. Where the topic was
 # compacted before it was read, an older state of a subject is missing, too: nobody needs it.
@@ -97,15 +98,15 @@ def append(connection: Connection[Any], changes: Iterable[tuple[int, str, bytes]
 
 def unknown(connection: Connection[Any], changes: Sequence[tuple[int, bytes]]) -> list[bytes]:
     """Of changes, each as ``seq`` and payload, the payloads that are not there yet. Raises RegistryForkedError."""
-    known = set()
-    for place, seq, is_same in connection.execute(_WITH_SAME_NUMBERS, arrays(changes)):
-        if not is_same:
+    found = []
+    for index, seq, is_another in connection.execute(_UNKNOWN, arrays(changes)):
+        if is_another:
             raise RegistryForkedError(
                 f"registry change {seq} differs from the one that the ledger was priced with; "
                 "is this the ledger of another registry, or was the registry restored from an old backup?"
             )
-        known.add(place)
-    return [payload for place, (_seq, payload) in enumerate(changes, start=1) if place not in known]
+        found.append(changes[index][1])
+    return found
 
 
 def set_back(connection: Connection[Any], late: int) -> None:
