@@ -55,11 +55,6 @@ class Figures(NamedTuple):
         found = [(each.size, each.values[name]) for each in self.points if name in each.values]
         return [size for size, _ in found], [value for _, value in found]
 
-    def names(self, containing: str) -> list[str]:
-        """What was measured, as far as its name ends so; in the order of the first point that has it."""
-        every = dict.fromkeys(name for each in self.points for name in each.values)
-        return [name for name in every if name.endswith(containing)]
-
 
 def _read(content: dict[str, Any]) -> Point:
     values = {name: value for name, value in content.items() if name not in Point._fields}
