@@ -123,6 +123,7 @@ def _diagram(axes: Axes, panel: Panel, figures: Figures, across: str) -> None:
     if panel.logarithmic:
         axes.set_yscale("log")
     else:
+        axes.margins(y=0.1)
         axes.set_ylim(bottom=0)
     axes.set_title(panel.title, color=_GREY, fontsize=9, loc="left")
     axes.set_xlabel(across, color=_GREY)
