@@ -55,7 +55,11 @@ PICTURES = {
         "credentials",
         "credentials",
         (
-            Panel("seconds until a worker knows them", {"first start": "first start, s", "later": "a later start, s"}, True),
+            Panel(
+                "seconds until a worker knows them",
+                {"first start": "first start, s", "later": "a later start, s"},
+                logarithmic=True,
+            ),
             Panel(
                 "memory of the worker, MB",
                 {"start, at most": "a later start, MB at most", "booking": "worker's memory, MB"},
