@@ -10,10 +10,10 @@ from statistics import quantiles
 from typing import Any, NamedTuple
 
 import orjson
+from process_usage import processor_seconds
 from psycopg import Connection
 from workload import event
 
-from plots.processes import processor_seconds
 from schemas.topics import USAGE_EVENTS
 from services.domain.directory import Directory
 from services.metering.booking.ledger_writer import LedgerWriter

@@ -11,13 +11,13 @@ from typing import Any
 import psycopg
 from bench_growth import Server
 from bench_hot_path import _directory as directory
+from process_usage import processor_seconds
 from psycopg import Connection
 
 from plots.booking import Booking, measured
 from plots.figures import Point, point
 from plots.growing_ledger import grow, sizes
 from plots.ledger_questions import asked_of, milliseconds
-from plots.processes import processor_seconds
 from services.metering.sequencer import place_entries
 from services.runtime.database import connect
 

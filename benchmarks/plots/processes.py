@@ -1,15 +1,8 @@
-"""What a process has used, as Linux tells it."""
+"""What a process holds in memory, as Linux tells it."""
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-
-
-def processor_seconds(pid: int) -> float:
-    """Processor time of all threads of a process."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def resident_megabytes(pid: int, what: str = "VmRSS") -> float:

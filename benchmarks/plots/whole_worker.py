@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import orjson
+from process_usage import processor_seconds
 from psycopg import Connection
 from workload import booked, event, publish
 
-from plots.processes import processor_seconds, resident_megabytes
+from plots.processes import resident_megabytes
 from schemas.registry_changes import REGISTRY_CHANGE, RateCardChange
 from schemas.topics import REGISTRY_CHANGES, TOPICS, USAGE_EVENTS
 from services.key_registry.rate_cards import packaged_cards
