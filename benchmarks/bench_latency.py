@@ -5,7 +5,7 @@ how far each partition is booked; an event counts as booked when that first pass
 little more than it takes. The embedded broker holds a fetch back for up to 100 ms and brings few small batches at a
 time, which Apache Kafka does not: beyond some thousands a second it is the broker that is measured.
 
-    python benchmarks/bench_latency.py --rates 500 2000 8000 --seconds 20
+    python benchmarks/bench_latency.py --broker apache --rates 500 2000 8000 --seconds 20
 """
 
 from __future__ import annotations
@@ -13,24 +13,28 @@ from __future__ import annotations
 import argparse
 import math
 import os
+import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from statistics import quantiles
 from typing import Any
 
 import orjson
+from brokers import BROKERS, stack_on
 from kafka import KafkaProducer
 from psycopg import Connection
 from workload import event
 
 from schemas.topics import USAGE_EVENTS
 from services.local.processes import StopSwitch, stop_on_signals
-from services.local.stack import BYOK_COMMANDS, Commands, Stack
+from services.local.stack import Stack
 from services.runtime.database import connect
 
 _ORGANIZATIONS = 48
@@ -45,25 +49,39 @@ def main() -> int:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     options.add_argument("--rates", type=int, nargs="+", default=[500, 2_000, 8_000], help="events a second")
     options.add_argument("--seconds", type=float, default=20)
+    options.add_argument("--broker", choices=BROKERS, default="embedded", help="apache needs Java 17")
     asked = options.parse_args()
     switch = StopSwitch()
-    services = {name: BYOK_COMMANDS.services[name] for name in ("registry", "ledger", "metering")}
-    commands = Commands(upgrade=BYOK_COMMANDS.upgrade, services=services)
     print(f"{'events/s':>9}{'p50 ms':>9}{'p90 ms':>9}{'p99 ms':>9}{'worst ms':>10}{'load':>7}")
     with (
         stop_on_signals(switch),
         tempfile.TemporaryDirectory(prefix="byok-bench-") as folder,
-        Stack(Path(folder), commands=commands, switch=switch) as stack,
+        stack_on(asked.broker, Path(folder), ["registry"], switch) as (stack, kafka, _),
+        _metering(stack, kafka, Path(folder)),
         connect(stack.endpoints.ledger_dsn, "bench", autocommit=True) as ledger,
     ):
         numbers = count()
-        _measure(stack, ledger, numbers, asked.rates[0], _WARM_UP_SECONDS)
-        return max([_show(rate, _measure(stack, ledger, numbers, rate, asked.seconds)) for rate in asked.rates])
+        _measure(kafka, ledger, numbers, asked.rates[0], _WARM_UP_SECONDS)
+        return max([_show(rate, _measure(kafka, ledger, numbers, rate, asked.seconds)) for rate in asked.rates])
 
 
-def _measure(stack: Stack, ledger: Connection[Any], numbers: count[int], rate: int, seconds: float) -> list[float]:
+@contextmanager
+def _metering(stack: Stack, kafka: str, folder: Path) -> Iterator[None]:
+    environment = os.environ | stack.environment() | {"BYOK_KAFKA_BOOTSTRAP": kafka}
+    with (folder / "metering.log").open("ab") as log:
+        worker = subprocess.Popen(
+            [sys.executable, "-m", "services", "metering"], env=environment, stdout=log, stderr=log
+        )
+    try:
+        yield
+    finally:
+        worker.terminate()
+        worker.wait(timeout=30)
+
+
+def _measure(kafka: str, ledger: Connection[Any], numbers: count[int], rate: int, seconds: float) -> list[float]:
     """The seconds that each event took; infinite for those that were not booked in time."""
-    sent = _Sent(stack, numbers, rate, seconds)
+    sent = _Sent(kafka, numbers, rate, seconds)
     sending = threading.Thread(target=sent.send)
     sending.start()
     took: list[float] = []
@@ -82,9 +100,9 @@ def _measure(stack: Stack, ledger: Connection[Any], numbers: count[int], rate: i
 class _Sent:
     """Events that are on their way, by partition: offset, and when it was sent."""
 
-    def __init__(self, stack: Stack, numbers: count[int], rate: int, seconds: float) -> None:
+    def __init__(self, kafka: str, numbers: count[int], rate: int, seconds: float) -> None:
         self.waiting: dict[int, deque[tuple[int, float]]] = {n: deque() for n in range(USAGE_EVENTS.partitions)}
-        self._producer = KafkaProducer(bootstrap_servers=stack.endpoints.kafka, linger_ms=5)
+        self._producer = KafkaProducer(bootstrap_servers=kafka, linger_ms=5)
         self._numbers, self._rate, self._seconds = numbers, rate, seconds
         self.events = 0
 

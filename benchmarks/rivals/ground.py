@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+from brokers import stack_on
 from ledger_owner import owner_dsn
 from rivals.contenders import Contender
 from rivals.programs.agreed import SCHEMA
@@ -18,11 +18,7 @@ from workload import SINCE
 
 from services.cli.demo.registration import Api
 from services.domain.scope import ScopeType
-from services.local.stack import BYOK_COMMANDS, Commands, Stack
-from services.runtime.kafka_access import KafkaAccess
-from services.runtime.topics import create_topics
-from tests.kafka.apache_kafka import ApacheKafka
-from tests.kafka.jars import version
+from services.local.stack import Stack
 
 TEAM = "team"
 PROVIDER = "openai"
@@ -109,25 +105,8 @@ def laid(broker: str) -> Iterator[Ground]:
     """
     with tempfile.TemporaryDirectory(prefix="byok-rivals-") as name:
         folder = Path(name)
-        apache = ApacheKafka(folder / "kafka") if broker == "apache" else None
-        try:
-            if apache is not None:
-                apache.start()
-                create_topics(KafkaAccess(apache.bootstrap), replication_factor=1)
-            with Stack(folder / "stack", commands=_commands(apache)) as stack:
-                dsn = owner_dsn(stack.endpoints.ledger_dsn, folder / "stack")
-                kafka = apache.bootstrap if apache else stack.endpoints.kafka
-                called = f"Apache Kafka {version()}" if apache else "the embedded broker"
-                with psycopg.connect(dsn, autocommit=True) as database:
-                    yield Ground(folder, stack, kafka, called, dsn, database)
-        finally:
-            if apache is not None:
-                apache.stop()
-
-
-def _commands(apache: ApacheKafka | None) -> Commands:
-    """The registry alone: the workers are started one by one, and nobody asks the ledger's service."""
-    registry: tuple[str, ...] = (sys.executable, "-m", "services", "registry")
-    if apache is not None:
-        registry = ("env", f"BYOK_KAFKA_BOOTSTRAP={apache.bootstrap}", *registry)
-    return Commands(upgrade=BYOK_COMMANDS.upgrade, services={"registry": registry})
+        # The registry alone: the workers are started one by one, and nobody asks the ledger's service.
+        with stack_on(broker, folder, ["registry"]) as (stack, kafka, called):
+            dsn = owner_dsn(stack.endpoints.ledger_dsn, folder / "stack")
+            with psycopg.connect(dsn, autocommit=True) as database:
+                yield Ground(folder, stack, kafka, called, dsn, database)
