@@ -13,14 +13,11 @@ from __future__ import annotations
 import argparse
 import math
 import os
-import subprocess
 import sys
 import tempfile
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from statistics import quantiles
@@ -30,11 +27,11 @@ import orjson
 from brokers import BROKERS, stack_on
 from kafka import KafkaProducer
 from psycopg import Connection
+from worker import metering
 from workload import event
 
 from schemas.topics import USAGE_EVENTS
 from services.local.processes import StopSwitch, stop_on_signals
-from services.local.stack import Stack
 from services.runtime.database import connect
 
 _ORGANIZATIONS = 48
@@ -57,26 +54,12 @@ def main() -> int:
         stop_on_signals(switch),
         tempfile.TemporaryDirectory(prefix="byok-bench-") as folder,
         stack_on(asked.broker, Path(folder), ["registry"], switch) as (stack, kafka, _),
-        _metering(stack, kafka, Path(folder)),
+        metering(stack, Path(folder) / "metering.log", BYOK_KAFKA_BOOTSTRAP=kafka),
         connect(stack.endpoints.ledger_dsn, "bench", autocommit=True) as ledger,
     ):
         numbers = count()
         _measure(kafka, ledger, numbers, asked.rates[0], _WARM_UP_SECONDS)
         return max([_show(rate, _measure(kafka, ledger, numbers, rate, asked.seconds)) for rate in asked.rates])
-
-
-@contextmanager
-def _metering(stack: Stack, kafka: str, folder: Path) -> Iterator[None]:
-    environment = os.environ | stack.environment() | {"BYOK_KAFKA_BOOTSTRAP": kafka}
-    with (folder / "metering.log").open("ab") as log:
-        worker = subprocess.Popen(
-            [sys.executable, "-m", "services", "metering"], env=environment, stdout=log, stderr=log
-        )
-    try:
-        yield
-    finally:
-        worker.terminate()
-        worker.wait(timeout=30)
 
 
 def _measure(kafka: str, ledger: Connection[Any], numbers: count[int], rate: int, seconds: float) -> list[float]:

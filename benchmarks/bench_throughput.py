@@ -12,12 +12,10 @@ from __future__ import annotations
 
 import argparse
 import os
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import count, islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -26,6 +24,7 @@ import psycopg
 from ledger_owner import owner_dsn
 from process_usage import processor_seconds
 from psycopg import Connection
+from worker import metering
 from workload import SINCE, booked, event, publish
 
 from services.cli.demo.registration import Api
@@ -37,6 +36,7 @@ _ORGANIZATIONS = 48
 _BATCH_EVENTS = 100
 _DEADLINE_SECONDS = 600
 _COPY_BYTES = 64 * 1024
+_LOG = "metering.log"
 _FLOOR = Path(__file__).with_name("floor.sql")
 _AS_IT_IS = "CREATE TABLE bench.entry (LIKE ledger.entry INCLUDING ALL)"
 
@@ -120,7 +120,7 @@ def _book(
     publish(stack, (event(f"org-{n % _ORGANIZATIONS}", n, by_unit=by_unit) for n in numbers), batch)
     began = ledger.execute("SELECT clock_timestamp()").fetchone()
     deadline, so_far, first, cpu_at_first = time.monotonic() + _DEADLINE_SECONDS, before, 0, 0.0
-    with _metering(stack, folder) as worker:
+    with metering(stack, folder / _LOG) as worker:
         while so_far < before + events:
             if time.monotonic() > deadline or worker.poll() is not None:
                 raise SystemExit(f"the metering did not book everything; the end of its log:\n{_log_end(folder)}")
@@ -146,20 +146,8 @@ def _between_commits(what: str, ledger: Connection[Any], began: Any) -> Measured
     return Measured(what, sum(rows for _, rows in transactions[:-1]), seconds)
 
 
-@contextmanager
-def _metering(stack: Stack, folder: Path) -> Iterator[subprocess.Popen[bytes]]:
-    command = [sys.executable, "-m", "services", "metering"]
-    with (folder / "metering.log").open("ab") as log:
-        worker = subprocess.Popen(command, env=os.environ | stack.environment(), stdout=log, stderr=log)
-    try:
-        yield worker
-    finally:
-        worker.terminate()
-        worker.wait(timeout=30)
-
-
 def _log_end(folder: Path) -> str:
-    return (folder / "metering.log").read_text()[-2_000:]
+    return (folder / _LOG).read_text()[-2_000:]
 
 
 def _copy(owner: Connection[Any], what: str, table: str = _FLOOR.read_text()) -> Measured:
