@@ -156,9 +156,8 @@ class Directory:
         """The credential that was active at ``at`` in one slot; a slot never holds two at once."""
         # Without spans made of them beforehand, which took a tenth of all memory: there are as many as intervals.
         for credential in self._active.get((org_id, scope.type, scope.id, provider), ()):
-            for start, end in credential.active:
-                if start <= at and (end is None or at < end):
-                    return credential
+            if credential.active_at(at):
+                return credential
         return None
 
     def credential(self, credential_id: str) -> Credential | None:
