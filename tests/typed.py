@@ -15,7 +15,7 @@ from unittest.mock import patch
 import structlog
 from typer.testing import CliRunner
 
-from services.__main__ import app
+from services.cli.commands import app
 
 
 def typed(

@@ -10,20 +10,24 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from services.cli.terminal import DataDir, DryRun, Json, Yes, confirm, counting, explained, stack_settings
-from services.runtime.command_failed import CommandFailed
+from services.runtime.command_failed import AWAY, CommandFailed
 
 if TYPE_CHECKING:
     from services.key_registry.handlers.rebuilding import Rebuilt
     from services.runtime.kafka_access import KafkaAccess
 
 _SHOWN = 20
-_TOPIC_SECONDS = 3.0
+# A cluster that is just being restored is slow to answer.
+_TOPIC_SECONDS = 30.0
 
 
 def rebuild(
     *,
     end_lost: Annotated[
         bool, typer.Option("--end-lost", help="Then end every credential whose secret is lost, as DELETE would.")
+    ] = False,
+    without_topic: Annotated[
+        bool, typer.Option("--without-topic", help="The topic is lost: what it had beyond the ledger is given up.")
     ] = False,
     dry_run: DryRun = False,
     yes: Yes = False,
@@ -40,13 +44,14 @@ def rebuild(
     DELETE, or all of them here with --end-lost. Of credentials that the log has
     ended since the backup the secrets are destroyed.
 
-    A worker must have read the topic to its end first. All is one transaction:
-    it can be broken off and started again at any time.
+    A worker must have read the topic to its end first, or a number would be
+    given twice: so the broker is asked, unless you say that the topic is lost.
+    All is one transaction: it can be broken off and started again at any time.
 
-    Needs BYOK_REGISTRY_DSN and BYOK_LEDGER_DSN, and asks the broker where it
-    answers. Exit status: 0; 1 not confirmed, the topic has more than the ledger,
-    or the database has other changes under the same numbers; 2 wrong options or
-    settings; 3 a database does not answer.
+    Needs BYOK_REGISTRY_DSN, BYOK_LEDGER_DSN and BYOK_KAFKA_BOOTSTRAP. Exit
+    status: 0; 1 not confirmed, the topic has more than the ledger, or the
+    database has other changes under the same numbers; 2 wrong options or
+    settings; 3 a database or the broker does not answer.
     """
     with explained("registry rebuild"):
         from services.books.registry_log import RegistryForkedError
@@ -59,7 +64,8 @@ def rebuild(
         engine = open_engine(settings.registry_dsn.get_secret_value())
         try:
             sessions, history = sessions_on(engine), history_of(settings.ledger_dsn.get_secret_value())
-            _require_followed(settings.kafka, max((change.seq for change in history), default=0))
+            if not without_topic:
+                _require_followed(settings.kafka, max((change.seq for change in history), default=0))
             with counting("Looking") as report:
                 found = rebuilding.rebuild(sessions, history, dry_run=True, report=report)
             if not json:
@@ -96,8 +102,11 @@ def _require_followed(kafka: KafkaAccess, newest: int) -> None:
             sender.destination()
             sent = newest_of(sender.records_from(0))
     except KafkaError as error:
-        typer.echo(f"The topic cannot be asked whether it has more than the ledger ({type(error).__name__}).", err=True)
-        return
+        raise CommandFailed(
+            f"the topic cannot be asked whether it has more than the ledger ({type(error).__name__}): repeat this once"
+            " the broker answers; or, if the topic is lost for good, with --without-topic",
+            AWAY,
+        ) from None
     if sent > newest:
         raise CommandFailed(
             f"the topic has change {sent}, and the ledger ends with change {newest}: let a worker read the topic to its"

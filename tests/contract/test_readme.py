@@ -82,7 +82,7 @@ def test_every_target_of_make_that_is_named_exists() -> None:
 def _commands() -> set[str]:
     from typer.main import get_command
 
-    from services.__main__ import app
+    from services.cli.commands import app
 
     root = get_command(app)
     names = set()

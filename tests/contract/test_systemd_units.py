@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
-from services.__main__ import app
+from services.cli.commands import app
 from tests.contract.settings_variables import variables
 from tests.contract.test_deploy import ROOT
 from tests.enabling import skip_unless

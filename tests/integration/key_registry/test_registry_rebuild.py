@@ -12,6 +12,7 @@ import psycopg
 import pytest
 from fastapi.testclient import TestClient
 
+from services.cli import registry as command_of_rebuild
 from services.key_registry.api.routes import registry_app
 from services.key_registry.database.sessions import open_engine, sessions_on
 from services.key_registry.handlers import rebuilding
@@ -21,9 +22,11 @@ from services.key_registry.keyring.envelopes import load_keyring
 from services.key_registry.log.comparison import history_of
 from services.key_registry.metrics import registry_metrics
 from services.key_registry.rate_cards import packaged_cards
+from services.runtime.command_failed import AWAY
 from services.runtime.tokens import TokenVerifier
 from tests.integration.key_registry.conftest import BODIES, UNLIMITED, Database
 from tests.integration.key_registry.older_copies import copied, follow, new_ledger
+from tests.integration.key_registry.proxied_broker import free_port
 from tests.typed import typed
 
 SCOPES = "credentials:write credentials:lease plans:write registry:backdate"
@@ -130,7 +133,7 @@ def story(serve: Callable[[Database], Served], new_database: Callable[[], Databa
 
 
 def byok(database: Database, ledger: Database, *arguments: str) -> subprocess.CompletedProcess[str]:
-    return command(database, ledger, "registry", "rebuild", *arguments)
+    return command(database, ledger, "registry", "rebuild", "--without-topic", *arguments)
 
 
 def command(database: Database, ledger: Database, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -242,6 +245,20 @@ def test_killed_in_the_middle_it_leaves_the_database_as_it_was(story: Story) -> 
     assert state(story.older) == before
     rebuilt(story, story.older)
     assert state(story.older) == state(story.current.database)
+
+
+def test_where_the_topic_cannot_be_asked_nothing_is_brought_back(story: Story, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may have more than the ledger, and a number would be given twice."""
+    monkeypatch.setattr(command_of_rebuild, "_TOPIC_SECONDS", 0.5)
+    settings = {
+        "BYOK_REGISTRY_DSN": story.older.dsn,
+        "BYOK_LEDGER_DSN": story.ledger.dsn,
+        "BYOK_KAFKA_BOOTSTRAP": f"127.0.0.1:{free_port()}",
+    }
+    before = state(story.older)
+    refused = typed("registry", "rebuild", "--yes", settings=settings)
+    assert (refused.returncode, "--without-topic" in refused.stderr) == (AWAY, True), refused.stderr
+    assert state(story.older) == before
 
 
 @pytest.mark.slow

@@ -11,15 +11,31 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
+import pytest
+
+from services.__main__ import main
 from services.cli.invocation import byok
 
 HEAVY = ["pydantic", "psycopg", "kafka", "aiokafka", "faust", "fastapi", "sqlalchemy", "cryptography"]
 
 
 def test_loading_the_command_line_imports_nothing_heavy():
-    script = f"import sys, services.__main__; print([name for name in {HEAVY!r} if name in sys.modules])"
+    script = f"import sys, services.cli.commands; print([name for name in {HEAVY!r} if name in sys.modules])"
     loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert loaded.stdout.strip() == "[]"
+
+
+def test_ctrl_c_while_it_loads_ends_it_without_a_traceback(monkeypatch):
+    class Impatient:
+        def find_spec(self, name, *_path):
+            if name == "services.cli.commands":
+                raise KeyboardInterrupt
+
+    monkeypatch.delitem(sys.modules, "services.cli.commands", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Impatient(), *sys.meta_path])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 130
 
 
 def test_a_setting_that_cannot_be_used_is_named_and_ends_with_status_2():

@@ -70,7 +70,7 @@ def test_the_certificates_are_those_of_the_system_and_are_looked_at() -> None:
     assert certificates.cert_store_stats() == ssl.create_default_context().cert_store_stats()
 
 
-@pytest.mark.parametrize("module", ["services.__main__", "services.metering.main"])
+@pytest.mark.parametrize("module", ["services.cli.commands", "services.metering.main"])
 def test_who_asks_nobody_does_not_load_the_client(module: str) -> None:
     loaded = f"import sys, {module}; sys.exit('httpx' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", loaded], check=False).returncode == 0
