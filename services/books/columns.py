@@ -28,12 +28,12 @@ SERVED = ("conditions", "evidence")
 """Objects: under which conditions a request was served, and what else was said of it that prices nothing."""
 EVENT = (*IDENTITY, *ACT, *CLAIM, *SERVED, "payload_hash")
 """What is the same in every entry of one event."""
-COUNTS = Quantities._fields
+COUNTS = Quantities.__struct_fields__
 USAGE = "usage"
 """An object: the count of each unit, negative in a reversal."""
-ATTRIBUTION = tuple(name for name in Attribution._fields if name != "amounts")
+ATTRIBUTION = tuple(name for name in Attribution.__struct_fields__ if name != "amounts")
 """What late knowledge can change, besides the amounts."""
-PRICE = Amounts._fields
+PRICE = Amounts.__struct_fields__
 AMOUNTS = (*PRICE, "saved_mc")
 """Microcredits; what is saved follows from the others."""
 SUMMED = (*COUNTS, *AMOUNTS)

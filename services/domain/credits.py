@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from services.domain.values import Value
 
 MC_PER_CREDIT = 1_000_000
 AMOUNT_MC_MAX = 2**63 - 1
@@ -10,7 +10,7 @@ AMOUNT_MC_MAX = 2**63 - 1
 _MC_PER_HUNDREDTH = MC_PER_CREDIT // 100
 
 
-class Ratio(NamedTuple):
+class Ratio(Value, frozen=True):
     """An exact factor: one half is ``Ratio(1, 2)``."""
 
     numerator: int

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import NamedTuple
 from uuid import UUID
 
 from services.domain.rating import Amounts, Rating
 from services.domain.usage import Identity, UsageEvent, fingerprint
+from services.domain.values import Value
 
 # RFC 9562: version 8 and variant 10 take six bits of an id, the other 122 are ours.
 _OURS = ~(0xF << 76 | 0b11 << 62)
@@ -22,7 +22,7 @@ class EntryKind(StrEnum):
     CORRECTION = "correction"
 
 
-class Attribution(NamedTuple):
+class Attribution(Value, frozen=True):
     """Everything that late knowledge can change about an entry: what it says, and what it costs."""
 
     key_source: str
@@ -39,12 +39,13 @@ class Attribution(NamedTuple):
 
 def attribution(rating: Rating) -> Attribution:
     """What a rating writes into an entry. A key source without a credential has no scope."""
-    key_source, reason, credential, flags = rating.resolution
+    found = rating.resolution
+    credential, flags = found.credential, found.flags
     return Attribution(
-        str(key_source),
+        str(found.key_source),
         None if credential is None else str(credential.scope.type),
         None if credential is None else credential.credential_id,
-        str(reason),
+        str(found.reason),
         tuple(map(str, flags)) if flags else (),
         rating.card.card,
         rating.tier,
@@ -53,7 +54,7 @@ def attribution(rating: Rating) -> Attribution:
     )
 
 
-class Quantities(NamedTuple):
+class Quantities(Value, frozen=True):
     """What an entry counts: the quantity and the tokens; negative in a reversal."""
 
     quantity: int
@@ -66,7 +67,7 @@ class Quantities(NamedTuple):
         return Quantities(*(-value for value in self))
 
 
-class Entry(NamedTuple):
+class Entry(Value, frozen=True):
     """One row of the ledger. The event it books is the same in every revision; a reversal negates the amounts."""
 
     entry_id: UUID

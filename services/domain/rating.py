@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import NamedTuple, TypeVar, assert_never
+from typing import TypeVar, assert_never
 
 from services.domain.credits import AMOUNT_MC_MAX, Ratio, format_credits, round_half_even
 from services.domain.directory import Directory
@@ -29,6 +29,7 @@ from services.domain.model_prices import (
 from services.domain.rate_card import RateCard
 from services.domain.resolution import NOT_MODEL_USAGE, Flag, KeySource, Resolution, Use, resolve
 from services.domain.usage import EventType, UsageEvent
+from services.domain.values import Value
 
 
 class NoRateCardError(UnpricedError):
@@ -48,7 +49,7 @@ class AmountTooLargeError(UnpricedError):
     """The event would cost more than the ledger can hold: the card's prices cannot be meant."""
 
 
-class Amounts(NamedTuple):
+class Amounts(Value, frozen=True):
     """What an event would cost with the platform's key, and what it does cost; integers in mc."""
 
     list_mc: int
@@ -60,7 +61,7 @@ class Amounts(NamedTuple):
         return self.list_mc - self.charged_mc
 
 
-class Rating(NamedTuple):
+class Rating(Value, frozen=True):
     """The price of one event and everything it follows from."""
 
     resolution: Resolution
@@ -210,8 +211,10 @@ def _of_card(card: RateCard, event: UsageEvent, error: UnpricedError) -> str:
 def cost_to_mc(picos: Ratio, card: RateCard, key_source: KeySource) -> Amounts:
     """USD cost ÷ USD per credit, and × the factor of own keys; each rounded once."""
     listed, charged = exact_mc(picos, card, key_source)
-    list_mc = round_half_even(*listed)
-    return Amounts(list_mc, list_mc if charged is listed else round_half_even(*charged))
+    list_mc = round_half_even(listed.numerator, listed.denominator)
+    if charged is listed:
+        return Amounts(list_mc, list_mc)
+    return Amounts(list_mc, round_half_even(charged.numerator, charged.denominator))
 
 
 def exact_mc(picos: Ratio, card: RateCard, key_source: KeySource) -> tuple[Ratio, Ratio]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import NamedTuple
 
 from services.domain.directory import Credential, Directory
 from services.domain.rate_card import RateCard
 from services.domain.scope import Plan, Scope, ScopeType
 from services.domain.usage import Claim
+from services.domain.values import Value
 
 LEASE_LIFE = timedelta(seconds=300)
 """How long a runner may go on with a key that it leased before the key ended."""
@@ -46,7 +46,7 @@ class Flag(StrEnum):
     USAGE_PARTIAL = "usage_partial"
 
 
-class Use(NamedTuple):
+class Use(Value, frozen=True):
     """One use of a model: by whom, with which provider, at which instant (UTC)."""
 
     org_id: str
@@ -62,7 +62,7 @@ class Use(NamedTuple):
         return Scope(level, self.user_id if level is ScopeType.PERSONAL else self.org_id)
 
 
-class Resolution(NamedTuple):
+class Resolution(Value, frozen=True):
     """The answer: whose key, by which rule, which credential (None unless ``byok``), and what to look into."""
 
     key_source: KeySource

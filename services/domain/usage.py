@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import NamedTuple, TypedDict, assert_never
 
 from services.domain.model_prices import CACHE_READ, INPUT, OUTPUT, Conditions, Counts
+from services.domain.values import Value
 
 CALLS_MAX = 10**6
 """How many calls one event may report."""
@@ -58,7 +59,7 @@ class Identity(NamedTuple):
     id: str
 
 
-class UsageEvent(NamedTuple):
+class UsageEvent(Value, frozen=True):
     """One act of use. Fields that its type does not have are None (counts: 0)."""
 
     org_id: str

@@ -18,6 +18,7 @@ from schemas.usage_events import EVENT_MODELS, UsageMessage
 from services.domain.faults import Fault
 from services.domain.masking import mask_text
 from services.domain.usage import Claim, EventType, UsageEvent
+from services.domain.values import Value
 from services.messages.core_events import to_event
 from services.messages.good_events import good_event, is_plain
 from services.messages.json_bytes import LEVELS_MAX, MalformedJsonError, TooDeep, decode
@@ -68,7 +69,7 @@ class Rejected(NamedTuple):
     rejection: Rejection
 
 
-class Accepted(NamedTuple):
+class Accepted(Value, frozen=True):
     """An element that is a usage event."""
 
     source_index: int

@@ -156,7 +156,8 @@ def test_what_was_leased_is_what_is_charged(
     known = directory_of(enumerate(log.changes, start=1))
     for leased in leases:
         assert known.plan_at(ORG, leased.at) is leased.plan
-        assert resolve_unclaimed(use(leased.at), known, CARD)[:2] == leased.resolution[:2]
+        ruled = resolve_unclaimed(use(leased.at), known, CARD)
+        assert (ruled.key_source, ruled.reason) == (leased.resolution.key_source, leased.resolution.reason)
         key = leased.resolution.credential
         if key is not None:
             charged = resolve(use(leased.at), Claim(key.credential_id), known, CARD)

@@ -13,7 +13,7 @@ from services.domain.credits import round_half_even
 from services.domain.directory import Credential, Directory, ModelAliases, PlanHistory, directory_of
 from services.domain.entries import EntryKind, charge, reprice
 from services.domain.model_prices import UnpricedError
-from services.domain.rating import bill_of, price_of, rate
+from services.domain.rating import Amounts, bill_of, price_of, rate
 from services.domain.resolution import Flag, KeySource, Reason, Use, resolve
 from services.domain.scope import Interval, Plan, PlanPeriod, Scope, ScopeType, change_plan
 from services.domain.usage import EventType
@@ -239,7 +239,7 @@ def test_amounts_equal_an_exact_computation_with_one_rounding(log, event, tokens
     else:
         free = event.parent_run_id is not None and not rate_card.charge_subflows
         list_price = charged = Fraction(0 if free else 1)
-    assert found.amounts == (round(list_price * 10**6), round(charged * 10**6))
+    assert found.amounts == Amounts(round(list_price * 10**6), round(charged * 10**6))
 
 
 # --- time -------------------------------------------------------------------------------------------------------------
@@ -406,7 +406,7 @@ def test_every_chain_of_corrections_sums_up_to_the_last_rating(log, event):
     assert sum(entry.attribution.amounts.list_mc for entry in booked) == last.amounts.list_mc
     assert sum(entry.attribution.amounts.charged_mc for entry in booked) == last.amounts.charged_mc
     assert sum(entry.attribution.amounts.saved_mc for entry in booked) == last.amounts.saved_mc
-    assert tuple(map(sum, zip(*(entry.quantities for entry in booked), strict=True))) == booked[0].quantities
+    assert tuple(map(sum, zip(*(entry.quantities for entry in booked), strict=True))) == tuple(booked[0].quantities)
     assert len({entry.entry_id for entry in booked}) == len(booked)
     # Grouped by anything that corrections change, too: what was taken back leaves nothing behind.
     groups = {}

@@ -13,6 +13,7 @@ from services.domain.entries import Entry, charge
 from services.domain.model_prices import UnpricedError
 from services.domain.rating import rate
 from services.domain.usage import UsageEvent, payload_hash
+from services.domain.values import Value
 from services.messages.json_bytes import element_sources
 from services.messages.unpriced import why_unpriced
 from services.messages.usage_events import OF_THE_WHOLE_RECORD, Accepted, Outcome, Rejected, Rejection, read_record
@@ -34,7 +35,7 @@ class Record(NamedTuple):
     """The trace that its headers name."""
 
 
-class Element(NamedTuple):
+class Element(Value, frozen=True):
     """One event of a record, or what stands where one should be."""
 
     record: Record
@@ -74,7 +75,7 @@ class Covered(NamedTuple):
     end: int
 
 
-class PricedElement(NamedTuple):
+class PricedElement(Value, frozen=True):
     """An element with the charge it comes to, or why it comes to none."""
 
     element: Element

@@ -21,7 +21,7 @@ from services.books.entry_rows import (
 )
 from services.domain.directory import ModelAliases
 from services.domain.entries import charge, reprice
-from services.domain.rating import rate
+from services.domain.rating import Amounts, rate
 from services.domain.usage import Claim, payload_hash
 from tests.factories import (
     START,
@@ -178,4 +178,4 @@ def test_a_claim_is_told_from_none(claim, columns):
 def test_what_decides_a_free_act_is_kept(event):
     stored = entry_of(row_of(booked(event)))
     assert stored.event == event
-    assert stored.attribution.amounts == (0, 0)
+    assert stored.attribution.amounts == Amounts(0, 0)

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import pytest
 
-from services.domain.entries import EntryKind, Quantities, charge, entry_id, reprice
+from services.domain.entries import Attribution, EntryKind, Quantities, charge, entry_id, reprice
 from services.domain.rating import Amounts, rate
 from services.domain.usage import Claim, Identity
 from tests.factories import (
@@ -77,32 +77,60 @@ def test_a_charge_is_revision_0_and_counts_what_was_used(event, quantities):
     assert booked.registry_seq == 7
 
 
+LISTED, OWN_KEY = Amounts(30_000_000, 30_000_000), Amounts(30_000_000, 1_000_000)
+ONE_CREDIT = Amounts(1_000_000, 1_000_000)
+
+
 @pytest.mark.parametrize(
     ("known", "event", "expected"),
     [
         (
             FREE,
             EVENT,
-            ("platform", None, None, "plan_not_entitled", (), "card-1", "expert", None, (30_000_000, 30_000_000)),
+            (
+                "platform",
+                None,
+                None,
+                "plan_not_entitled",
+                (),
+                "card-1",
+                "expert",
+                None,
+                Amounts(30_000_000, 30_000_000),
+            ),
         ),
         (
             PRO,
             EVENT,
-            ("byok", "personal", "my-key", "personal_key", (), "card-1", "expert", None, (30_000_000, 1_000_000)),
+            (
+                "byok",
+                "personal",
+                "my-key",
+                "personal_key",
+                (),
+                "card-1",
+                "expert",
+                None,
+                Amounts(30_000_000, 1_000_000),
+            ),
         ),
         (
             ENTERPRISE,
             EVENT._replace(claim=Claim("my-key")),
             (
                 *("byok", "personal", "my-key", "claimed_key"),
-                *(("organization_key_bypassed",), "card-1", "expert", None, (30_000_000, 1_000_000)),
+                *(("organization_key_bypassed",), "card-1", "expert", None, OWN_KEY),
             ),
         ),
-        (PRO, tool_call(), ("none", None, None, "not_model_usage", (), "card-1", None, None, (1_000_000, 1_000_000))),
+        (
+            PRO,
+            tool_call(),
+            ("none", None, None, "not_model_usage", (), "card-1", None, None, Amounts(1_000_000, 1_000_000)),
+        ),
     ],
 )
 def test_a_charge_says_whose_key_by_which_rule_and_at_what_price(known, event, expected):
-    assert charge(event, rate(event, known), 1).attribution == expected
+    assert charge(event, rate(event, known), 1).attribution == Attribution(*expected)
 
 
 # --- convergence ------------------------------------------------------------------------------------------------------
@@ -114,7 +142,7 @@ def test_late_knowledge_takes_an_entry_back_and_books_it_anew():
     reversal, correction = reprice(booked, rate(event, PRO), 9)
 
     assert (reversal.kind, reversal.revision, reversal.adjusts) == (EntryKind.REVERSAL, 1, booked.entry_id)
-    assert reversal.quantities == (-10_300, -10_000, -2_000, -300)
+    assert reversal.quantities == Quantities(-10_300, -10_000, -2_000, -300)
     taken_back = reversal.attribution.amounts
     assert taken_back == Amounts(-booked.attribution.amounts.list_mc, -booked.attribution.amounts.charged_mc)
     assert taken_back.saved_mc == -booked.attribution.amounts.saved_mc
@@ -199,6 +227,6 @@ def test_a_key_that_turns_out_to_have_ended_raises_the_charge():
     until_then = directory(plan("pro"), credential("my-key", active=(interval(START, NOON - timedelta(hours=1)),)))
     booked = charge(EVENT, rate(EVENT, PRO), 1)
     _, correction = reprice(booked, rate(EVENT, until_then), 2)
-    assert correction.attribution.amounts == (30_000_000, 30_000_000)
+    assert correction.attribution.amounts == Amounts(30_000_000, 30_000_000)
     assert correction.attribution.byok_scope is None
     assert correction.attribution.reason == "no_credential"

@@ -17,7 +17,7 @@ from services.domain.rating import (
     price_of,
     rate,
 )
-from services.domain.resolution import Flag, KeySource, Reason
+from services.domain.resolution import Flag, KeySource, Reason, Resolution
 from services.domain.usage import Claim
 from services.key_registry.rate_cards import packaged_cards
 from tests.factories import (
@@ -86,7 +86,7 @@ def test_an_expert_call_with_an_own_key_saves_up_to_97_percent():
 def test_a_model_of_a_provider_that_takes_no_own_keys_costs_its_list_price():
     event = node_call(provider="mistral", model="mistral-large-3")
     found = rate(event, shipped(own_key_for="mistral"))
-    assert found.amounts == (2_000_000, 2_000_000)
+    assert found.amounts == Amounts(2_000_000, 2_000_000)
     assert found.resolution.reason is Reason.PROVIDER_NOT_SUPPORTED
 
 
@@ -165,9 +165,9 @@ def test_the_factor_and_the_price_of_a_credit_stand_on_the_card():
 def test_tools_and_workflow_runs_cost_the_same_with_an_own_key(event, mc, own_key):
     found = rate(event, shipped(own_key_for=own_key))
     assert found.amounts.saved_mc == 0
-    assert found.amounts == (mc, mc)
+    assert found.amounts == Amounts(mc, mc)
     assert found.tier is None
-    assert found.resolution == (KeySource.NONE, Reason.NOT_MODEL_USAGE, None, ())
+    assert found.resolution == Resolution(KeySource.NONE, Reason.NOT_MODEL_USAGE, None, ())
 
 
 @pytest.mark.parametrize(

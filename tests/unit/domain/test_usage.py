@@ -204,12 +204,14 @@ def test_a_payload_hash_of_a_v1_event_never_changes(name):
 
 
 @pytest.mark.parametrize("name", FROZEN)
-@pytest.mark.parametrize("place", [0, 5, len(UsageEvent._fields) - 1, len(UsageEvent._fields)])
+@pytest.mark.parametrize("place", [0, 5, len(UsageEvent.__struct_fields__) - 1, len(UsageEvent.__struct_fields__)])
 def test_one_more_optional_field_moves_no_hash_of_a_v1_event(name, place):
     """As a later release may add it, at any place among the others; absent, and there."""
     event, digest = FROZEN[name]
     named: Any = namedtuple  # of names that only this test knows
-    later = named("later", [*UsageEvent._fields[:place], "later_field", *UsageEvent._fields[place:]])
+    later = named(
+        "later", [*UsageEvent.__struct_fields__[:place], "later_field", *UsageEvent.__struct_fields__[place:]]
+    )
     for value in (None, "something"):
         assert payload_hash(later(**event._asdict(), later_field=value)).hex() == digest
 

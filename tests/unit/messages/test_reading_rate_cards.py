@@ -45,7 +45,7 @@ def test_a_card_is_read_into_integers():
     [("0.5", (1, 2)), ("0.123456789", (123_456_789, 10**9)), (0, (0, 1)), (1, (1, 1)), ("1", (1, 1))],
 )
 def test_a_factor_is_exact_however_many_decimals_it_has(factor, ratio):
-    assert card(own_key=card_body()["own_key"] | {"token_factor": factor}).own_key_token_factor == ratio
+    assert card(own_key=card_body()["own_key"] | {"token_factor": factor}).own_key_token_factor == Ratio(*ratio)
 
 
 def test_the_order_of_team_and_personal_key_is_data():

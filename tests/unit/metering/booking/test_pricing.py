@@ -8,6 +8,7 @@ import pytest
 
 from schemas.dead_letters import Reason
 from services.domain.entries import EntryKind
+from services.domain.rating import Amounts
 from services.domain.usage import payload_hash
 from services.metering.booking.dead_letters import dead_letter
 from services.metering.booking.pricing import Covered, Record, price_batch, read_elements
@@ -38,7 +39,7 @@ def test_an_event_becomes_a_charge_with_its_payload_and_place():
     (found,) = priced(record(node(), batch=False)).elements
     assert found.rejection is None
     assert found.entry.kind is EntryKind.CHARGE
-    assert found.entry.attribution.amounts == (2_000_000, 1_000_000)
+    assert found.entry.attribution.amounts == Amounts(2_000_000, 1_000_000)
     assert found.entry.registry_seq == KNOWN.seq == 3
 
 
