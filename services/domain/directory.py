@@ -13,7 +13,7 @@ from operator import itemgetter
 from typing import NamedTuple, assert_never
 
 from services.domain.rate_card import RateCard, in_order
-from services.domain.scope import Interval, Plan, PlanPeriod, Scope, ScopeType, Span, holding, span
+from services.domain.scope import Interval, Plan, PlanPeriod, Scope, ScopeType, Span, any_covers, holding, span
 
 
 class Credential(NamedTuple):
@@ -27,7 +27,7 @@ class Credential(NamedTuple):
 
     def active_at(self, at: datetime) -> bool:
         """Whether the key was active at ``at``."""
-        return any(interval.covers(at) for interval in self.active)
+        return any_covers(self.active, at)
 
 
 class PlanHistory(NamedTuple):

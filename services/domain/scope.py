@@ -65,6 +65,14 @@ class Interval(NamedTuple):
         return self.end is not None and self.end <= self.start
 
 
+def any_covers(intervals: Iterable[Interval], at: datetime) -> bool:
+    """Whether one of them ``covers`` it without grace, which no interval does that ends where it starts."""
+    for start, end in intervals:  # noqa: SIM110  # a generator takes longer than all that it does here
+        if start <= at and (end is None or at < end):
+            return True
+    return False
+
+
 T = TypeVar("T")
 Span = tuple[datetime, datetime, T]
 """The first instant at which something holds, the first at which it does not any more, and what it is."""
