@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from kafka import KafkaConsumer, TopicPartition
 
 from schemas.topics import USAGE_EVENTS
 from services.local.children import foreign_environment, listens
@@ -22,6 +21,8 @@ from services.local.endpoints import Ports
 from services.local.processes import StopSwitch, Supervisor
 from services.runtime.kafka_access import KafkaAccess
 from services.runtime.topics import create_topics
+from tests.patience import PATIENCE_SECONDS, wait_for
+from tests.topic_reader import everything
 from tests.typed import typed
 
 # The first rows of the two Azure traces (Microsoft's Azure Public Dataset, AzureLLMInferenceTrace, CC-BY 4.0).
@@ -51,17 +52,8 @@ class Broker:
 
     def records(self) -> list[tuple[str, Any]]:
         """Key and decoded value of every record, in the order of each partition."""
-        consumer = KafkaConsumer(
-            bootstrap_servers=self.address, auto_offset_reset="earliest", enable_auto_commit=False, group_id=None
-        )
-        consumer.assign([TopicPartition(USAGE_EVENTS.name, partition) for partition in range(USAGE_EVENTS.partitions)])
-        consumer.seek_to_beginning()
-        records = []
-        # The broker's end offsets are not to be trusted, so we read until nothing comes.
-        while polled := consumer.poll(timeout_ms=1_500):
-            records += [(record.key.decode(), json.loads(record.value)) for part in polled.values() for record in part]
-        consumer.close()
-        return records
+        records = everything(self.address, USAGE_EVENTS.name)
+        return [(record.key.decode(), json.loads(record.value)) for record in records]
 
     def events(self, org_id: str) -> list[dict[str, Any]]:
         """Every event of one organization, out of its batches."""
@@ -76,7 +68,9 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     port = Ports.free_block().kafka
     try:
         supervisor.start(broker_program(port, folder, foreign_environment()))
-        supervisor.wait_until(lambda: listens(port), time.monotonic() + 30, lambda: "the broker does not listen")
+        supervisor.wait_until(
+            lambda: listens(port), time.monotonic() + PATIENCE_SECONDS, lambda: "the broker does not listen"
+        )
         yield Broker(f"127.0.0.1:{port}")
     finally:
         supervisor.stop()
@@ -249,7 +243,7 @@ def test_a_broker_that_is_away_is_exit_1_and_says_how_to_go_on(tmp_path: Path) -
         [sys.executable, "-m", "services", "usage", "publish", file, "--bootstrap", nobody, "--json"],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_SECONDS,
         env=os.environ | {"BYOK_KAFKA_TIMEOUT_SECONDS": "2"},
     )
     assert done.returncode == 1
@@ -269,11 +263,9 @@ def test_an_interrupted_paced_trace_ends_cleanly(broker: Broker, tmp_path: Path)
         # A shell's background jobs, these tests among them perhaps, are started with Ctrl-C ignored.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
-    deadline = time.monotonic() + 60
-    while not broker.events("slow") and time.monotonic() < deadline:
-        time.sleep(0.2)
+    wait_for("the first event", lambda: broker.events("slow"))
     process.send_signal(signal.SIGINT)
-    output, errors = process.communicate(timeout=60)
+    output, errors = process.communicate(timeout=PATIENCE_SECONDS)
     assert process.returncode == 130
     assert len(broker.events("slow")) == 1
     assert json.loads(output)["rows"] == 2

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -37,18 +36,13 @@ from services.runtime.background import in_background
 from services.runtime.kafka_access import KafkaAccess
 from services.runtime.topics import create_topics
 from tests.integration.key_registry.proxied_broker import ProxiedBroker, free_port
+from tests.patience import PATIENCE_SECONDS, wait_for
+from tests.topic_reader import everything
 
 SERVICE = Caller("service", "*", None, {}, frozenset({"credentials:write", "plans:write"}))
 PENDING = (
     "SELECT h.last_seq - c.sent_seq FROM registry.log_head h, registry.relay_cursor c WHERE c.cluster_id IS NOT NULL"
 )
-
-
-def wait_for(condition: Callable[[], object], what: str, seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-        time.sleep(0.01)
 
 
 @pytest.fixture
@@ -86,7 +80,7 @@ class World:
     @contextmanager
     def relay(self) -> Iterator[OutboxRelay]:
         relay = OutboxRelay(self.settings)
-        with in_background("relay", relay.run, stop_seconds=3):
+        with in_background("relay", relay.run, stop_seconds=PATIENCE_SECONDS):
             yield relay
 
 
@@ -125,11 +119,11 @@ def without_repeats(records: list[tuple[str, bytes]], log: list[tuple[str, bytes
 def test_the_log_arrives_in_order_and_in_the_same_bytes(world: World, broker: ProxiedBroker) -> None:
     with world.relay() as relay:
         assert relay.unready() is not None
-        wait_for(lambda: relay.unready() is None, "the relay is ready")
+        wait_for("the relay is ready", lambda: relay.unready() is None)
         assert world.all_sent()
         assert broker.records(len(world.log())) == world.log()
         world.change(99)
-        wait_for(world.all_sent, "the new changes are sent")
+        wait_for("the new changes are sent", world.all_sent)
         assert broker.records(len(world.log())) == world.log()
 
 
@@ -140,9 +134,9 @@ def test_the_age_of_the_outbox_is_that_of_what_waits(world: World, broker: Proxi
         (line,) = [line for line in page.splitlines() if line.startswith("byok_outbox_oldest_seconds{")]
         return float(line.split()[-1])
 
-    wait_for(lambda: oldest() > 0, "something waits")
+    wait_for("something waits", lambda: oldest() > 0)
     with world.relay():
-        wait_for(world.all_sent, "everything is sent")
+        wait_for("everything is sent", world.all_sent)
         assert oldest() == 0
 
 
@@ -150,14 +144,14 @@ def test_the_age_of_the_outbox_is_that_of_what_waits(world: World, broker: Proxi
 def test_an_outage_of_the_broker_leaves_no_hole(world: World, broker: ProxiedBroker) -> None:
     with world.relay() as relay:
         for turn in range(3):
-            wait_for(world.all_sent, "everything is sent")
+            wait_for("everything is sent", world.all_sent)
             broker.away()
             world.change(100 + turn)
             # Longer than a send may take: the relay gives up this producer and begins again.
-            wait_for(lambda: relay.unready() is None and not relay.leads, "the relay notices")
+            wait_for("the relay notices", lambda: relay.unready() is None and not relay.leads)
             world.change(200 + turn)
             broker.back()
-        wait_for(world.all_sent, "everything is sent after the outages")
+        wait_for("everything is sent after the outages", world.all_sent)
     records = broker.records(len(world.log()))
     assert without_repeats(records, world.log()) == world.log()
 
@@ -169,7 +163,7 @@ def test_a_broker_that_comes_and_goes_while_much_is_sent(world: World, broker: P
             world.change(300 + turn)
             broker.away()
             broker.back()
-        wait_for(world.all_sent, "everything is sent")
+        wait_for("everything is sent", world.all_sent)
     records = broker.records(len(world.log()))
     assert without_repeats(records, world.log()) == world.log()
 
@@ -177,11 +171,11 @@ def test_a_broker_that_comes_and_goes_while_much_is_sent(world: World, broker: P
 @pytest.mark.slow
 def test_a_new_cluster_gets_the_whole_log_in_the_same_bytes(world: World, broker: ProxiedBroker) -> None:
     with world.relay():
-        wait_for(world.all_sent, "the first cluster has it")
+        wait_for("the first cluster has it", world.all_sent)
         first = broker.records(len(world.log()))
     broker.start_new()
     with world.relay() as relay:
-        wait_for(lambda: relay.unready() is None, "the relay is ready")
+        wait_for("the relay is ready", lambda: relay.unready() is None)
         assert broker.records(len(first)) == first == world.log()
         # Also one that takes the other's place while nothing is to be sent.
         broker.start_new()
@@ -191,7 +185,7 @@ def test_a_new_cluster_gets_the_whole_log_in_the_same_bytes(world: World, broker
 @pytest.mark.slow
 def test_republishing_sends_the_whole_log_again(world: World, broker: ProxiedBroker) -> None:
     with world.relay():
-        wait_for(world.all_sent, "everything is sent")
+        wait_for("everything is sent", world.all_sent)
         assert republish(world.settings.registry_dsn.get_secret_value()) == len(world.log())
         assert broker.records(2 * len(world.log())) == world.log() * 2
 
@@ -200,26 +194,26 @@ def test_republishing_sends_the_whole_log_again(world: World, broker: ProxiedBro
 def test_one_relay_works_and_another_takes_over(world: World, broker: ProxiedBroker) -> None:
     with ExitStack() as first_runs, ExitStack() as second_runs:
         first, second = first_runs.enter_context(world.relay()), second_runs.enter_context(world.relay())
-        wait_for(lambda: first.unready() is None and second.unready() is None, "both know that all is sent")
+        wait_for("both know that all is sent", lambda: first.unready() is None and second.unready() is None)
         assert first.leads != second.leads
         leader_runs, other = (first_runs, second) if first.leads else (second_runs, first)
         leader_runs.close()
-        wait_for(lambda: other.leads, "the other takes over")
+        wait_for("the other takes over", lambda: other.leads)
         world.change(400)
-        wait_for(world.all_sent, "the other sends")
+        wait_for("the other sends", world.all_sent)
     assert broker.records(len(world.log())) == world.log()
 
 
 @pytest.mark.slow
 def test_a_lost_session_is_replaced(world: World, broker: ProxiedBroker, postgres: Any) -> None:
     with world.relay():
-        wait_for(world.all_sent, "everything is sent")
+        wait_for("everything is sent", world.all_sent)
         server, _ = postgres
         with server.connect() as admin:
             relays = "FROM pg_stat_activity WHERE application_name = 'byok-key-registry-relay'"
             admin.execute(f"SELECT pg_terminate_backend(pid) {relays}")
         world.change(500)
-        wait_for(world.all_sent, "everything is sent by a new session")
+        wait_for("everything is sent by a new session", world.all_sent)
     assert without_repeats(broker.records(len(world.log())), world.log()) == world.log()
 
 
@@ -237,11 +231,11 @@ def test_what_a_relay_sends_late_after_newer_ones_went_on_is_put_right(
     rows = world.database.rows("SELECT seq, key, payload FROM registry.log ORDER BY seq")
     # The last of them adds a key that was revoked since.
     caught = [UnsentChange(*row) for row in rows[2:8]]
-    late = ChangeSender(KafkaAccess(broker.bootstrap), timeout_seconds=5)
+    late = ChangeSender(KafkaAccess(broker.bootstrap), timeout_seconds=PATIENCE_SECONDS)
     with world.relay():
-        wait_for(world.all_sent, "everything is sent")
+        wait_for("everything is sent", world.all_sent)
         world.change(500)
-        wait_for(world.all_sent, "the new changes are sent")
+        wait_for("the new changes are sent", world.all_sent)
         late.send(caught, threading.Event())
         if busy:
             world.change(501)
@@ -249,7 +243,7 @@ def test_what_a_relay_sends_late_after_newer_ones_went_on_is_put_right(
         def whole() -> bool:
             return world.all_sent() and latest(_all_of(broker)) == latest(world.log())
 
-        wait_for(whole, "compaction would keep the newest of every key")
+        wait_for("compaction would keep the newest of every key", whole)
     late.close()
 
 
@@ -257,14 +251,14 @@ def test_what_a_relay_sends_late_after_newer_ones_went_on_is_put_right(
 def test_a_topic_that_lost_records_is_filled_again(world: World, broker: ProxiedBroker) -> None:
     admin = KafkaAdminClient(bootstrap_servers=broker.bootstrap)
     with world.relay():
-        wait_for(world.all_sent, "everything is sent")
+        wait_for("everything is sent", world.all_sent)
         world.change(502)
-        wait_for(world.all_sent, "the new changes are sent")
+        wait_for("the new changes are sent", world.all_sent)
         admin.delete_topics([REGISTRY_CHANGES.name])
         world.change(503)
         assert REGISTRY_CHANGES.name not in admin.list_topics(), "only an operator makes a topic"
         create_topics(KafkaAccess(broker.bootstrap), [REGISTRY_CHANGES], replication_factor=1)
-        wait_for(lambda: latest(_all_of(broker)) == latest(world.log()), "all is there again")
+        wait_for("all is there again", lambda: latest(_all_of(broker)) == latest(world.log()))
     admin.close()
 
 
@@ -276,7 +270,7 @@ def test_a_topic_that_was_made_anew_while_no_relay_was_there_gets_the_whole_log(
 ) -> None:
     """By its id; where a former release kept none, by its end, and the other way round."""
     with world.relay():
-        wait_for(world.all_sent, "everything is sent")
+        wait_for("everything is sent", world.all_sent)
     value = "clock_timestamp()" if forgotten == "reset_at" else "NULL"
     with psycopg.connect(world.database.admin_dsn) as connection:
         connection.execute(f"UPDATE registry.relay_cursor SET {forgotten} = {value}")
@@ -285,20 +279,20 @@ def test_a_topic_that_was_made_anew_while_no_relay_was_there_gets_the_whole_log(
     create_topics(KafkaAccess(broker.bootstrap), [REGISTRY_CHANGES], replication_factor=1)
     admin.close()
     with world.relay() as relay:
-        wait_for(lambda: relay.unready() is None, "it has sent what it thought necessary")
+        wait_for("it has sent what it thought necessary", lambda: relay.unready() is None)
         assert broker.records(len(world.log())) == world.log()
 
 
 def test_another_registry_on_the_topic_is_noticed_by_whoever_leads_or_stands_by(
     world: World, broker: ProxiedBroker
 ) -> None:
-    other = ChangeSender(KafkaAccess(broker.bootstrap), timeout_seconds=5)
+    other = ChangeSender(KafkaAccess(broker.bootstrap), timeout_seconds=PATIENCE_SECONDS)
     with world.relay() as one, world.relay() as two:
-        wait_for(lambda: one.unready() is None and two.unready() is None, "both know that all is sent")
+        wait_for("both know that all is sent", lambda: one.unready() is None and two.unready() is None)
         assert one.completeness.is_confirmed
         assert two.completeness.is_confirmed
         other.send([UnsentChange(1, "plan:acme", b'{"seq": 1}')], threading.Event())
-        wait_for(lambda: one.completeness.unready() and two.completeness.unready(), "it is noticed")
+        wait_for("it is noticed", lambda: one.completeness.unready() and two.completeness.unready())
         assert "two registries" in str(one.completeness.unready())
     other.close()
 
@@ -307,26 +301,31 @@ def test_a_relay_that_finds_all_it_sent_sends_nothing_again(world: World, broker
     for _ in range(2):
         with world.relay() as relay:
             _wait_ready(relay)
-    assert _all_of(broker) == world.log()
+    assert _everything(broker) == world.log()
 
 
 def _wait_ready(relay: OutboxRelay) -> None:
-    wait_for(lambda: relay.unready() is None, "the broker has all of it")
+    wait_for("the broker has all of it", lambda: relay.unready() is None)
 
 
 def test_a_topic_that_is_missing_is_not_made_and_readiness_says_what_to_do(world: World, broker: ProxiedBroker) -> None:
     admin = KafkaAdminClient(bootstrap_servers=broker.bootstrap)
     admin.delete_topics([REGISTRY_CHANGES.name])
     with world.relay() as relay:
-        wait_for(lambda: "`byok topics create`" in (relay.unready() or ""), "it says what is missing")
+        wait_for("it says what is missing", lambda: "`byok topics create`" in (relay.unready() or ""))
         assert REGISTRY_CHANGES.name not in admin.list_topics()
         create_topics(KafkaAccess(broker.bootstrap), [REGISTRY_CHANGES], replication_factor=1)
-        wait_for(lambda: relay.unready() is None, "it goes on")
+        wait_for("it goes on", lambda: relay.unready() is None)
     admin.close()
 
 
+def _everything(broker: ProxiedBroker) -> list[tuple[str, bytes]]:
+    """All that is on the topic, once no relay is left that would take the marks for those of another registry."""
+    return [(each.key.decode(), each.value) for each in everything(broker.bootstrap, REGISTRY_CHANGES.name)]
+
+
 def _all_of(broker: ProxiedBroker) -> list[tuple[str, bytes]]:
-    """Whatever is on the topic now."""
+    """What is on the topic now; less than that where the broker takes its time."""
     consumer = KafkaConsumer(bootstrap_servers=broker.bootstrap, enable_auto_commit=False)
     partition = TopicPartition(REGISTRY_CHANGES.name, 0)
     consumer.assign([partition])
@@ -365,25 +364,25 @@ def test_a_stopped_relay_process_that_goes_on_harms_nothing(
         subprocess.Popen(command, env=os.environ | environment, stderr=log) as process,
     ):
         try:
-            wait_for(world.all_sent, "the process has sent everything")
+            wait_for("the process has sent everything", world.all_sent)
             for turn in range(5):
                 world.change(600 + turn)
                 process.send_signal(signal.SIGSTOP)
                 with world.relay() as other:
                     _end_the_session_with_the_lock(world)
-                    wait_for(lambda: other.leads, "the other relay takes over")
+                    wait_for("the other relay takes over", lambda: other.leads)
                     world.change(700 + turn)
-                    wait_for(world.all_sent, "the other relay has sent everything")
+                    wait_for("the other relay has sent everything", world.all_sent)
                     process.send_signal(signal.SIGCONT)
                     world.change(800 + turn)
-                    wait_for(world.all_sent, "everything is sent")
+                    wait_for("everything is sent", world.all_sent)
             assert process.poll() is None
         finally:
             process.send_signal(signal.SIGCONT)
             process.terminate()
-            process.wait(30)
-    wait_for(lambda: latest(_all_of(broker)) == latest(world.log()), "compaction would keep the newest of every key")
-    assert without_repeats(_all_of(broker), world.log()) == world.log()
+            process.wait(PATIENCE_SECONDS)
+    wait_for("compaction would keep the newest of every key", lambda: latest(_all_of(broker)) == latest(world.log()))
+    assert without_repeats(_everything(broker), world.log()) == world.log()
 
 
 _SENDS = 5
@@ -393,7 +392,7 @@ _SENDS = 5
 @pytest.mark.slow
 def test_what_is_sent_at_once_is_one_batch(broker: ProxiedBroker, size: int) -> None:
     """On this the order rests: a broker writes a batch whole or not at all, so no change in it can be missing."""
-    sender = ChangeSender(KafkaAccess(broker.bootstrap), timeout_seconds=5)
+    sender = ChangeSender(KafkaAccess(broker.bootstrap), timeout_seconds=PATIENCE_SECONDS)
     try:
         assert sender.destination().topic_id
         payload = b"x" * (SEND_BYTES_MAX // size - 20)

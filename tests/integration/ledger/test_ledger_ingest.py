@@ -27,10 +27,14 @@ from services.local.processes import StopSwitch, Supervisor
 from services.messages.usage_events import read_record
 from services.runtime.kafka_access import KafkaAccess
 from services.runtime.topics import create_topics
+from tests.patience import PATIENCE_SECONDS
+from tests.topic_reader import read_on
 
 URL = "/v1/usage-events"
 JSON = {"Content-Type": "application/json"}
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+# It is to take 5 s, and takes longer on a slow machine; a client of Kafka left alone waits for two minutes.
+BOUNDED_SECONDS = 40
 TRACED = {"traceparent": f"00-{TRACE}-00f067aa0ba902b7-01"}
 
 
@@ -53,39 +57,21 @@ def read(value):
 
 @pytest.fixture
 def topic(stack):
-    """What was written since the test began: ``topic(n)`` waits for n records."""
-    consumer = KafkaConsumer(bootstrap_servers=stack.ports.address("kafka"), enable_auto_commit=False)
+    """What was written since the test began, or since one asked: ``topic(n)`` is n records."""
+    bootstrap = stack.ports.address("kafka")
+    consumer = KafkaConsumer(bootstrap_servers=bootstrap, enable_auto_commit=False)
     partitions = [TopicPartition("byok.usage-events", number) for number in range(12)]
     consumer.assign(partitions)
     consumer.seek_to_beginning()
-    before = _drain(consumer)
+    read_on(consumer, bootstrap)
 
     def written(count):
-        records = []
-        deadline = time.monotonic() + 10
-        while len(records) < count and time.monotonic() < deadline:
-            records += _records(consumer.poll(timeout_ms=200))
-        records += _drain(consumer)
+        records = read_on(consumer, bootstrap)
         assert len(records) == count
         return records
 
-    assert before is not None
     yield written
     consumer.close()
-
-
-def _records(polled):
-    return [record for records in polled.values() for record in records]
-
-
-def _drain(consumer):
-    """Everything there is, until two polls in a row bring nothing."""
-    records, empty = [], 0
-    while empty < 2:
-        more = _records(consumer.poll(timeout_ms=200))
-        records += more
-        empty = 0 if more else empty + 1
-    return records
 
 
 @pytest.fixture
@@ -347,7 +333,9 @@ def fragile(stack, tmp_path):
     command[place] = f"tcp://127.0.0.1:{proxy.port}"
     supervisor = Supervisor(tmp_path, StopSwitch())
     broker = supervisor.start(replace(program, command=tuple(command)))
-    supervisor.wait_until(lambda: listens(port), time.monotonic() + 20, lambda: broker.report("does not answer"))
+    supervisor.wait_until(
+        lambda: listens(port), time.monotonic() + PATIENCE_SECONDS, lambda: broker.report("does not answer")
+    )
     create_topics(KafkaAccess(f"127.0.0.1:{proxy.port}"), replication_factor=1)
     yield proxy
     proxy.close()
@@ -362,13 +350,13 @@ def test_a_broker_that_is_away_is_503_in_bounded_time_and_comes_back(stack, data
         fragile.cut()
         began = time.monotonic()
         response = client.post(URL, json=[event("during")], headers=headers)
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < BOUNDED_SECONDS
         assert (response.status_code, response.json()["code"]) == (503, "broker_unavailable")
         assert int(response.headers["Retry-After"]) > 0
         assert "same ids" in response.json()["detail"]
         assert "canary" not in response.text
         fragile.open = True
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while client.post(URL, json=[event("during")], headers=headers).status_code != 202:
             assert time.monotonic() < deadline, "it did not recover"
 
@@ -384,7 +372,7 @@ def test_without_any_broker_the_service_starts_says_so_and_goes_on_answering(sta
         began = time.monotonic()
         response = client.post(URL, json=event(), headers=bearer(scope="usage:write") | JSON)
         assert (response.status_code, response.json()["code"]) == (503, "broker_unavailable")
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < BOUNDED_SECONDS
         headers = bearer(scope="ledger:read")
         assert client.get("/v1/organizations/acme/entries", headers=headers).status_code == 200
 
@@ -411,7 +399,7 @@ def test_a_broker_that_answers_and_stores_nothing_makes_the_service_unready(stac
 
 
 def _wait_for(look, part):
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while part not in (found := look()):
         assert time.monotonic() < deadline, found
         time.sleep(0.02)

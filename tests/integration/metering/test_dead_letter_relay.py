@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka import KafkaProducer
 from kafka.errors import KafkaTimeoutError
 
 from schemas.topics import USAGE_DEAD_LETTERS
@@ -19,11 +19,12 @@ from services.metering.dead_letters.relay import DeadLetterRelay
 from services.runtime import broker as broker_clients
 from services.runtime.database import connect
 from services.runtime.kafka_access import KafkaAccess
-from tests.e2e.running import wait_for
 from tests.integration.metering.ledgers import Ledger
 from tests.integration.real_parts import running_broker
+from tests.patience import PATIENCE_SECONDS, wait_for
+from tests.topic_reader import everything
 
-_SECONDS = 2.0
+_SECONDS = 5.0
 """How long the broker may take for one; the session may be silent for twice as long."""
 _LETTERS = 200
 _INSERT = """
@@ -72,7 +73,7 @@ def _relaying(ledger: Ledger, broker: str) -> Iterator[None]:
         yield
     finally:
         stop.set()
-        thread.join(20)
+        thread.join(PATIENCE_SECONDS)
 
 
 def _refuse(ledger: Ledger, letters: int, size: int = 10) -> None:
@@ -92,12 +93,7 @@ def _unsent(ledger: Ledger) -> int:
 
 def _copies(broker: str) -> list[int]:
     """The numbers of the dead letters in the topic, in order, each as often as it is there."""
-    consumer = KafkaConsumer(bootstrap_servers=broker, auto_offset_reset="earliest", consumer_timeout_ms=2_000)
-    try:
-        consumer.assign([TopicPartition(USAGE_DEAD_LETTERS.name, n) for n in range(USAGE_DEAD_LETTERS.partitions)])
-        return sorted(int(record.value.split(b"x")[0]) for record in consumer)
-    finally:
-        consumer.close()
+    return sorted(int(record.value.split(b"x")[0]) for record in everything(broker, USAGE_DEAD_LETTERS.name))
 
 
 @pytest.mark.slow
