@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.patience import PATIENCE_SECONDS
+
 _BUILD = Path(__file__).parents[1] / "build"
 
 
@@ -20,7 +22,7 @@ def python_with(name: str, requirements: Path, python: str = sys.executable) -> 
 
     ``requirements`` names every package and version. Raises NotInstallableError.
     """
-    said = subprocess.run([python, "-VV"], capture_output=True, check=True, timeout=60).stdout
+    said = subprocess.run([python, "-VV"], capture_output=True, check=True, timeout=PATIENCE_SECONDS).stdout
     wanted = hashlib.sha256(requirements.read_bytes() + python.encode() + said).hexdigest()[:12]
     folder = _BUILD / name
     folder.mkdir(parents=True, exist_ok=True)
@@ -34,13 +36,13 @@ def python_with(name: str, requirements: Path, python: str = sys.executable) -> 
 
 
 def _make(place: Path, requirements: Path, python: str) -> None:
-    subprocess.run([python, "-m", "venv", "--clear", place], check=True, timeout=120)
+    subprocess.run([python, "-m", "venv", "--clear", place], check=True, timeout=PATIENCE_SECONDS)
     install = (place / "bin" / "python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
     done = subprocess.run(
         [*install, "--no-deps", "--only-binary", ":all:", "--requirement", requirements],
         capture_output=True,
         text=True,
-        timeout=900,
+        timeout=3 * PATIENCE_SECONDS,
         check=False,
     )
     if done.returncode != 0:

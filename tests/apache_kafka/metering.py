@@ -11,11 +11,11 @@ from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.structs import OffsetAndMetadata
 
 from tests.e2e.running import node_call
-from tests.faults.rig import Rig, Service, wait_for
+from tests.faults.rig import Rig, Service
+from tests.patience import PATIENCE_SECONDS, wait_for
 
 USAGE = "byok.usage-events"
 GROUP = "byok-metering"
-BOOKED_SECONDS = 60.0
 UNTOUCHED = 11
 """A partition that nobody writes to but the one test that is about just that."""
 ROTTEN = 9
@@ -54,7 +54,7 @@ class Metering:
     def send(self, how_many: int, partition: int | None = None) -> int:
         """So many events, each a record of its own, to one partition; the offset of the last one."""
         futures = [self._send(self.producer, partition) for _ in range(how_many)]
-        return max(int(future.get(30).offset) for future in futures)
+        return max(int(future.get(PATIENCE_SECONDS).offset) for future in futures)
 
     def transaction(self, producer: KafkaProducer, how_many: int, partition: int, *, commit: bool) -> list[str]:
         """So many events in a transaction; their ids."""
@@ -92,7 +92,7 @@ class Metering:
 
     def wait_charged(self, ids: list[str], database: str = "ledger") -> None:
         """Wait until at least so many are charged, and insist that it is these, each once."""
-        wait_for(f"{len(ids)} charges", lambda: len(self.charges(database)) >= len(ids), BOOKED_SECONDS)
+        wait_for(f"{len(ids)} charges", lambda: len(self.charges(database)) >= len(ids))
         assert self.charges(database) == ids
 
     def assert_conserved(self, partition: int | None = None) -> None:

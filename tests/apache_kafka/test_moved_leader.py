@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.apache_kafka.metering import USAGE, Metering
-from tests.faults.rig import Rig, running_rig, wait_for
+from tests.faults.rig import Rig, running_rig
+from tests.patience import wait_for
 
 pytestmark = pytest.mark.slow
 

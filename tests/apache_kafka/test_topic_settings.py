@@ -15,8 +15,8 @@ from kafka.admin import ConfigResource, ConfigResourceType
 from schemas.topics import REGISTRY_CHANGES, TOPICS, USAGE_DEAD_LETTERS, USAGE_EVENTS
 from services.runtime.kafka_access import KafkaAccess
 from services.runtime.topics import Difference, create_topics, differences
-from tests.faults.rig import wait_for
 from tests.kafka.cluster import ApacheCluster
+from tests.patience import PATIENCE_SECONDS, wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -64,7 +64,9 @@ def _knows(broker: str, names: set[str]) -> bool:
 def _byok(bootstrap: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"BYOK_KAFKA_BOOTSTRAP": bootstrap}
     command = (sys.executable, "-m", "services", "topics", *arguments)
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=90, check=False)
+    return subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False
+    )
 
 
 def _set(admin: KafkaAdminClient, topic: str, settings: dict[str, str]) -> None:

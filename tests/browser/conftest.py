@@ -14,6 +14,7 @@ import pytest
 from services.key_registry.providers.probes import PROBES
 from tests.e2e.running import Stack, start_stack
 from tests.enabling import skip_unless
+from tests.patience import PATIENCE_SECONDS
 
 IMAGES = Path(__file__).parents[2] / "docs" / "images"
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
@@ -65,7 +66,7 @@ def stack(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[St
 def page(browser: Any, stack: Stack) -> Iterator[Any]:
     """A new browser's page, as on a desk, in the light scheme; nobody is signed in."""
     context = browser.new_context(base_url=stack.told["console_url"], viewport=DESK, color_scheme="light")
-    context.set_default_timeout(10_000)
+    context.set_default_timeout(1_000 * PATIENCE_SECONDS)
     yield context.new_page()
     context.close()
 

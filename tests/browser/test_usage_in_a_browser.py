@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.running import Stack, wait_for
+from tests.e2e.running import Stack
+from tests.patience import wait_for
 
 
 @pytest.fixture(scope="module")

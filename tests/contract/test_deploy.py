@@ -23,6 +23,7 @@ from services.local.embedded.databases import LOGIN_ROLES, READER, REPLAYER
 from services.runtime.settings import HttpSettings
 from tests.contract.settings_variables import variables
 from tests.enabling import skip_unless
+from tests.patience import PATIENCE_SECONDS
 
 ROOT = Path(__file__).parents[2]
 PROMETHEUS = ROOT / "deploy" / "prometheus"
@@ -117,7 +118,12 @@ def _promtool(*arguments: str) -> str:
     program = shutil.which("promtool")
     skip_unless(program, "promtool is not installed", "apt install prometheus", needs="promtool")
     done = subprocess.run(
-        [str(program), *arguments], cwd=PROMETHEUS, capture_output=True, text=True, timeout=240, check=False
+        [str(program), *arguments],
+        cwd=PROMETHEUS,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -352,7 +358,7 @@ def test_alertmanager_takes_its_configuration() -> None:
     program = shutil.which("amtool")
     skip_unless(program, "amtool is not installed", "apt install prometheus-alertmanager", needs="amtool")
     command = [str(program), "check-config", "deploy/alertmanager/alertmanager.yml"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
@@ -362,7 +368,11 @@ def test_images_have_exact_versions_which_a_script_pins_to_digests() -> None:
     for image in images:
         assert re.search(r":(local|v?\d+(\.\d+)+[\w.-]*)(@sha256:[0-9a-f]{64})?$", image), image
     looked_at = subprocess.run(
-        [ROOT / "deploy" / "pin-images", "--check"], capture_output=True, text=True, timeout=60, check=False
+        [ROOT / "deploy" / "pin-images", "--check"],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+        check=False,
     )
     unpinned = {image for image in images if "@" not in image and not image.endswith(":local")}
     assert set(looked_at.stdout.split()) == unpinned
@@ -494,7 +504,7 @@ def test_docker_compose_takes_the_file(tmp_path: Path) -> None:
             env={name: value for name, value in os.environ.items() if name not in made},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=PATIENCE_SECONDS,
             check=False,
         )
 

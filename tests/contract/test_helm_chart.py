@@ -18,6 +18,7 @@ from services.books.totals import SHOWN_AS
 from tests.contract.settings_variables import variables
 from tests.contract.test_deploy import PROMETHEUS, ROOT
 from tests.enabling import skip_unless
+from tests.patience import PATIENCE_SECONDS
 
 CHART = ROOT / "deploy" / "helm" / "byok"
 VALUES = yaml.safe_load((CHART / "values.yaml").read_text())
@@ -102,7 +103,7 @@ def _helm(*arguments: str) -> str:
         program, "helm is not installed", "go install helm.sh/helm/v3/cmd/helm@v3.22.0  # Go 1.26", needs="helm"
     )
     command = [str(program), *arguments, "--kube-version", "1.31.0"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -320,6 +321,6 @@ def test_what_is_wrong_is_refused_in_words(tmp_path: Path) -> None:
         ("mettering.replicas=3", "mettering"),
     ):
         command = [str(program), "template", str(CHART), "--kube-version", "1.31.0", "--set", value]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False)
         assert done.returncode != 0
         assert word in done.stderr

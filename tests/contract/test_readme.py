@@ -20,6 +20,7 @@ from byok_sdk.settings import Settings as RunnerSettings
 from tests.contract.settings_variables import variables
 from tests.e2e.running import start_stack
 from tests.enabling import skip_unless
+from tests.patience import PATIENCE_SECONDS
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -134,7 +135,7 @@ def shell(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], 
             env=environment,
             capture_output=True,
             text=True,
-            timeout=180,
+            timeout=PATIENCE_SECONDS,
             check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr

@@ -15,6 +15,7 @@ from services.cli.commands import app
 from tests.contract.settings_variables import variables
 from tests.contract.test_deploy import ROOT
 from tests.enabling import skip_unless
+from tests.patience import PATIENCE_SECONDS
 
 FOLDER = ROOT / "deploy" / "systemd"
 SERVICES = sorted(FOLDER.glob("*.service"))
@@ -78,7 +79,7 @@ def _systemd(tmp_path: Path, *arguments: str) -> str:
     for unit in (*SERVICES, *FOLDER.glob("*.timer")):
         (tmp_path / unit.name).write_text(unit.read_text().replace("/opt/byok/bin/python", "/usr/bin/env"))
     done = subprocess.run(
-        [str(program), *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+        [str(program), *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr

@@ -12,7 +12,8 @@ import psycopg
 from kafka import KafkaConsumer, TopicPartition
 from psycopg.sql import SQL, Identifier
 
-from tests.e2e.running import Stack, wait_for
+from tests.e2e.running import Stack
+from tests.patience import PATIENCE_SECONDS, wait_for
 
 Sink = tuple[str, bytes]
 TOPICS = {"byok.registry-changes": 1, "byok.usage-events": 12, "byok.usage-dead-letters": 3}
@@ -73,10 +74,10 @@ def topics(stack: Stack, produced: Collection[tuple[int, int]]) -> Iterator[Sink
 def pages(stack: Stack) -> Iterator[Sink]:
     """What a service says of itself."""
     for url in stack.told["metrics"]:
-        yield f"metrics {url}", httpx.get(url).content
+        yield f"metrics {url}", httpx.get(url, timeout=PATIENCE_SECONDS).content
     for service in ("registry_url", "ledger_url"):
         for page in ("openapi.json", "docs", "healthz", "readyz"):
-            yield f"{service} {page}", httpx.get(f"{stack.told[service]}/{page}").content
+            yield f"{service} {page}", httpx.get(f"{stack.told[service]}/{page}", timeout=PATIENCE_SECONDS).content
 
 
 def files(folder: Path) -> Iterator[Sink]:

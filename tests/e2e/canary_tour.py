@@ -16,7 +16,8 @@ import psycopg
 from tests.e2e.canaries import SHAPES, Canaries
 from tests.e2e.canary_provider import ANSWERS
 from tests.e2e.canary_sinks import owner_dsn
-from tests.e2e.running import Stack, node_call, token_usage, wait_for
+from tests.e2e.running import Stack, node_call, token_usage
+from tests.patience import wait_for
 
 JSON = {"Content-Type": "application/json"}
 

@@ -8,13 +8,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import httpx
 import psycopg
@@ -23,24 +22,9 @@ from psycopg.rows import dict_row
 
 from services.key_registry.providers.probes import PROBES
 from services.local.endpoints import Ports
+from tests.patience import PATIENCE_SECONDS, wait_for
 
-READY_SECONDS = 90
-BOOKED_SECONDS = 30
 USAGE = "byok.usage-events"
-
-T = TypeVar("T")
-
-
-def wait_for(what: str, look: Callable[[], T | None], seconds: float = BOOKED_SECONDS) -> T:
-    """What ``look`` finds, once it finds something. Fails with ``what`` after ``seconds``."""
-    deadline = time.monotonic() + seconds
-    while True:
-        found = look()
-        if found:
-            return found
-        if time.monotonic() > deadline:
-            raise AssertionError(f"waited {seconds} s for {what}")
-        time.sleep(0.02)
 
 
 class Stack:
@@ -52,14 +36,14 @@ class Stack:
         self.data_dir = data_dir
         self.registry = self._client("registry_url", "platform")
         self.ledger = self._client("ledger_url", "platform")
-        self.console = httpx.Client(base_url=told["console_url"], follow_redirects=True, timeout=30)
+        self.console = httpx.Client(base_url=told["console_url"], follow_redirects=True, timeout=PATIENCE_SECONDS)
         self.sql = psycopg.connect(told["ledger_dsn"], autocommit=True, row_factory=dict_row)
         self.producer = KafkaProducer(bootstrap_servers=told["kafka"], acks="all")
         self._numbers = itertools.count()
 
     def _client(self, url: str, token: str) -> httpx.Client:
         headers = {"Authorization": f"Bearer {self.told['tokens'][token]}"}
-        return httpx.Client(base_url=self.told[url], headers=headers, timeout=30)
+        return httpx.Client(base_url=self.told[url], headers=headers, timeout=PATIENCE_SECONDS)
 
     def close(self) -> None:
         """Let go of every connection."""
@@ -102,7 +86,7 @@ class Stack:
 
     def send(self, value: bytes | None, org_id: str, partition: int | None = None) -> tuple[int, int]:
         """One record with exactly these bytes; where it went."""
-        sent = self.producer.send(USAGE, value=value, key=org_id.encode(), partition=partition).get(20)
+        sent = self.producer.send(USAGE, value=value, key=org_id.encode(), partition=partition).get(PATIENCE_SECONDS)
         return sent.partition, sent.offset
 
     def publish(self, *events: dict[str, Any]) -> tuple[int, int]:
@@ -208,7 +192,7 @@ def start_stack(data_dir: Path, *, port_base: int | None = None, **settings: str
     assert process.stdout is not None
     line = process.stdout.readline()
     if not line:
-        process.wait(READY_SECONDS)
+        process.wait(PATIENCE_SECONDS)
         raise AssertionError(f"byok up did not start:\n{log_path.read_text()[-4000:]}")
     running = Stack(process, json.loads(line), data_dir)
     try:
@@ -217,7 +201,7 @@ def start_stack(data_dir: Path, *, port_base: int | None = None, **settings: str
         running.close()
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
-            process.wait(40)
+            process.wait(PATIENCE_SECONDS)
 
 
 # No test sends a key, made up or not, to a real provider: whoever asks finds nobody at the discard port.

@@ -17,6 +17,7 @@ from tests.e2e.canary_sinks import Sink, files, pages, tables, topics
 from tests.e2e.canary_tour import Tour, tours
 from tests.e2e.running import Stack, environment, start_stack
 from tests.otlp_receiver import collector
+from tests.patience import PATIENCE_SECONDS
 
 # What is kept as it was sent, and therefore not tried here: a key that somebody gives out as an opaque id (a scope's, a
 # user's, a good event's own). Nothing is read into the shape of ids, and one that was altered would be another id.
@@ -33,7 +34,7 @@ def _commands(stack: Stack, usage: Path) -> Iterator[Sink]:
         done = subprocess.run(
             [sys.executable, "-m", "services", *command],
             capture_output=True,
-            timeout=120,
+            timeout=PATIENCE_SECONDS,
             env=environment() | settings,
             check=False,
         )

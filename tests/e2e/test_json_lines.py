@@ -13,7 +13,8 @@ import psycopg
 import pytest
 
 from tests.e2e.canary_sinks import owner_dsn
-from tests.e2e.running import Stack, environment, node_call, start_stack, wait_for
+from tests.e2e.running import Stack, environment, node_call, start_stack
+from tests.patience import PATIENCE_SECONDS, wait_for
 
 SERVICES = ("registry", "ledger", "metering", "console", "journal")
 TALKATIVE = {"PYTHONWARNINGS": "always", "PYTHONASYNCIODEBUG": "1", "BYOK_LOG_LEVEL": "DEBUG"}
@@ -74,7 +75,9 @@ def test_all_that_goes_wrong_is_lines_of_json(tmp_path: Path) -> None:
 def test_a_service_that_does_not_begin_says_why_as_json(service: str, settings: dict[str, str]) -> None:
     command = [sys.executable, "-m", "services", service]
     talkative = environment() | {"PYTHONWARNINGS": "always"} | settings
-    ended = subprocess.run(command, env=talkative, capture_output=True, text=True, check=False, timeout=60)
+    ended = subprocess.run(
+        command, env=talkative, capture_output=True, text=True, check=False, timeout=PATIENCE_SECONDS
+    )
     said = [json.loads(line) for line in ended.stderr.splitlines()]
     assert (ended.returncode, said[-1]["level"]) == (2, "critical")
     assert "BYOK_" in said[-1]["error"]

@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 from kafka import KafkaProducer
 
-from tests.e2e.running import USAGE, Stack, node_call, start_stack, wait_for
+from tests.e2e.running import USAGE, Stack, node_call, start_stack
+from tests.patience import PATIENCE_SECONDS, wait_for
 
 PER_REQUEST = 5
 
@@ -46,7 +47,7 @@ def _kill(stack: Stack) -> None:
     os.kill(stack.process.pid, signal.SIGSTOP)
     for pid in (*children, stack.process.pid):
         os.kill(pid, signal.SIGKILL)
-    stack.process.wait(10)
+    stack.process.wait(PATIENCE_SECONDS)
 
 
 @contextmanager
@@ -72,8 +73,8 @@ def _publish(stack: Stack, org_id: str, *ids: str) -> None:
     )
     values = [json.dumps(node_call(org_id, id=event_id)).encode() for event_id in ids]
     for sent in [producer.send(USAGE, value, org_id.encode(), headers=[("trace", b"1")]) for value in values]:
-        sent.get(20)
-    producer.close(timeout=5)
+        sent.get(PATIENCE_SECONDS)
+    producer.close(timeout=PATIENCE_SECONDS)
 
 
 def _charged(stack: Stack, org_id: str) -> list[str]:
@@ -89,7 +90,9 @@ def _dead_letters(stack: Stack) -> int:
 def _verify(stack: Stack) -> None:
     command = [sys.executable, "-m", "services", "verify"]
     environment = dict(os.environ) | {"BYOK_LEDGER_DSN": stack.told["ledger_dsn"]}
-    found = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    found = subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False
+    )
     assert found.returncode == 0, found.stdout + found.stderr
 
 

@@ -19,7 +19,8 @@ from services.local.embedded.postgres import SUPERUSER, Postgres
 from services.local.endpoints import Ports
 from services.local.processes import StopSwitch, Supervisor
 from services.runtime.private_file import write_private
-from tests.e2e.running import READY_SECONDS, environment, node_call, start_stack
+from tests.e2e.running import environment, node_call, start_stack
+from tests.patience import PATIENCE_SECONDS
 
 FIRST_DAY = Path(__file__).parent / "data" / "first_day"
 ORG = "org-of-the-first-day"
@@ -51,7 +52,7 @@ def restore(folder: Path, ledger: str) -> Path:
     passwords = data.passwords((SUPERUSER, *LOGIN_ROLES))
     supervisor = Supervisor(data.logs, StopSwitch())
     server = Postgres(data.postgres, Ports.free_block().postgres, passwords[SUPERUSER], dict(os.environ))
-    deadline = time.monotonic() + READY_SECONDS
+    deadline = time.monotonic() + PATIENCE_SECONDS
     try:
         server.initialize(supervisor, deadline)
         child = supervisor.start(server.program())
@@ -133,7 +134,9 @@ def test_a_ledger_whose_ids_are_of_before_is_refused_in_a_sentence_and_left_as_i
     data_dir = restore(tmp_path / "old", sql_of("ledger").replace(NODE_1, OF_BEFORE))
     base = str(Ports.free_block().kafka)
     command = [sys.executable, "-m", "services", "up", "--data-dir", str(data_dir), "--port-base", base]
-    ended = subprocess.run(command, capture_output=True, text=True, env=environment(), check=False, timeout=120)
+    ended = subprocess.run(
+        command, capture_output=True, text=True, env=environment(), check=False, timeout=PATIENCE_SECONDS
+    )
     assert ended.returncode == 1
     assert f"entry {OF_BEFORE} of the ledger has not the id" in ended.stderr
     assert "Traceback" not in ended.stderr

@@ -9,7 +9,8 @@ import pytest
 
 from services.local.data_dir import DataDir
 from services.local.embedded.postgres import MAINTENANCE_DATABASE, SUPERUSER
-from tests.e2e.running import Stack, start_stack, wait_for
+from tests.e2e.running import Stack, start_stack
+from tests.patience import wait_for
 
 _END_SESSIONS = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = 'registry'"
 
@@ -45,5 +46,5 @@ def _change(stack: Stack) -> None:
     """Once the registry, whose sessions were ended, takes one again."""
     org_id = stack.new_organization()
     path = f"/v1/organizations/{org_id}/plan"
-    wait_for("a change", lambda: stack.registry.put(path, json={"plan": "pro"}).is_success, 60)
+    wait_for("a change", lambda: stack.registry.put(path, json={"plan": "pro"}).is_success)
     stack.settle()

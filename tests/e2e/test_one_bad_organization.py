@@ -11,12 +11,12 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.e2e.running import USAGE, Stack, node_call, start_stack, wait_for
+from tests.e2e.running import USAGE, Stack, node_call, start_stack
+from tests.patience import PATIENCE_SECONDS, wait_for
 from tests.typed import typed
 
 REQUESTS, EVENTS = 110, 1_000
 OTHERS = 49
-BOOKED_SECONDS = 300
 IN_2030 = "2030-01-01T00:00:00Z"
 METERING = 2
 """Which of the metrics' addresses is the worker's."""
@@ -29,7 +29,9 @@ def _batch(org_id: str, number: int) -> list[dict[str, Any]]:
 def _post(stack: Stack, *events: dict[str, Any]) -> httpx.Response:
     """As a runner: the operator's token has no limits."""
     headers = {"Authorization": f"Bearer {stack.told['tokens']['runner']}"}
-    return httpx.post(f"{stack.told['ledger_url']}/v1/usage-events", json=list(events), headers=headers, timeout=30)
+    return httpx.post(
+        f"{stack.told['ledger_url']}/v1/usage-events", json=list(events), headers=headers, timeout=PATIENCE_SECONDS
+    )
 
 
 def _send_all(stack: Stack, bad: str) -> None:
@@ -38,7 +40,7 @@ def _send_all(stack: Stack, bad: str) -> None:
         stack.producer.send(USAGE, json.dumps(_batch(bad, number)).encode(), bad.encode()) for number in range(REQUESTS)
     ]
     for future in sent:
-        future.get(60)
+        future.get(PATIENCE_SECONDS)
 
 
 def _dead_letters(stack: Stack, org_id: str) -> int:
@@ -56,7 +58,7 @@ def _assert_others_are_booked(stack: Stack, others: list[str], send: Callable[[d
 
 
 def _worker(stack: Stack, path: str) -> httpx.Response:
-    return httpx.get(str(stack.told["metrics"][METERING]).removesuffix("/metrics") + path, timeout=5)
+    return httpx.get(str(stack.told["metrics"][METERING]).removesuffix("/metrics") + path, timeout=PATIENCE_SECONDS)
 
 
 @pytest.mark.slow
@@ -71,7 +73,7 @@ def test_a_hundred_thousand_bad_events_of_one_pause_nobody(tmp_path: Path) -> No
         assert _dead_letters(stack, bad) == 0
 
         _send_all(stack, bad)
-        wait_for("every bad event", lambda: _dead_letters(stack, bad) == REQUESTS * EVENTS, BOOKED_SECONDS)
+        wait_for("every bad event", lambda: _dead_letters(stack, bad) == REQUESTS * EVENTS)
         _assert_others_are_booked(stack, others, stack.publish)
         assert _worker(stack, "/readyz").status_code == 200
         metrics = wait_for("the alarm", lambda: _failing(_worker(stack, "/metrics").text))

@@ -14,7 +14,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.e2e.running import Stack, node_call, start_stack, wait_for
+from tests.e2e.running import Stack, node_call, start_stack
+from tests.patience import PATIENCE_SECONDS, wait_for
 
 SETTINGS: dict[str, Any] = {"BYOK_METERING_PAUSE_SHARE": "0.5", "BYOK_METERING_PAUSE_MIN_EVENTS": "20"}
 BAD = 30
@@ -28,11 +29,11 @@ def _worker(stack: Stack) -> str:
 
 
 def _ready(stack: Stack) -> httpx.Response:
-    return httpx.get(f"{_worker(stack)}/readyz", timeout=5)
+    return httpx.get(f"{_worker(stack)}/readyz", timeout=PATIENCE_SECONDS)
 
 
 def _metric(url: str, name: str) -> list[float]:
-    lines = httpx.get(f"{url}/metrics", timeout=5).text.splitlines()
+    lines = httpx.get(f"{url}/metrics", timeout=PATIENCE_SECONDS).text.splitlines()
     return [float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith((f"{name} ", f"{name}{{"))]
 
 
@@ -45,7 +46,7 @@ def _resume(stack: Stack, *arguments: str) -> str:
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_SECONDS,
         check=True,
     ).stdout
 

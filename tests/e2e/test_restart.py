@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.running import Stack, node_call, start_stack, token_usage, wait_for
+from tests.e2e.running import Stack, node_call, start_stack, token_usage
+from tests.patience import PATIENCE_SECONDS, wait_for
 
 LONG_AGO = "2026-05-01T00:00:00Z"
 
@@ -77,7 +78,7 @@ def test_killed_with_9_it_leaves_no_process_and_starts_again(data_dir: Path) -> 
         children = _processes_of(stack.process.pid)
         assert len(children) >= 5
         stack.process.kill()
-        stack.process.wait(10)
+        stack.process.wait(PATIENCE_SECONDS)
         wait_for("the end of every process", lambda: not any(_is_running(pid) for pid in children))
     with start_stack(data_dir) as stack:
         assert stack.entries(org_id) == booked
@@ -88,7 +89,7 @@ def test_ctrl_c_to_the_whole_group_ends_everything(data_dir: Path) -> None:
     with start_stack(data_dir) as stack:
         children = _processes_of(stack.process.pid)
         os.killpg(stack.process.pid, signal.SIGINT)
-        stack.process.wait(30)
+        stack.process.wait(PATIENCE_SECONDS)
         assert not any(_is_running(pid) for pid in children)
 
 
@@ -97,7 +98,7 @@ def test_a_service_that_crashes_is_named_and_takes_the_stack_down(data_dir: Path
     with start_stack(data_dir) as stack:
         children = _processes_of(stack.process.pid)
         os.kill(_child(stack, "metering"), signal.SIGKILL)
-        assert stack.process.wait(30) == 1
+        assert stack.process.wait(PATIENCE_SECONDS) == 1
         assert not any(_is_running(pid) for pid in children)
     assert "metering" in data_dir.with_name("data-up.log").read_text()
 
@@ -112,7 +113,7 @@ def test_a_worker_killed_under_load_books_nothing_twice_and_loses_nothing(data_d
             stack.publish(*batch)
         stack.entries(org_id, 250)
         os.kill(_child(stack, "metering"), signal.SIGKILL)
-        stack.process.wait(30)
+        stack.process.wait(PATIENCE_SECONDS)
     with start_stack(data_dir) as stack:
         # The stack sends again what is not booked; somebody else sends everything, and nothing counts twice.
         for place in [stack.publish(*batch) for batch in batches]:

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.running import Stack, node_call, start_stack, token_usage, wait_for
+from tests.e2e.running import Stack, node_call, start_stack, token_usage
 from tests.otlp_receiver import Collector, collector
+from tests.patience import wait_for
 
 pytestmark = pytest.mark.slow
 

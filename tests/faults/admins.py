@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 
 from tests.faults.usage import FIRST_CARD, ORGANIZATIONS, TEAMS, USERS, Known
+from tests.patience import PATIENCE_SECONDS
 
 _PROVIDERS = ("anthropic", "openai", "google")
 _WEEKS = timedelta(days=35)
@@ -54,7 +55,7 @@ class Admins:
     def finish(self) -> None:
         """Change nothing more."""
         self._stop.set()
-        self._thread.join(30)
+        self._thread.join(PATIENCE_SECONDS)
         if self.failed:
             raise AssertionError("the registry could not be changed") from self.failed[0]
 

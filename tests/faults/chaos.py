@@ -8,12 +8,12 @@ from collections.abc import Callable
 
 from schemas.topics import REGISTRY_CHANGES, USAGE_EVENTS
 from tests.faults.admins import Admins
-from tests.faults.rig import Rig, Service, wait_for
+from tests.faults.rig import Rig, Service
 from tests.kafka.apache_kafka import ApacheKafka
 from tests.kafka.cluster import COORDINATION, ApacheCluster
+from tests.patience import wait_for
 
 _USAGE_LEADERS_MOVED = 4
-_TAKEN_OVER_SECONDS = 40.0
 # Longer than a worker's session with its group (6 s): its partitions are given to others meanwhile.
 _PAST_SESSION_SECONDS = 7.0
 
@@ -197,7 +197,7 @@ class Chaos:
     def _wait_advance(self) -> None:
         """Wait until every partition has been booked on, which only one that is not stopped can have done."""
         before = self._offsets()
-        wait_for("every partition to be taken over", lambda: self._all_beyond(before), _TAKEN_OVER_SECONDS)
+        wait_for("every partition to be taken over", lambda: self._all_beyond(before))
 
     def _all_beyond(self, before: dict[int, int]) -> bool:
         now = self._offsets()

@@ -9,6 +9,7 @@ from contextlib import suppress
 from typing import Any
 
 from services.local.endpoints import LOOPBACK
+from tests.patience import PATIENCE_SECONDS
 
 _BLOCK = 64 * 1024
 
@@ -26,7 +27,7 @@ class Proxy:
         self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
         self._thread.start()
         started = asyncio.run_coroutine_threadsafe(asyncio.start_server(self._serve, LOOPBACK, 0), self._loop)
-        self._server = started.result(10)
+        self._server = started.result(PATIENCE_SECONDS)
         self.port: int = self._server.sockets[0].getsockname()[1]
 
     def forward(self, target: int) -> None:
@@ -50,7 +51,7 @@ class Proxy:
         self.away()
         self._call(self._server.close)
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(5)
+        self._thread.join(PATIENCE_SECONDS)
 
     def _call(self, function: Callable[..., None], *arguments: Any) -> None:
         done = threading.Event()
@@ -60,7 +61,7 @@ class Proxy:
             done.set()
 
         self._loop.call_soon_threadsafe(call)
-        done.wait(5)
+        done.wait(PATIENCE_SECONDS)
 
     def _delay_by(self, seconds: float) -> None:
         self._delay = seconds

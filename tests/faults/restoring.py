@@ -13,9 +13,8 @@ from services.local.embedded.account import executables_for
 from services.local.embedded.databases import prepare_databases
 from services.local.embedded.postgres import SUPERUSER
 from services.local.endpoints import LOOPBACK
-from tests.faults.rig import Rig, wait_for
-
-_SECONDS = 300
+from tests.faults.rig import Rig
+from tests.patience import PATIENCE_SECONDS, wait_for
 
 
 def _run(rig: Rig, program: str, *arguments: str) -> None:
@@ -26,7 +25,7 @@ def _run(rig: Rig, program: str, *arguments: str) -> None:
         env=foreign_environment() | where | secret,
         capture_output=True,
         text=True,
-        timeout=_SECONDS,
+        timeout=PATIENCE_SECONDS,
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -11,13 +11,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import httpx
 import psycopg
@@ -37,23 +37,10 @@ from services.runtime.topics import create_topics
 from tests.faults.proxy import Proxy
 from tests.kafka.apache_kafka import ApacheKafka
 from tests.kafka.cluster import ApacheCluster
+from tests.patience import PATIENCE_SECONDS, wait_for
 
-START_SECONDS = 60.0
 _LEDGER_ROLES = {"BYOK_LEDGER_DSN": "ledger_service", "BYOK_LEDGER_ADMIN_DSN": "ledger_owner"}
-_COMMAND_SECONDS = 120
 _BYOK = (sys.executable, "-m", "services")
-
-T = TypeVar("T")
-
-
-def wait_for(what: str, look: Callable[[], T | None], seconds: float = START_SECONDS) -> T:
-    """What ``look`` finds, once it finds something. Fails with ``what`` after ``seconds``."""
-    deadline = time.monotonic() + seconds
-    while not (found := look()):
-        if time.monotonic() > deadline:
-            raise AssertionError(f"waited {seconds:.0f} s for {what}")
-        time.sleep(0.05)
-    return found
 
 
 class Service:
@@ -90,7 +77,7 @@ class Service:
 
     def samples(self, metric: str) -> dict[tuple[str, ...], float]:
         """The values of a metric that it serves, by the values of its labels in the order of their names."""
-        text = httpx.get(f"{self.url}/metrics", timeout=5).text
+        text = httpx.get(f"{self.url}/metrics", timeout=PATIENCE_SECONDS).text
         return {
             tuple(value for _, value in sorted(sample.labels.items())): sample.value
             for family in text_string_to_metric_families(text)
@@ -108,7 +95,9 @@ class Service:
     def said(self) -> dict[str, str] | None:
         """The same in its words."""
         try:
-            missing: dict[str, str] = httpx.get(f"{self.url}/readyz", timeout=5).json().get("missing", {})
+            missing: dict[str, str] = (
+                httpx.get(f"{self.url}/readyz", timeout=PATIENCE_SECONDS).json().get("missing", {})
+            )
         except httpx.TransportError:
             return None
         return missing
@@ -117,11 +106,11 @@ class Service:
         """Start it; it may not be ready for a while."""
         self._child = Child(self._program, self.log_file)
 
-    def wait_ready(self, seconds: float = START_SECONDS) -> None:
+    def wait_ready(self) -> None:
         """Wait until it is ready."""
-        wait_for(f"{self.name} to be ready; see {self.log_file}", lambda: self.ready, seconds)
+        wait_for(f"{self.name} to be ready; see {self.log_file}", lambda: self.ready)
 
-    def wait_exit(self, seconds: float = START_SECONDS) -> int:
+    def wait_exit(self, seconds: float = PATIENCE_SECONDS) -> int:
         """Its exit status, once it has ended by itself."""
         wait_for(f"{self.name} to end", lambda: self.exit_status is not None, seconds)
         return self.exit_status or 0
@@ -159,14 +148,14 @@ class PostgresServer:
         self._logs = data.logs
         self._server = Postgres(data.postgres, self.port, passwords[SUPERUSER], foreign_environment())
         self._child: Child | None = None
-        self._server.initialize(Supervisor(data.logs, StopSwitch()), time.monotonic() + START_SECONDS)
+        self._server.initialize(Supervisor(data.logs, StopSwitch()), time.monotonic() + PATIENCE_SECONDS)
         self.start()
         with self._server.connect() as admin:
             prepare_databases(admin, passwords)
 
     def start(self) -> None:
         """Start it, also again."""
-        deadline = time.monotonic() + START_SECONDS
+        deadline = time.monotonic() + PATIENCE_SECONDS
         self._child = Child(self._server.program(), self._logs / "postgres.log")
         while not self._server.answers():
             # The shared memory of one that was killed may still be there for a moment.
@@ -251,7 +240,7 @@ class Rig:
 
     def _upgrade(self, environment: dict[str, str]) -> None:
         program = upgrade_program((*_BYOK, "db", "upgrade"), environment, self._folder)
-        Supervisor(self.data.logs, StopSwitch()).run(program, time.monotonic() + START_SECONDS)
+        Supervisor(self.data.logs, StopSwitch()).run(program, time.monotonic() + PATIENCE_SECONDS)
 
     def environment(self, **changes: str) -> dict[str, str]:
         """The settings of a service of ours, with ``changes``."""
@@ -306,7 +295,7 @@ class Rig:
         """What an operator's command says, and how it ends, with ``changes`` to its settings."""
         environment = os.environ | self.wiring.operator_environment() | self._cluster_settings | changes
         return subprocess.run(
-            (*_BYOK, *arguments), env=environment, capture_output=True, text=True, timeout=_COMMAND_SECONDS, check=False
+            (*_BYOK, *arguments), env=environment, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False
         )
 
     def http(self, service: str = "registry") -> httpx.Client:
@@ -314,7 +303,7 @@ class Rig:
         endpoints = self.wiring.endpoints(datetime.now(UTC))
         headers = {"Authorization": f"Bearer {endpoints.tokens.platform}"}
         address = endpoints.ledger_url if service == "ledger" else endpoints.registry_url
-        return httpx.Client(base_url=address, headers=headers, timeout=5)
+        return httpx.Client(base_url=address, headers=headers, timeout=PATIENCE_SECONDS)
 
     def rows(self, statement: str, *parameters: Any, database: str = "ledger") -> list[dict[str, Any]]:
         """What a statement finds; asked directly, past the proxy."""

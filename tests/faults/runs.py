@@ -15,10 +15,10 @@ from schemas.topics import USAGE_EVENTS
 from tests.faults.admins import Admins
 from tests.faults.chaos import Chaos
 from tests.faults.oracle import Verdict, judge
-from tests.faults.rig import Rig, Service, running_rig, wait_for
+from tests.faults.rig import Rig, Service, running_rig
 from tests.faults.usage import Known, Usage
+from tests.patience import wait_for
 
-_REST_SECONDS = 60.0
 _FAULTS = 6
 
 
@@ -118,13 +118,13 @@ def wait_for_rest(rig: Rig) -> float:
     began = time.monotonic()
     ends = _ends(rig)
     try:
-        wait_for("all to be booked", lambda: _booked(rig) >= ends.items(), _REST_SECONDS)
+        wait_for("all to be booked", lambda: _booked(rig) >= ends.items())
     except AssertionError as error:
         missing = {partition: f"{at} of {ends[partition]}" for partition, at in _booked(rig) if at != ends[partition]}
         raise AssertionError(f"{error}; only these are: {missing}") from None
     (head,) = rig.rows("SELECT last_seq FROM registry.log_head", database="registry")
     query = "SELECT 1 FROM ledger.fence WHERE rerated_seq >= %s"
-    wait_for(f"change {head} to be worked off", lambda: rig.rows(query, head["last_seq"]), _REST_SECONDS)
+    wait_for(f"change {head} to be worked off", lambda: rig.rows(query, head["last_seq"]))
     return time.monotonic() - began
 
 

@@ -14,15 +14,15 @@ import pytest
 from tests.faults.admins import Admins
 from tests.faults.oracle import judge
 from tests.faults.restoring import Archive, dumped, restore_dump
-from tests.faults.rig import Rig, running_rig, wait_for
+from tests.faults.rig import Rig, running_rig
 from tests.faults.runs import wait_for_rest
 from tests.faults.usage import Known, Usage
 from tests.kafka.needed import need_apache_kafka
+from tests.patience import wait_for
 
 pytestmark = pytest.mark.slow
 
 _SEED = 7
-_SECONDS = 240.0
 _MORE_CHANGES, _MORE_ENTRIES = 12, 150
 _HEAD = "SELECT last_seq FROM registry.log_head"
 _FOLLOWED = "SELECT coalesce(max(seq), 0) AS seq FROM ledger.registry_change"
@@ -48,15 +48,15 @@ class Drill:
     def go_on(self) -> None:
         """Until much more has changed and was booked."""
         changes, entries = self.followed() + _MORE_CHANGES, self.booked() + _MORE_ENTRIES
-        wait_for("more changes", lambda: self.followed() >= changes, _SECONDS)
-        wait_for("more entries", lambda: self.booked() >= entries, _SECONDS)
+        wait_for("more changes", lambda: self.followed() >= changes)
+        wait_for("more entries", lambda: self.booked() >= entries)
 
     def disaster(self) -> tuple[int, int]:
         """Nobody changes keys any more, and all that was changed is known; then all is killed. What was known."""
         self.admins.finish()
-        wait_for("the log to be sent", lambda: self.rig.rows(_UNSENT, database="registry") == [{"unsent": 0}], _SECONDS)
+        wait_for("the log to be sent", lambda: self.rig.rows(_UNSENT, database="registry") == [{"unsent": 0}])
         head = self.head()
-        wait_for("the log to be followed", lambda: self.followed() == head, _SECONDS)
+        wait_for("the log to be followed", lambda: self.followed() == head)
         booked = self.booked()
         self.rig.worker().kill()
         self.rig.registry.kill()
@@ -66,7 +66,7 @@ class Drill:
         """It is older now, and becomes what it was from the topic."""
         assert self.booked() < booked
         self.rig.worker().start()
-        wait_for("the topic of changes to be read", lambda: self.followed() == head, _SECONDS)
+        wait_for("the topic of changes to be read", lambda: self.followed() == head)
 
     def refuse(self, head: int) -> None:
         """The registry is older now, and does not start."""
@@ -90,7 +90,7 @@ class Drill:
         told: dict[str, Any] = json.loads(self.succeed("registry", "rebuild", "--yes", "--json"))
         assert (told["changes"], told["last_seq"], told["holes"]) == (head - before, head, 0)
         self.rig.registry.start()
-        self.rig.registry.wait_ready(_SECONDS)
+        self.rig.registry.wait_ready()
         self.succeed("registry-log", "republish")
         return told
 
@@ -134,9 +134,9 @@ def drill(rig: Rig) -> Iterator[Callable[[], Drill]]:
         def begin() -> Drill:
             rig.registry.start()
             rig.worker().start()
-            rig.registry.wait_ready(_SECONDS)
+            rig.registry.wait_ready()
             admins.prepare()
-            rig.worker().wait_ready(_SECONDS)
+            rig.worker().wait_ready()
             usage.start()
             admins.start()
             return Drill(rig, usage, admins)

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from schemas.topics import REGISTRY_CHANGES, USAGE_EVENTS
-from tests.faults.rig import Rig, running_rig, wait_for
+from tests.faults.rig import Rig, running_rig
 from tests.faults.runs import under_load
 from tests.kafka.cluster import COORDINATION
 from tests.kafka.needed import need_apache_kafka
+from tests.patience import wait_for
 
 pytestmark = pytest.mark.slow
 

@@ -15,8 +15,8 @@ from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.errors import KafkaError
 
 from schemas.topics import BATCH_EVENTS_MAX, USAGE_EVENTS
-from tests.faults.rig import wait_for
 from tests.faults.sent import Sent, identity
+from tests.patience import PATIENCE_SECONDS, wait_for
 
 ORGANIZATIONS = ("acme", "brio", "solo", "dune")
 USERS = ("ada", "bob", "cy")
@@ -42,7 +42,7 @@ _DEAREST: dict[str, Any] = {"org_id": "whale", "agent_id": "helper", "provider":
 _DEAREST |= {"input_tokens": _TOKENS_MAX, "output_tokens": _TOKENS_MAX}
 _DEAREST_BATCHES, _DEAREST_PARTITION = 7, 0
 # The broker may be away for a while, but what was sent must arrive: the tests count on it.
-_DELIVERY_MS = 180_000
+_DELIVERY_MS = int(1_000 * PATIENCE_SECONDS)
 
 
 # As other people's producers are set, by their own choice.
@@ -189,7 +189,7 @@ class Usage:
         """Send the last, and wait until all is acknowledged. Fails where anything was not."""
         self._stop.set()
         for thread in self._threads:
-            thread.join(60)
+            thread.join(PATIENCE_SECONDS)
         # What was left open is aborted by the broker; its markers must lie before the last records, not after them.
         self._flush()
         wait_for("open transactions to end", self._all_is_decided)
@@ -198,9 +198,9 @@ class Usage:
             self._valid([self._make()], partition)
         self._flush()
         for future in self._futures:
-            future.get(timeout=60)
+            future.get(timeout=PATIENCE_SECONDS)
         for producer in self._producers:
-            producer.close(timeout=5)
+            producer.close(timeout=PATIENCE_SECONDS)
         if self.failed:
             raise AssertionError("usage could not be sent") from self.failed[0]
 
@@ -213,7 +213,7 @@ class Usage:
 
     def _flush(self) -> None:
         for producer in self._producers:
-            producer.flush(timeout=60)
+            producer.flush(timeout=PATIENCE_SECONDS)
 
     def _all_is_decided(self) -> bool:
         ends = []

@@ -19,8 +19,8 @@ from services.local.endpoints import LOOPBACK, Ports
 from services.local.processes import Child, StopSwitch, Supervisor
 from services.runtime.kafka_access import KafkaAccess
 from services.runtime.topics import create_topics
+from tests.patience import PATIENCE_SECONDS
 
-START_SECONDS = 60
 PASSWORDS = {role: f"of-{role}" for role in LOGIN_ROLES}
 
 
@@ -35,7 +35,7 @@ class Database:
 
     def start(self) -> None:
         """Start it, also again."""
-        deadline = time.monotonic() + START_SECONDS
+        deadline = time.monotonic() + PATIENCE_SECONDS
         self._child = child = self._supervisor.start(self.server.program())
         self._supervisor.wait_until(self.server.answers, deadline, lambda: child.report("does not answer"))
 
@@ -66,7 +66,7 @@ def running_postgres(folder: Path) -> Iterator[Database]:
     server = Postgres(folder / "postgres", port, "made-up", dict(os.environ))
     database = Database(server, port, supervisor)
     try:
-        server.initialize(supervisor, time.monotonic() + START_SECONDS)
+        server.initialize(supervisor, time.monotonic() + PATIENCE_SECONDS)
         database.start()
         with server.connect() as admin:
             prepare_databases(admin, PASSWORDS)
@@ -90,7 +90,7 @@ def running_broker(folder: Path) -> Iterator[str]:
     supervisor = Supervisor(folder, StopSwitch())
     try:
         broker = supervisor.start(broker_program(ports.kafka, folder, dict(os.environ)))
-        deadline = time.monotonic() + START_SECONDS
+        deadline = time.monotonic() + PATIENCE_SECONDS
         supervisor.wait_until(lambda: listens(ports.kafka), deadline, lambda: broker.report("does not answer"))
         create_topics(KafkaAccess(ports.address("kafka")), replication_factor=1)
         yield ports.address("kafka")

@@ -5,21 +5,8 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
-HANGING_SECONDS = 20
-"""What took as long as this hung; how long less it takes is the machine's affair."""
-
-
-def wait_for(condition: Callable[[], bool], what: str, seconds: float = 15) -> None:
-    """Return when ``condition`` holds; fail the test past the deadline."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-        time.sleep(0.01)
 
 
 def is_gone(pid: int) -> bool:

@@ -20,8 +20,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from services.local.endpoints import Ports
 from tests.contract.test_deploy import DASHBOARDS, PROMETHEUS, RECORDED, dashboard_queries
 from tests.enabling import skip_unless
+from tests.patience import PATIENCE_SECONDS
 
-READY_SECONDS = 180
 # What Grafana would put there: the demo was over after five minutes, and it is the eighth.
 _MINUTES = {"$__rate_interval": "5m", "$__range": "10m"}
 _VALUES = {"counter": "0x5 {0}x5", "histogram": "0x5 {0}x5", "gauge": "{0}x10"}
@@ -38,7 +38,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     with log.open("wb") as output:
         demo = subprocess.Popen(command, stdout=output, stderr=output)
     try:
-        deadline = time.monotonic() + READY_SECONDS
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while "Where to look next" not in log.read_text():
             assert demo.poll() is None, log.read_text()
             assert time.monotonic() < deadline, log.read_text()
@@ -51,11 +51,11 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
         yield {job: _page(port) for job, port in jobs.items()}
     finally:
         demo.terminate()
-        demo.wait(60)
+        demo.wait(PATIENCE_SECONDS)
 
 
 def _page(port: int) -> str:
-    return httpx.get(f"http://127.0.0.1:{port}/metrics").text
+    return httpx.get(f"http://127.0.0.1:{port}/metrics", timeout=PATIENCE_SECONDS).text
 
 
 def _scraped(job: str, page: str) -> Iterator[dict[str, str]]:
@@ -108,7 +108,11 @@ def _assert_answered(queries: list[str], pages: dict[str, str], tmp_path: Path) 
     document = {"rule_files": [str(PROMETHEUS / "alerts.yml")], "evaluation_interval": "1m", "tests": [test]}
     file.write_text(yaml.safe_dump(document, width=10_000))
     done = subprocess.run(
-        [str(promtool), "test", "rules", str(file)], capture_output=True, text=True, timeout=120, check=False
+        [str(promtool), "test", "rules", str(file)],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+        check=False,
     )
     silent = re.findall(r'expr: "(.+)", time', done.stdout + done.stderr)
     assert not silent

@@ -17,13 +17,14 @@ from services.local.embedded.databases import LOGIN_ROLES, prepare_databases
 from services.local.embedded.postgres import SUPERUSER, Postgres
 from services.local.endpoints import Ports
 from services.local.processes import Account, StackError, StopSwitch, Supervisor
-from tests.integration.supervised import HANGING_SECONDS, first_line, is_gone, start_script, wait_for
+from tests.integration.supervised import first_line, is_gone, start_script
+from tests.patience import PATIENCE_SECONDS, wait_for
 
 PASSWORD = "made-up-for-the-test"
 PASSWORDS = {role: f"of-{role}" for role in LOGIN_ROLES}
 
 # Starts PostgreSQL on an existing data directory, prints its process id, and waits to be killed.
-PARENT = """
+PARENT = f"""
 import json, os, sys, time
 from pathlib import Path
 from services.local.embedded.postgres import Postgres
@@ -32,7 +33,7 @@ folder, port, password = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 supervisor = Supervisor(folder, StopSwitch())
 server = Postgres(folder / "postgres", port, password, dict(os.environ))
 child = supervisor.start(server.program())
-supervisor.wait_until(server.answers, time.monotonic() + 30, lambda: child.report("does not answer"))
+supervisor.wait_until(server.answers, time.monotonic() + {PATIENCE_SECONDS}, lambda: child.report("does not answer"))
 print(json.dumps(child.pid), flush=True)
 supervisor.watch()
 """
@@ -48,7 +49,7 @@ class Server:
         self.postgres = Postgres(folder / "postgres", self.port, PASSWORD, dict(os.environ))
 
     def start(self) -> None:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + PATIENCE_SECONDS
         self.postgres.initialize(self.supervisor, deadline)
         child = self.supervisor.start(self.postgres.program())
         self.supervisor.wait_until(self.postgres.answers, deadline, lambda: child.report("does not answer"))
@@ -187,15 +188,15 @@ def test_a_restart_keeps_the_data(tmp_path):
 
 def test_killing_the_parent_leaves_no_server_and_loses_nothing_committed(tmp_path):
     server = Server(tmp_path)
-    server.postgres.initialize(server.supervisor, time.monotonic() + 30)
+    server.postgres.initialize(server.supervisor, time.monotonic() + PATIENCE_SECONDS)
     parent = start_script(PARENT, tmp_path, server.port, PASSWORD)
     postmaster = first_line(parent)
     with server.postgres.connect() as admin:
         admin.execute("CREATE TABLE kept AS SELECT 42 AS n")
         backends = [pid for (pid,) in admin.execute("SELECT pid FROM pg_stat_activity")]
         parent.kill()
-        parent.communicate(timeout=15)
-        wait_for(lambda: all(map(is_gone, [postmaster, *backends])), "the end of the server and its helpers")
+        parent.communicate(timeout=PATIENCE_SECONDS)
+        wait_for("the end of the server and its helpers", lambda: all(map(is_gone, [postmaster, *backends])))
     try:
         server.start()
         with server.postgres.connect() as admin:
@@ -239,7 +240,7 @@ def test_a_client_that_stays_does_not_hold_up_the_stop(tmp_path):
     client = server.postgres.connect()
     begin = time.monotonic()
     server.stop()
-    assert time.monotonic() - begin < HANGING_SECONDS
+    assert time.monotonic() - begin < PATIENCE_SECONDS
     client.close()
 
 

@@ -16,9 +16,9 @@ import pytest
 
 from tests.contract.test_deploy import ROOT
 from tests.enabling import skip_unless
+from tests.patience import PATIENCE_SECONDS
 
-_PULL_SECONDS = 300
-_BUILD_SECONDS = 900
+_BUILD_SECONDS = 3 * PATIENCE_SECONDS
 _NAME = "localhost/byok-credit-metering:test"
 
 Buildah = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -31,7 +31,7 @@ def buildah(tmp_path: Path) -> Iterator[Buildah]:
     skip_unless(program, "buildah is not installed", "apt install buildah", needs="buildah")
     storage = ["--storage-driver", "vfs", "--root", str(tmp_path / "root"), "--runroot", str(tmp_path / "run")]
 
-    def run(*arguments: str, seconds: float = 60) -> subprocess.CompletedProcess[str]:
+    def run(*arguments: str, seconds: float = PATIENCE_SECONDS) -> subprocess.CompletedProcess[str]:
         command = [str(program), *storage, *arguments]
         return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=seconds, check=False)
 
@@ -48,7 +48,7 @@ def test_the_image_is_built_and_runs_the_command_line_as_nobody_in_particular(bu
     dockerfile = (ROOT / "deploy" / "Dockerfile").read_text()
     (base,) = set(re.findall(r"^FROM (\S+)", dockerfile, re.MULTILINE))
     name = f"docker.io/library/{base}"
-    if buildah("pull", name, seconds=_PULL_SECONDS).returncode != 0:
+    if buildah("pull", name).returncode != 0:
         _make_stand_in(buildah, name, tmp_path / "debian")
     build = ["build", "--pull-never", "--isolation", "chroot", "--file", "deploy/Dockerfile", "--tag", _NAME, "."]
     built = buildah(*build, seconds=_BUILD_SECONDS)
@@ -80,6 +80,6 @@ def _make_stand_in(buildah: Buildah, name: str, folder: Path) -> None:
         shutil.copy(own["PIP_CERT"], folder / "etc" / "ssl" / "certs" / "ca-certificates.crt")
         own["PIP_CERT"] = "/etc/ssl/certs/ca-certificates.crt"
     settings = {"PATH": "/usr/local/bin:/usr/local/sbin:/usr/bin:/usr/sbin:/bin:/sbin"} | own
-    assert buildah("add", container, str(folder), "/", seconds=_PULL_SECONDS).returncode == 0
+    assert buildah("add", container, str(folder), "/").returncode == 0
     buildah("config", *(f"--env={name}={value}" for name, value in settings.items()), container)
-    assert buildah("commit", container, name, seconds=_PULL_SECONDS).returncode == 0
+    assert buildah("commit", container, name).returncode == 0

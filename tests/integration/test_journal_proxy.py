@@ -21,8 +21,8 @@ from services.local.endpoints import Ports
 from services.local.processes import Program, StopSwitch, Supervisor
 from services.runtime.kafka_access import KafkaAccess
 from services.runtime.topics import create_topics
-from tests.integration.real_parts import START_SECONDS, running_postgres
-from tests.integration.supervised import wait_for
+from tests.integration.real_parts import running_postgres
+from tests.patience import PATIENCE_SECONDS, wait_for
 from tests.unit.local.test_journal import batch
 
 HEADERS = [("trace", b"1")]
@@ -54,7 +54,7 @@ class Kept:
 
     def _run(self, program, port):
         child = self.supervisor.start(program)
-        deadline = time.monotonic() + START_SECONDS
+        deadline = time.monotonic() + PATIENCE_SECONDS
         self.supervisor.wait_until(lambda: listens(port), deadline, lambda: child.report("does not listen"))
         return child
 
@@ -73,7 +73,7 @@ class Kept:
         consumer = KafkaConsumer(bootstrap_servers=self.address, auto_offset_reset="earliest")
         consumer.assign(partitions)
         found = []
-        deadline = time.monotonic() + START_SECONDS
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while len(found) < how_many and time.monotonic() < deadline:
             found += [record for records in consumer.poll(500).values() for record in records]
         consumer.close()
@@ -98,8 +98,8 @@ def publish(address, **settings):
     producer = KafkaProducer(bootstrap_servers=address, **settings)
     sent = [producer.send(USAGE_EVENTS.name, b"%d" % n, b"org-%d" % n, headers=HEADERS) for n in range(20)]
     for each in sent:
-        each.get(30)
-    producer.close(timeout=5)
+        each.get(PATIENCE_SECONDS)
+    producer.close(timeout=PATIENCE_SECONDS)
 
 
 async def publish_beside(address):
@@ -112,8 +112,8 @@ def test_the_same_records_come_again_after_each_kill_and_none_of_another_topic(k
     publish(kept.address, acks="all", enable_idempotence=True, compression_type="gzip", linger_ms=20)
     asyncio.run(publish_beside(kept.address))
     producer = KafkaProducer(bootstrap_servers=kept.address)
-    producer.send("byok.dead-letters", b"of another topic").get(30)
-    producer.close(timeout=5)
+    producer.send("byok.dead-letters", b"of another topic").get(PATIENCE_SECONDS)
+    producer.close(timeout=PATIENCE_SECONDS)
     before = kept.records(40)
     assert len(before) == 40
     for _ in range(2):
@@ -124,9 +124,9 @@ def test_the_same_records_come_again_after_each_kill_and_none_of_another_topic(k
 
 def test_what_nobody_is_told_about_passes_and_is_not_kept(kept):
     producer = KafkaProducer(bootstrap_servers=kept.address, acks=0, enable_idempotence=False)
-    producer.send(USAGE_EVENTS.name, b"lost at will", b"org").get(30)
+    producer.send(USAGE_EVENTS.name, b"lost at will", b"org").get(PATIENCE_SECONDS)
     assert len(kept.records(1)) == 1
-    producer.close(timeout=5)
+    producer.close(timeout=PATIENCE_SECONDS)
     assert kept.owed() == []
 
 
@@ -145,13 +145,13 @@ def test_a_producer_that_does_not_wait_for_its_answer_has_its_records_placed(kep
         ],
         version=7,
     )
-    with socket.create_connection(("127.0.0.1", kept.ports.kafka), timeout=30) as client:
+    with socket.create_connection(("127.0.0.1", kept.ports.kafka), timeout=PATIENCE_SECONDS) as client:
         for correlation_id in (1, 2):
             request.with_header(correlation_id=correlation_id, client_id="impatient")
             client.sendall(request.encode(header=True, framed=True))
             if correlation_id == 1:
                 assert client.recv(8)[4:] == struct.pack(">i", 1)
-    wait_for(lambda: [places for _, places in kept.owed()] == [1, 1], "the places of the records")
+    wait_for("the places of the records", lambda: [places for _, places in kept.owed()] == [1, 1])
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,7 @@ def test_a_producer_that_does_not_wait_for_its_answer_has_its_records_placed(kep
     ],
 )
 def test_bytes_that_are_no_request_end_their_connection_alone(kept, bytes_):
-    with socket.create_connection(("127.0.0.1", kept.ports.kafka), timeout=30) as client:
+    with socket.create_connection(("127.0.0.1", kept.ports.kafka), timeout=PATIENCE_SECONDS) as client:
         client.sendall(bytes_)
         assert client.recv(1) == b""
     publish(kept.address, acks="all")

@@ -10,9 +10,9 @@ import pytest
 
 from services.runtime.background import lead
 from tests.integration.real_parts import Database, running_postgres
+from tests.patience import PATIENCE_SECONDS
 
 LOCK = 4_270_099
-HANGING_SECONDS = 30
 
 
 @pytest.fixture(scope="module")
@@ -39,9 +39,9 @@ def test_the_next_leads_once_the_session_of_the_first_ends(dsn: str) -> None:
         assert lead(first, LOCK, stop)
         thread = threading.Thread(target=second)
         thread.start()
-        assert stands_by.wait(HANGING_SECONDS)
+        assert stands_by.wait(PATIENCE_SECONDS)
         assert not leads.is_set()
-    assert leads.wait(HANGING_SECONDS)
+    assert leads.wait(PATIENCE_SECONDS)
     thread.join()
 
 

@@ -12,10 +12,11 @@ import pytest
 
 from services.local import processes
 from services.local.processes import Child, Program, StackError, StopRequested, StopSwitch, Supervisor
-from tests.integration.supervised import HANGING_SECONDS, first_line, is_gone, start_script, wait_for
+from tests.integration.supervised import first_line, is_gone, start_script
+from tests.patience import PATIENCE_SECONDS, wait_for
 
 # Starts two children, one of which ignores SIGTERM, prints their ids, and waits until it is stopped.
-PARENT = """
+PARENT = f"""
 import json, os, sys
 from pathlib import Path
 from services.local.processes import *
@@ -32,7 +33,7 @@ with stop_on_signals(switch):
         helper = int(children[0].last_lines()[0].split()[1])
         print(json.dumps([*(child.pid for child in children), helper]), flush=True)
         if sys.argv[2] == "starting":
-            supervisor.wait_until(lambda: False, time.monotonic() + 60, lambda: "never")
+            supervisor.wait_until(lambda: False, time.monotonic() + {PATIENCE_SECONDS}, lambda: "never")
         supervisor.watch()
     except StopRequested:
         pass
@@ -60,14 +61,14 @@ def parents():
     yield parents
     for parent in parents:
         parent.kill()
-        parent.communicate(timeout=15)
+        parent.communicate(timeout=PATIENCE_SECONDS)
 
 
 def program(name: str, folder: Path, *command: str, **more) -> Program:
     return Program(name, command, dict(os.environ), folder, **more)
 
 
-def soon(seconds: float = 15) -> float:
+def soon(seconds: float = PATIENCE_SECONDS) -> float:
     return time.monotonic() + seconds
 
 
@@ -96,7 +97,7 @@ def test_a_child_that_dies_while_another_is_awaited_is_told_at_once(supervisor, 
 def test_the_last_lines_are_those_of_this_run(tmp_path):
     for words in ("first run", "second run"):
         child = Child(program("frail", tmp_path, "echo", words), tmp_path / "frail.log")
-        wait_for(lambda child=child: child.exit_status is not None, "its end")  # type: ignore[misc]
+        wait_for("its end", lambda child=child: child.exit_status is not None)  # type: ignore[misc]
     assert child.last_lines() == ["second run"]
     assert (tmp_path / "frail.log").read_text() == "first run\nsecond run\n"
     assert (tmp_path / "frail.log").stat().st_mode & 0o777 == 0o600
@@ -119,7 +120,7 @@ def test_children_stop_in_the_reverse_order_of_their_start(supervisor, tmp_path)
     order = tmp_path / "order"
     script = "trap 'echo $0 >> order; exit 0' TERM; echo ready; while :; do sleep 0.01; done"
     children = [supervisor.start(program(name, tmp_path, "sh", "-c", script, name)) for name in ("db", "api", "worker")]
-    wait_for(lambda: all(child.last_lines() == ["ready"] for child in children), "all traps set")
+    wait_for("all traps set", lambda: all(child.last_lines() == ["ready"] for child in children))
     supervisor.stop()
     assert order.read_text().split() == ["worker", "api", "db"]
 
@@ -127,12 +128,12 @@ def test_children_stop_in_the_reverse_order_of_their_start(supervisor, tmp_path)
 def test_a_child_that_ignores_sigterm_is_killed_in_time_with_its_helpers(supervisor, tmp_path):
     script = "trap '' TERM; sleep 600 & echo $!; wait"
     child = supervisor.start(program("stubborn", tmp_path, "sh", "-c", script, stop=((signal.SIGTERM, 0.2),)))
-    wait_for(lambda: len(child.last_lines()) == 1, "the helper's id")
+    wait_for("the helper's id", lambda: len(child.last_lines()) == 1)
     begin = time.monotonic()
     supervisor.stop()
-    assert time.monotonic() - begin < HANGING_SECONDS
+    assert time.monotonic() - begin < PATIENCE_SECONDS
     assert child.exit_status == -signal.SIGKILL
-    wait_for(lambda: is_gone(int(child.last_lines()[0])), "the end of its helper")
+    wait_for("the end of its helper", lambda: is_gone(int(child.last_lines()[0])))
 
 
 def test_a_program_that_is_meant_to_end_may_end(supervisor, tmp_path):
@@ -172,10 +173,10 @@ def test_a_signal_sent_twice_ends_parent_and_children_cleanly(tmp_path, parents,
     children = first_line(parent)
     send(parent.pid, number)
     send(parent.pid, number)
-    _, errors = parent.communicate(timeout=15)
+    _, errors = parent.communicate(timeout=PATIENCE_SECONDS)
     assert (parent.returncode, errors) == (0, "")
     for pid in children:
-        wait_for(partial(is_gone, pid), "the end of every child")
+        wait_for("the end of every child", partial(is_gone, pid))
 
 
 def test_killing_the_parent_outright_ends_its_children(tmp_path):
@@ -183,8 +184,8 @@ def test_killing_the_parent_outright_ends_its_children(tmp_path):
     stubborn, plain, helper = first_line(parent)
     try:
         parent.kill()
-        parent.communicate(timeout=15)
-        wait_for(lambda: is_gone(stubborn) and is_gone(plain), "the end of both children")
+        parent.communicate(timeout=PATIENCE_SECONDS)
+        wait_for("the end of both children", lambda: is_gone(stubborn) and is_gone(plain))
     finally:
         # A grandchild is beyond the kernel's help; services of ours start none.
         os.kill(helper, signal.SIGKILL)

@@ -18,7 +18,8 @@ from services.local.endpoints import LOOPBACK, Ports
 from services.local.processes import StopSwitch, Supervisor
 from tests.contract.test_deploy import ROOT
 from tests.enabling import skip_unless
-from tests.integration.real_parts import START_SECONDS, running_postgres
+from tests.integration.real_parts import running_postgres
+from tests.patience import PATIENCE_SECONDS
 
 _ROLES = """
 SELECT rolname, rolcanlogin, rolcreatedb, rolcreaterole, rolsuper,
@@ -53,7 +54,7 @@ def test_the_script_makes_the_same_roles_and_databases(as_by_byok_up: list[list[
     port, supervisor = Ports.free_block().postgres, Supervisor(tmp_path, StopSwitch())
     server = Postgres(tmp_path / "postgres", port, "made-up", dict(os.environ))
     try:
-        deadline = time.monotonic() + START_SECONDS
+        deadline = time.monotonic() + PATIENCE_SECONDS
         server.initialize(supervisor, deadline)
         child = supervisor.start(server.program())
         supervisor.wait_until(server.answers, deadline, lambda: child.report("does not answer"))
@@ -62,7 +63,9 @@ def test_the_script_makes_the_same_roles_and_databases(as_by_byok_up: list[list[
             environment = os.environ | {"POSTGRES_USER": how.user, "PGHOST": LOOPBACK, "PGPORT": str(port)}
             environment |= {"PGPASSWORD": "made-up", "PASSWORDS": str(passwords)}
             script = ["bash", str(ROOT / "deploy" / "postgres" / "10-roles.sh")]
-            done = subprocess.run(script, env=environment, capture_output=True, text=True, timeout=60, check=False)
+            done = subprocess.run(
+                script, env=environment, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False
+            )
             assert done.returncode == 0, done.stderr
             assert _told(admin) == as_by_byok_up
         dsn = f"postgresql://ledger_service@{LOOPBACK}:{port}/ledger"

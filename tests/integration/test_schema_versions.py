@@ -21,6 +21,7 @@ from services.local.endpoints import Ports
 from services.runtime.schema_version import Schema
 from tests.integration.key_registry.conftest import write_keyring
 from tests.integration.real_parts import Database, running_postgres
+from tests.patience import PATIENCE_SECONDS
 
 PROGRAMS = {"registry": REGISTRY, "metering": LEDGER, "ledger": LEDGER}
 UPGRADES: dict[Schema, Callable[[str], None]] = {LEDGER: upgrade_ledger, REGISTRY: upgrade_registry}
@@ -73,7 +74,7 @@ def byok(server: Database, folder: Path, *command: str) -> subprocess.CompletedP
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=PATIENCE_SECONDS,
     )
 
 

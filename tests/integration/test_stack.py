@@ -16,7 +16,8 @@ from services.local.data_dir import DataDir
 from services.local.endpoints import Ports
 from services.runtime.settings import TokenSettings
 from services.runtime.tokens import TokenVerifier
-from tests.integration.supervised import first_line, start_script, wait_for
+from tests.integration.supervised import first_line, start_script
+from tests.patience import PATIENCE_SECONDS, wait_for
 
 # `byok` with stand-ins: each service answers every request with the names of the settings it was given.
 BYOK = """
@@ -67,7 +68,7 @@ class Byok:
         """End what a failed test left; the children end by themselves."""
         for process in self.running:
             process.kill()
-            process.communicate(timeout=15)
+            process.communicate(timeout=PATIENCE_SECONDS)
 
 
 @pytest.fixture
@@ -89,7 +90,7 @@ def shared(tmp_path_factory):
 
 def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
     """Exit status and errors of a stack that was told to end, which it does within 30 s."""
-    _, errors = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=PATIENCE_SECONDS)
     return process.returncode, errors
 
 
@@ -108,7 +109,7 @@ def test_the_line_of_json_has_what_the_contract_says_and_all_of_it_works(shared)
         with psycopg.connect(line[f"{database}_dsn"]) as connection:
             assert connection.execute("SELECT current_user").fetchone() == (f"{database}_service",)
     host, port = line["kafka"].split(":")
-    socket.create_connection((host, int(port)), timeout=5).close()
+    socket.create_connection((host, int(port)), timeout=PATIENCE_SECONDS).close()
     assert len(line["metrics"]) == 4
     settings = TokenSettings(jwt_jwks_file=byok.data / "secrets" / "jwks.json")
     callers = {name: TokenVerifier(settings).verify(token) for name, token in line["tokens"].items()}
@@ -152,7 +153,7 @@ def test_two_signals_in_a_row_to_the_whole_group_end_everything_in_time(byok):
 @pytest.mark.parametrize("log", ["initdb", "broker", "journal", "registry"])
 def test_a_signal_during_the_start_ends_everything_cleanly(byok, log):
     process = byok.up()
-    wait_for((byok.data / "logs" / f"{log}.log").exists, f"the start of {log}")
+    wait_for(f"the start of {log}", (byok.data / "logs" / f"{log}.log").exists)
     os.killpg(process.pid, signal.SIGINT)
     status, errors = ended(process)
     assert (status, "Traceback" in errors) == (0, False), errors
@@ -174,7 +175,7 @@ def test_killed_outright_it_leaves_no_process_and_starts_again_at_once(byok):
     first_line(again)
     again.send_signal(signal.SIGTERM)
     assert ended(again)[0] == 0
-    wait_for(byok.nothing_is_left, "the end of every process")
+    wait_for("the end of every process", byok.nothing_is_left)
 
 
 @pytest.mark.parametrize("victim", ["ledger", "postgres"])
@@ -186,7 +187,7 @@ def test_a_crash_is_told_and_ends_everything(byok, victim):
     assert status == 1
     assert f"{victim} was ended by SIGKILL" in errors
     assert str(byok.data / "logs" / f"{victim}.log") in errors
-    wait_for(byok.nothing_is_left, "the end of every process")
+    wait_for("the end of every process", byok.nothing_is_left)
 
 
 def test_a_second_stack_on_the_same_data_is_refused_and_the_first_goes_on(shared):

@@ -25,6 +25,7 @@ from services.local.endpoints import Ports
 from services.local.processes import Account, Program
 from tests.enabling import skip_unless
 from tests.integration.supervised import first_line
+from tests.patience import PATIENCE_SECONDS
 
 ROOT = Path(__file__).parents[2]
 
@@ -72,7 +73,7 @@ class Running:
     def stop(self) -> str:
         """What it wrote on its standard error."""
         self.process.send_signal(signal.SIGTERM)
-        return self.process.communicate(timeout=40)[1]
+        return self.process.communicate(timeout=PATIENCE_SECONDS)[1]
 
 
 @pytest.fixture
@@ -82,7 +83,7 @@ def running(tmp_path: Path) -> Iterator[Running]:
     running = Running(tmp_path / "data")
     yield running
     running.process.kill()
-    running.process.communicate(timeout=40)
+    running.process.communicate(timeout=PATIENCE_SECONDS)
 
 
 def uid_of(pid: int) -> int:
@@ -153,7 +154,9 @@ def headers(running: Running) -> dict[str, str]:
 
 def add_key(running: Running, user: str) -> int:
     url, own = running.line["registry_url"], headers(running)
-    httpx.put(f"{url}/v1/organizations/acme/plan", json={"plan": "pro"}, headers=own).raise_for_status()
+    httpx.put(
+        f"{url}/v1/organizations/acme/plan", json={"plan": "pro"}, headers=own, timeout=PATIENCE_SECONDS
+    ).raise_for_status()
     body = {"org_id": "acme", "scope": {"type": "personal", "id": user}, "provider": "openai"}
     return httpx.post(
         f"{url}/v1/credentials", json=body | {"api_key": f"sk-of-{user}-0123456789"}, headers=own
@@ -162,7 +165,9 @@ def add_key(running: Running, user: str) -> int:
 
 def leased(running: Running, user: str) -> str:
     body = {"org_id": "acme", "user_id": user, "provider": "openai"}
-    answer = httpx.post(f"{running.line['registry_url']}/v1/lease", json=body, headers=headers(running)).json()
+    answer = httpx.post(
+        f"{running.line['registry_url']}/v1/lease", json=body, headers=headers(running), timeout=PATIENCE_SECONDS
+    ).json()
     return str(answer["secret"])
 
 

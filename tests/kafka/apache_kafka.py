@@ -21,8 +21,8 @@ from services.local.children import foreign_environment, listens
 from services.local.endpoints import LOOPBACK, Ports
 from services.local.processes import Child, Program
 from tests.kafka.jars import KafkaUnavailableError, fetch, java
+from tests.patience import PATIENCE_SECONDS
 
-START_SECONDS = 60.0
 _STOP = ((signal.SIGTERM, 15.0),)
 # A small heap, and only the first compiler: it starts in half the time and is never busy for long.
 _JVM = (
@@ -148,7 +148,7 @@ class ApacheKafka:
 
     def wait(self) -> None:
         """Return when it answers. Raises KafkaUnavailableError with its last words."""
-        child, deadline = self._child, time.monotonic() + START_SECONDS
+        child, deadline = self._child, time.monotonic() + PATIENCE_SECONDS
         assert child is not None, "it was not launched"
         # Kafka opens its listeners only when it can serve.
         while not listens(self.port):
@@ -210,7 +210,7 @@ class ApacheKafka:
             capture_output=True,
             text=True,
             env=_environment(),
-            timeout=START_SECONDS,
+            timeout=PATIENCE_SECONDS,
             check=False,
         )
         if done.returncode != 0:

@@ -11,7 +11,8 @@ from kafka import KafkaAdminClient, TopicPartition
 from kafka.errors import KafkaError
 
 from services.local.endpoints import Ports
-from tests.kafka.apache_kafka import START_SECONDS, ApacheKafka, Quorum
+from tests.kafka.apache_kafka import ApacheKafka, Quorum
+from tests.patience import PATIENCE_SECONDS
 
 _BROKERS = 3
 COORDINATION = "__consumer_offsets"
@@ -140,7 +141,7 @@ class _Admin:
 
 
 def _until(look: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + START_SECONDS
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
         try:
             if look():

@@ -13,10 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
+from tests.patience import PATIENCE_SECONDS
+
 _CENTRAL = os.environ.get("MAVEN_CENTRAL", "https://repo.maven.apache.org/maven2").rstrip("/")
 _LIST = Path(__file__).with_name("jars.sha256")
 _JAVA_MIN = 17
-_FETCH_SECONDS = 60
 
 
 class KafkaUnavailableError(Exception):
@@ -72,7 +73,7 @@ def _fetch(jar: Jar, folder: Path) -> None:
     digest = hashlib.sha256()
     with tempfile.NamedTemporaryFile(dir=folder, prefix=".", delete=False) as scratch:
         try:
-            with urllib.request.urlopen(f"{_CENTRAL}/{jar.path}", timeout=_FETCH_SECONDS) as answer:  # noqa: S310
+            with urllib.request.urlopen(f"{_CENTRAL}/{jar.path}", timeout=PATIENCE_SECONDS) as answer:  # noqa: S310
                 while block := answer.read(1 << 20):
                     digest.update(block)
                     scratch.write(block)

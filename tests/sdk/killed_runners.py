@@ -23,12 +23,12 @@ from byok_sdk.slots import existing
 from byok_sdk.spool import read_counts
 from byok_sdk.status import total
 
-from tests.e2e.running import Stack, wait_for
+from tests.e2e.running import Stack
+from tests.patience import PATIENCE_SECONDS, wait_for
 from tests.sdk.chaos_runner import tokens_of
 
 ROOT = Path(__file__).parents[2]
 RUNNERS = 3
-_AT_REST_SECONDS = 60
 
 
 class Chaos(NamedTuple):
@@ -63,7 +63,7 @@ class _FailingLedger:
         self.failing = True
         self._chance = random.Random(seed)  # noqa: S311 - it is to be the same again
         self._lock = threading.Lock()
-        self._client = httpx.Client(base_url=url, timeout=30)
+        self._client = httpx.Client(base_url=url, timeout=PATIENCE_SECONDS)
         self._away_until = 0.0
 
     def fault(self) -> str:
@@ -213,7 +213,7 @@ def _drain(told: dict[str, Any], folder: Path) -> Counts:
 
     with Meter(settings) as meter:
         meter.run(org=told["org_id"], user="u1", run_id="last").tool("drain")
-        wait_for("the spool to be empty", lambda: counted().waiting == 0, _AT_REST_SECONDS)
+        wait_for("the spool to be empty", lambda: counted().waiting == 0)
     return counted()
 
 
@@ -226,9 +226,7 @@ def _compare(stack: Stack, org_id: str, said: _Said) -> tuple[list[str], list[st
         return stack.sql.execute(query, (org_id,)).fetchall()
 
     with suppress(AssertionError):
-        wait_for(
-            "all to be booked", lambda: said.recorded <= {each["agent_id"] for each in entries()}, _AT_REST_SECONDS
-        )
+        wait_for("all to be booked", lambda: said.recorded <= {each["agent_id"] for each in entries()})
     found = entries()
     booked = Counter(each["agent_id"] for each in found)
     lost = sorted(said.recorded - booked.keys())

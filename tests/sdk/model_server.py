@@ -16,6 +16,7 @@ from contextlib import contextmanager, nullcontext
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 
+from tests.patience import PATIENCE_SECONDS
 from tests.sdk.recorded_answers import ANSWERS, ANTHROPIC, Recorded
 
 _CREATED = 1_790_000_000
@@ -203,7 +204,7 @@ class _Handler(BaseHTTPRequestHandler):
             for number, event in enumerate(events):
                 if number == _AT_FIRST:
                     file.flush()
-                    self.provider.go_on.wait(20)
+                    self.provider.go_on.wait(PATIENCE_SECONDS)
                 name = f"event: {event['type']}\n" if "type" in event else ""
                 file.write(f"{name}data: {json.dumps(event)}\n\n".encode())
             if done:

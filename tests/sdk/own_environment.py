@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tests.enabling import skip_unless
 from tests.own_packages import NotInstallableError, python_with
+from tests.patience import PATIENCE_SECONDS
 
 ROOT = Path(__file__).parents[2]
 PROGRAMS = Path(__file__).parent / "hooked"
@@ -31,6 +32,7 @@ def environment(**more: str) -> dict[str, str]:
     quiet = {
         "LITELLM_LOCAL_MODEL_COST_MAP": "True",
         "LANGSMITH_TRACING": "false",
+        "PATIENCE_SECONDS": str(PATIENCE_SECONDS),
         "PYTHONPATH": os.pathsep.join(map(str, (ROOT / "sdk" / "src", PROGRAMS))),
     }
     return dict(os.environ) | quiet | more
@@ -43,7 +45,7 @@ def run_there(program: str, *arguments: str, **more: str) -> subprocess.Complete
         env=environment(**more),
         capture_output=True,
         text=True,
-        timeout=400,
+        timeout=3 * PATIENCE_SECONDS,
         check=False,
     )
 
@@ -51,7 +53,9 @@ def run_there(program: str, *arguments: str, **more: str) -> subprocess.Complete
 def run_text(program: str, **more: str) -> None:
     """Run a program's text, which must succeed."""
     command: list[str | Path] = [python_with_packages(), "-c", program]
-    done = subprocess.run(command, env=environment(**more), capture_output=True, text=True, timeout=400, check=False)
+    done = subprocess.run(
+        command, env=environment(**more), capture_output=True, text=True, timeout=3 * PATIENCE_SECONDS, check=False
+    )
     assert done.returncode == 0, done.stderr[-3000:]
 
 

@@ -20,6 +20,7 @@ import pytest
 from byok_sdk import Meter, Settings, tagged
 from byok_sdk.hooks.http import watch
 
+from tests.patience import PATIENCE_SECONDS
 from tests.sdk.model_server import ProviderServer, provider_server
 from tests.sdk.recorded_answers import ANSWERS, Recorded
 
@@ -53,7 +54,7 @@ def for_somebody(meter: Meter) -> Iterator[None]:
 
 def recorded(meter: Meter) -> list[dict[str, Any]]:
     """The payloads that lie in the spool, when all that was left is recorded."""
-    assert meter.observer.aside.settle(20)
+    assert meter.observer.aside.settle(PATIENCE_SECONDS)
     return [json.loads(each.body)["data"] for each in meter._emitter._opened().spool.due(1_000, 10**6)]
 
 
@@ -71,7 +72,7 @@ def called(client: httpx.Client, url: str, body: dict[str, Any]) -> bytes:
 
 
 async def called_async(url: str, body: dict[str, Any], meter: Meter, provider: str) -> bytes:
-    async with watch(httpx.AsyncClient(), meter, provider=provider) as client:
+    async with watch(httpx.AsyncClient(timeout=PATIENCE_SECONDS), meter, provider=provider) as client:
         answer = await client.post(url, json=body, headers={"x-api-key": KEY})
         return answer.raise_for_status().content
 
@@ -84,7 +85,10 @@ def test_each_answer_is_one_event_and_its_caller_reads_the_same(
 ) -> None:
     provider.compresses = compresses
     url, body = request_of(asked, provider.url, stream=stream)
-    with httpx.Client() as unwatched, watch(httpx.Client(), meter, provider=asked.provider) as watched:
+    with (
+        httpx.Client() as unwatched,
+        watch(httpx.Client(timeout=PATIENCE_SECONDS), meter, provider=asked.provider) as watched,
+    ):
         read = [called(unwatched, url, body), called(watched, url, body)]
     read.append(asyncio.run(called_async(url, body, meter, asked.provider)))
     same = {text.replace(f'-{number}"'.encode(), b'"') for number, text in enumerate(read, 1)}
@@ -118,7 +122,7 @@ def test_a_stream_that_is_left_is_partial(how: str, meter: Meter, provider: Prov
     url, body = f"{provider.url}/v1/messages", MESSAGE | {"stream": True}
 
     async def leave() -> None:
-        client = watch(httpx.AsyncClient(), meter, provider="anthropic")
+        client = watch(httpx.AsyncClient(timeout=PATIENCE_SECONDS), meter, provider="anthropic")
         async with client, client.stream("POST", url, json=body) as answer:
             await anext(answer.aiter_lines())
 
@@ -130,7 +134,7 @@ def test_a_stream_that_is_left_is_partial(how: str, meter: Meter, provider: Prov
     if how == "async":
         asyncio.run(leave())
     else:
-        client = watch(httpx.Client(), meter, provider="anthropic")
+        client = watch(httpx.Client(timeout=PATIENCE_SECONDS), meter, provider="anthropic")
         answer = begin(client)
         if how == "closed":
             answer.close()
@@ -147,7 +151,10 @@ def test_a_stream_that_is_left_before_it_told_anything_is_counted(
     meter: Meter, provider: ProviderServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     body = {"model": "gpt-5.6-2026-03-01", "messages": [], "stream": True}
-    with watch(httpx.Client(), meter, provider="openai") as client, caplog.at_level(logging.ERROR):
+    with (
+        watch(httpx.Client(timeout=PATIENCE_SECONDS), meter, provider="openai") as client,
+        caplog.at_level(logging.ERROR),
+    ):
         called(client, f"{provider.url}/v1/chat/completions", body)
         assert not recorded(meter)
     assert "include_usage" in caplog.text
@@ -159,14 +166,14 @@ def test_a_child_throws_away_what_it_inherited_and_records_nothing_of_it(
 ) -> None:
     provider.go_on.clear()
     body = MESSAGE | {"stream": True}
-    client = watch(httpx.Client(), meter, provider="anthropic")
+    client = watch(httpx.Client(timeout=PATIENCE_SECONDS), meter, provider="anthropic")
     with client.stream("POST", f"{provider.url}/v1/messages", json=body) as answer:
         lines = answer.iter_lines()
         assert next(lines) == "event: message_start"
         child = os.fork()
         if child == 0:
             answer.close()
-            settled = meter.observer.aside.settle(20)
+            settled = meter.observer.aside.settle(PATIENCE_SECONDS)
             os._exit(0 if settled and meter.counts().accepted == meter.observer.not_recorded == 0 else 1)
         assert os.waitpid(child, 0)[1] == 0
         provider.go_on.set()
@@ -176,7 +183,7 @@ def test_a_child_throws_away_what_it_inherited_and_records_nothing_of_it(
 
 
 def test_an_answer_that_is_thrown_away_unread_is_counted(meter: Meter, provider: ProviderServer) -> None:
-    client = watch(httpx.Client(), meter, provider="anthropic")
+    client = watch(httpx.Client(timeout=PATIENCE_SECONDS), meter, provider="anthropic")
     answer = client.send(client.build_request("POST", f"{provider.url}/v1/messages", json=MESSAGE), stream=True)
     assert answer.is_success
     del answer, client
@@ -191,7 +198,7 @@ def test_what_the_caller_reads_does_not_wait_for_the_rest(
 ) -> None:
     provider.compresses = compresses
     provider.go_on.clear()
-    client = watch(httpx.Client(), meter, provider="anthropic")
+    client = watch(httpx.Client(timeout=PATIENCE_SECONDS), meter, provider="anthropic")
     with client, client.stream("POST", f"{provider.url}/v1/messages", json=MESSAGE | {"stream": True}) as answer:
         lines = answer.iter_lines()
         assert next(lines) == "event: message_start"
@@ -204,7 +211,7 @@ def test_what_the_caller_reads_does_not_wait_for_the_rest(
 
 def test_failures_are_no_calls_and_each_answer_of_a_retry_is_one(meter: Meter, provider: ProviderServer) -> None:
     provider.failures = [500, 429, 400]
-    with watch(httpx.Client(), meter, provider="anthropic") as client:
+    with watch(httpx.Client(timeout=PATIENCE_SECONDS), meter, provider="anthropic") as client:
         statuses = [client.post(f"{provider.url}/v1/messages", json=MESSAGE).status_code for _ in range(5)]
     assert statuses == [500, 429, 400, 200, 200]
     assert len({each["provider_request_id"] for each in recorded(meter)}) == 2
@@ -217,7 +224,10 @@ def test_calls_side_by_side_are_each_of_whom_they_are(meter: Meter, provider: Pr
     def whose(number: int) -> Any:
         return tagged(meter.run(org="acme", user=f"u{number}", run_id=f"r{number}").tags("plan"))
 
-    with watch(httpx.Client(), meter, provider="anthropic") as client, ThreadPoolExecutor(8) as threads:
+    with (
+        watch(httpx.Client(timeout=PATIENCE_SECONDS), meter, provider="anthropic") as client,
+        ThreadPoolExecutor(8) as threads,
+    ):
 
         def call(number: int) -> None:
             with whose(number):
@@ -226,7 +236,7 @@ def test_calls_side_by_side_are_each_of_whom_they_are(meter: Meter, provider: Pr
         list(threads.map(call, range(20)))
 
     async def calls() -> None:
-        async with watch(httpx.AsyncClient(), meter, provider="anthropic") as client:
+        async with watch(httpx.AsyncClient(timeout=PATIENCE_SECONDS), meter, provider="anthropic") as client:
 
             async def one(number: int) -> None:
                 with whose(number):
@@ -245,9 +255,11 @@ def test_a_failure_of_ours_is_counted_and_never_the_caller_s(
     meter: Meter, provider: ProviderServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.ERROR):
-        called(watch(httpx.Client(), meter), f"{provider.url}/v1/messages", MESSAGE)
-        called(watch(httpx.Client(), meter, provider="xai"), f"{provider.url}/v1/messages", MESSAGE)
-        anthropic = watch(httpx.Client(), meter, provider="anthropic")
+        called(watch(httpx.Client(timeout=PATIENCE_SECONDS), meter), f"{provider.url}/v1/messages", MESSAGE)
+        called(
+            watch(httpx.Client(timeout=PATIENCE_SECONDS), meter, provider="xai"), f"{provider.url}/v1/messages", MESSAGE
+        )
+        anthropic = watch(httpx.Client(timeout=PATIENCE_SECONDS), meter, provider="anthropic")
         with tagged({}):
             called(anthropic, f"{provider.url}/v1/messages", MESSAGE)
         meter.close(0)
@@ -322,12 +334,15 @@ def test_a_key_that_the_provider_does_not_take_is_reported_once(tmp_path: Path, 
     with ThreadingHTTPServer(("127.0.0.1", 0), Registry) as server:
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         settings = Settings(f"http://127.0.0.1:{server.server_port}", NOWHERE, tmp_path / "spool", "made-up")
-        with Meter(settings) as meter, watch(httpx.Client(), meter, provider="anthropic") as client:
+        with (
+            Meter(settings) as meter,
+            watch(httpx.Client(timeout=PATIENCE_SECONDS), meter, provider="anthropic") as client,
+        ):
             run = meter.run(org="acme", user="u1")
             provider.failures = [401, 403, 401]
             with tagged(run.tags("plan", lease=run.key("anthropic"))):
                 client.post(f"{provider.url}/v1/messages", json=MESSAGE)
-                assert reported.wait(20)
+                assert reported.wait(PATIENCE_SECONDS)
                 # Its lease is gone, so what still fails with it is no news.
                 client.post(f"{provider.url}/v1/messages", json=MESSAGE)
             client.post(f"{provider.url}/v1/messages", json=MESSAGE)

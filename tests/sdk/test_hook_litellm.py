@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import pytest
 from byok_sdk import Meter, Settings
 
+from tests.patience import PATIENCE_SECONDS
 from tests.sdk.foreign_ledger import ForeignLedger, foreign_ledger
 from tests.sdk.model_server import ProviderServer, provider_server
 from tests.sdk.own_environment import run_there
@@ -65,7 +66,7 @@ class Runner:
         settings = Settings(self.ledger.url, self.ledger.url, self.spool, "made-up")
         with Meter(settings) as next_process:
             next_process.run(org="next", user="process", run_id="r1").workflow("begin")
-            assert next_process.flush(20)
+            assert next_process.flush(PATIENCE_SECONDS)
         (own,) = (event_id for event_id, texts in self.ledger.taken.items() if '"next"' in min(texts))
         del self.ledger.taken[own]
 

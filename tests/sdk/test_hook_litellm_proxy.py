@@ -13,14 +13,13 @@ import httpx
 import pytest
 
 from services.local.endpoints import Ports
-from tests.e2e.running import wait_for
+from tests.patience import PATIENCE_SECONDS, wait_for
 from tests.sdk.foreign_ledger import ForeignLedger, foreign_ledger
 from tests.sdk.model_server import ProviderServer, provider_server
 from tests.sdk.own_environment import PROGRAMS, environment, python_with_packages
 
 pytestmark = pytest.mark.slow
 
-START_SECONDS = 240
 SAID = [{"role": "user", "content": "hello"}]
 CLAIMED = {
     "byok_org": "somebody-else",
@@ -41,7 +40,7 @@ class Proxied:
     def call(self, key: str, path: str, **body: Any) -> None:
         """Call it; a stream is read to its end."""
         headers = {"Authorization": f"Bearer {key}"}
-        answer = httpx.post(f"{self.url}{path}", json=body, headers=headers, timeout=60)
+        answer = httpx.post(f"{self.url}{path}", json=body, headers=headers, timeout=PATIENCE_SECONDS)
         assert answer.status_code == 200, answer.text
 
     def booked(self, how_many: int) -> list[dict[str, Any]]:
@@ -89,17 +88,17 @@ def proxied(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxied]:
             proxy = subprocess.Popen([*command, "--port", str(port)], env=settings, stdout=log, stderr=log)
         try:
             url = f"http://127.0.0.1:{port}"
-            wait_for("the proxy", lambda: _answers(url, proxy, folder / "log"), START_SECONDS)
+            wait_for("the proxy", lambda: _answers(url, proxy, folder / "log"))
             yield Proxied(url, provider, ledger)
         finally:
             proxy.terminate()
-            proxy.wait(30)
+            proxy.wait(PATIENCE_SECONDS)
 
 
 def _answers(url: str, proxy: subprocess.Popen[bytes], log: Path) -> bool:
     assert proxy.poll() is None, log.read_text()[-3000:]
     try:
-        return httpx.get(f"{url}/health/liveliness", timeout=5).status_code == 200
+        return httpx.get(f"{url}/health/liveliness", timeout=PATIENCE_SECONDS).status_code == 200
     except httpx.HTTPError:
         return False
 
@@ -139,7 +138,7 @@ def test_a_stream_that_its_caller_leaves_is_partial(proxied: Proxied) -> None:
     proxied.provider.go_on.clear()
     body = {"model": "gpt", "messages": SAID, "stream": True}
     url, headers = f"{proxied.url}/v1/chat/completions", {"Authorization": "Bearer sk-of-a-person"}
-    with httpx.stream("POST", url, json=body, headers=headers, timeout=60) as answer:
+    with httpx.stream("POST", url, json=body, headers=headers, timeout=PATIENCE_SECONDS) as answer:
         assert next(answer.iter_lines()).startswith("data:")
     (data,) = proxied.booked(before + 1)[before:]
     proxied.provider.go_on.set()

@@ -14,6 +14,7 @@ import pytest
 from byok_sdk import Meter, RegistryAwayError, Settings, forking
 from byok_sdk.spool import read_counts, read_set_aside
 
+from tests.patience import PATIENCE_SECONDS
 from tests.sdk.foreign_ledger import foreign_ledger
 
 NOWHERE = "http://127.0.0.1:9"
@@ -36,11 +37,11 @@ def someone_inside() -> Iterator[threading.Event]:
     def work() -> None:
         with forking.no_fork():
             inside.set()
-            leave.wait(30)
+            leave.wait(PATIENCE_SECONDS)
 
     thread = threading.Thread(target=work)
     thread.start()
-    inside.wait(30)
+    inside.wait(PATIENCE_SECONDS)
     yield leave
     leave.set()
     thread.join()
@@ -116,7 +117,7 @@ def test_a_meter_is_in_sqlite_and_openssl_only_where_a_fork_waits_for_it(watched
             with pytest.raises(RegistryAwayError):
                 run.key("anthropic")
             run.tool("search")
-            assert meter.flush(20)
+            assert meter.flush(PATIENCE_SECONDS)
             assert meter.counts()[:4] == (1, 1, 0, 0)
             assert meter.shown().sending_trouble is None
     path = tmp_path / "1.sqlite"

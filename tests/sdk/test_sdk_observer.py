@@ -21,6 +21,7 @@ from byok_sdk.observer import Observer, agents_tags, current_tags
 from byok_sdk.usage.extraction import usage_of
 from byok_sdk.usage.measured import Usage
 
+from tests.patience import PATIENCE_SECONDS
 from tests.sdk.recorded_answers import OPENAI_CHAT
 
 TAGS = tags_of(Whose("acme", "u1", "t1", "r42"), "plan", None, None)
@@ -116,7 +117,7 @@ def test_what_is_put_aside_is_done_in_order_and_before_a_flush_ends() -> None:
         observer.see_later(partial(a_call, replace(USAGE, response_id=f"r{number}")))
     observer.see_later(lambda: ASKED["what fails stops nothing"])
     observer.see_later(lambda: a_call(replace(USAGE, response_id="r5")))
-    assert observer.aside.settle(20)
+    assert observer.aside.settle(PATIENCE_SECONDS)
     assert [json.loads(body)["data"]["provider_request_id"] for body in kept] == [f"r{number}" for number in range(6)]
     observer.aside.end(20)
 
@@ -140,7 +141,7 @@ def test_what_is_thrown_away_in_the_middle_of_recording_is_recorded_after_it() -
     left = [Stream()]
     observer = Observer(record, "byok-sdk")
     assert observer.see(a_call)
-    assert observer.aside.settle(20)
+    assert observer.aside.settle(PATIENCE_SECONDS)
     assert len(kept) == 2
 
 
@@ -148,7 +149,7 @@ def test_a_loop_does_not_wait_for_the_disk() -> None:
     disk = threading.Event()
 
     def record(_: bytes) -> None:
-        assert disk.wait(20)
+        assert disk.wait(PATIENCE_SECONDS)
 
     observer = Observer(record, "byok-sdk")
 
@@ -163,7 +164,7 @@ def test_a_loop_does_not_wait_for_the_disk() -> None:
 
     assert asyncio.run(see())
     # Whoever gives up waiting has been answered all the same.
-    assert observer.aside.settle(20)
+    assert observer.aside.settle(PATIENCE_SECONDS)
     assert not observer.see(lambda: a_call(replace(USAGE, response_id="given up")))
     assert observer.not_recorded == 0
 
@@ -181,7 +182,7 @@ def test_calls_of_tools_are_each_an_event_and_fail_where_they_raise() -> None:
         raise KeyError
     with observer.tool("of nobody", {}):
         pass
-    assert observer.aside.settle(20)
+    assert observer.aside.settle(PATIENCE_SECONDS)
     events = [json.loads(body) for body in kept]
     assert [(each["data"]["tool"], each["data"]["succeeded"]) for each in events] == [
         ("search", True),

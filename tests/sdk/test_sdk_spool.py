@@ -13,6 +13,8 @@ from byok_sdk.errors import NotRecordedError, SpoolFullError
 from byok_sdk.slots import existing, take_free, try_take
 from byok_sdk.spool import Counts, Spool, read_counts, read_set_aside
 
+from tests.patience import PATIENCE_SECONDS
+
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
@@ -74,7 +76,7 @@ def test_a_full_spool_drops_nothing(path: Path) -> None:
     added = threading.Thread(target=spool.add, args=(b"yy",), kwargs={"patience": 20})
     added.start()
     spool.settle([spool.due(1, 1_000)[0].row])
-    added.join(20)
+    added.join(PATIENCE_SECONDS)
     assert counts(spool) == Counts(3, 1, 0, 2, 3)
 
 

@@ -10,8 +10,8 @@ import pytest
 from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType
 
-from tests.apache_kafka.metering import BOOKED_SECONDS, Metering
-from tests.faults.rig import wait_for
+from tests.apache_kafka.metering import Metering
+from tests.patience import wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -104,7 +104,6 @@ def test_a_ledger_that_begins_with_a_compacted_log_comes_to_the_same_prices(mete
     wait_for(
         "the same events in a ledger of its own",
         lambda: len(_final(metering, "ledger_2")) >= len(should),
-        BOOKED_SECONDS,
     )
     assert _final(metering, "ledger_2") == should
     fresh.stop()

@@ -13,6 +13,7 @@ from services.runtime.command_failed import CommandFailed
 from services.runtime.kafka_access import KafkaAccess
 from services.runtime.topics import create_topics
 from tests.faults.rig import Rig
+from tests.patience import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.slow
 
@@ -27,7 +28,7 @@ def bootstrap(rig: Rig) -> str:
     create_topics(KafkaAccess(bootstrap), [USAGE_EVENTS._replace(name=TOPIC)], replication_factor=1)
     producer = KafkaProducer(bootstrap_servers=bootstrap)
     for _ in range(RECORDS):
-        producer.send(TOPIC, b"{}", partition=0).get(timeout=30)
+        producer.send(TOPIC, b"{}", partition=0).get(timeout=PATIENCE_SECONDS)
     producer.close()
     return bootstrap
 

@@ -11,6 +11,7 @@ from kafka import KafkaProducer
 
 from tests.apache_kafka.metering import ROTTEN, USAGE, Metering
 from tests.kafka.raw_batches import CODECS, HEADER_BYTES, batch, produce_bytes, with_odd_header_keys
+from tests.patience import PATIENCE_SECONDS
 
 pytestmark = pytest.mark.slow
 
@@ -24,7 +25,7 @@ def _send(metering: Metering, partition: int, codec: str | None) -> None:
     with closing(KafkaProducer(bootstrap_servers=bootstrap, compression_type=codec, linger_ms=50)) as producer:
         for value in (*events[:10], events[10:]):
             producer.send(USAGE, value=json.dumps(value).encode(), partition=partition, headers=_HEADERS)
-        producer.flush(30)
+        producer.flush(PATIENCE_SECONDS)
 
 
 @pytest.mark.parametrize("codec", [None, "gzip", "snappy", "lz4", "zstd"])

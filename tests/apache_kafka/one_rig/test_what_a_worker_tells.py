@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.apache_kafka.metering import Metering
-from tests.faults.rig import Rig, Service, wait_for
+from tests.faults.rig import Rig, Service
+from tests.patience import wait_for
 
 pytestmark = pytest.mark.slow
 

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from tests.apache_kafka.metering import UNTOUCHED, Metering
-from tests.faults.rig import wait_for
+from tests.patience import wait_for
 
 pytestmark = pytest.mark.slow
 

@@ -28,8 +28,9 @@ from services.local.wiring import SERVICES
 from tests.contract.test_deploy import PROMETHEUS
 from tests.e2e.alerts.faster_rules import faster
 from tests.e2e.alerts.prometheus_server import PrometheusServer, prometheus, prometheus_program
-from tests.e2e.running import USAGE, Stack, environment, node_call, start_stack, wait_for
+from tests.e2e.running import USAGE, Stack, environment, node_call, start_stack
 from tests.faults.rig import Service
+from tests.patience import PATIENCE_SECONDS, wait_for
 
 SETTINGS: dict[str, Any] = {
     # So that a few events are enough for what takes a hundred thousand by default.
@@ -42,8 +43,6 @@ TIMES = 60
 PATIENT = frozenset({"DatabaseAway"})
 """While a database hangs, services take seconds for their metrics: these need scrapes that last as long."""
 PATIENT_TIMES = 12
-ALERT_SECONDS = 90
-"""Tells an alert that does not come from one that is late on a slow machine."""
 _TRAFFIC_SECONDS = 0.1
 _TOM = {"user_id": "tom", "team_id": "core"}
 _PIA = {"user_id": "pia"}
@@ -124,11 +123,11 @@ class Rig:
 
     def wait_fired(self, name: str) -> None:
         """Until it has fired, be it for a moment, since it was forgotten."""
-        wait_for(f"the alert {name}; firing: {sorted(self.firing())}", lambda: self.seen(name), ALERT_SECONDS)
+        wait_for(f"the alert {name}; firing: {sorted(self.firing())}", lambda: self.seen(name))
 
     def wait_silent(self, name: str) -> None:
         """Until it fires no more."""
-        wait_for(f"the alert {name} to end", lambda: name not in self.firing(), ALERT_SECONDS)
+        wait_for(f"the alert {name} to end", lambda: name not in self.firing())
 
     @contextmanager
     def as_superuser(self, database: str) -> Iterator[psycopg.Connection[Any]]:
@@ -153,7 +152,7 @@ class Rig:
             for event in events
         ]
         for future in sent:
-            future.get(30)
+            future.get(PATIENCE_SECONDS)
 
     def byok(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """A command on this stack."""
@@ -164,7 +163,7 @@ class Rig:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=90,
+            timeout=PATIENCE_SECONDS,
             check=False,
         )
 
@@ -226,9 +225,9 @@ def running_rig(folder: Path) -> Iterator[Rig]:
         )
         rig.servers = (quick, patient)
         for server in rig.servers:
-            wait_for("all to be scraped", functools.partial(_scrapes_all, server), 60)
-        wait_for("steady traffic", lambda: _is_well(quick), 60)
-        wait_for("silence", lambda: not rig.firing(), 60)
+            wait_for("all to be scraped", functools.partial(_scrapes_all, server))
+        wait_for("steady traffic", lambda: _is_well(quick))
+        wait_for("silence", lambda: not rig.firing())
         yield rig
 
 

@@ -15,8 +15,8 @@ import yaml
 
 from services.local.children import foreign_environment
 from services.local.endpoints import Ports
-from tests.e2e.running import wait_for
 from tests.enabling import skip_unless
+from tests.patience import PATIENCE_SECONDS, wait_for
 
 _LOOK_SECONDS = 0.25
 
@@ -50,12 +50,12 @@ class PrometheusServer:
 
     def answers(self, query: str) -> list[dict[str, Any]]:
         """What a query comes to now."""
-        answer = httpx.get(f"{self.url}/api/v1/query", params={"query": query}, timeout=10).json()
+        answer = httpx.get(f"{self.url}/api/v1/query", params={"query": query}, timeout=PATIENCE_SECONDS).json()
         found: list[dict[str, Any]] = answer["data"]["result"]
         return found
 
     def _look_again(self) -> None:
-        with httpx.Client(timeout=10) as client:
+        with httpx.Client(timeout=PATIENCE_SECONDS) as client:
             while not self._stop.wait(_LOOK_SECONDS):
                 try:
                     alerts = client.get(f"{self.url}/api/v1/alerts").json()["data"]["alerts"]
@@ -98,19 +98,19 @@ def prometheus(
         process = subprocess.Popen(command, stdout=log, stderr=log, env=foreign_environment(), start_new_session=True)
     server = PrometheusServer(port)
     try:
-        wait_for("Prometheus", lambda: _is_ready(server.url) or _ended(process, folder), 60)
+        wait_for("Prometheus", lambda: _is_ready(server.url) or _ended(process, folder))
         server.start()
         yield server
     finally:
         if server._watch.is_alive():
             server.close()
         process.terminate()
-        process.wait(30)
+        process.wait(PATIENCE_SECONDS)
 
 
 def _is_ready(url: str) -> bool:
     try:
-        return httpx.get(f"{url}/-/ready", timeout=5).status_code == 200
+        return httpx.get(f"{url}/-/ready", timeout=PATIENCE_SECONDS).status_code == 200
     except httpx.TransportError:
         return False
 

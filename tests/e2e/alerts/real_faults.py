@@ -15,8 +15,9 @@ from typing import Any, NamedTuple
 import services.key_registry.rate_cards
 from schemas.topics import USAGE_EVENTS
 from tests.e2e.alerts.monitored_stack import Rig
-from tests.e2e.running import USAGE, node_call, wait_for
+from tests.e2e.running import USAGE, node_call
 from tests.kafka.raw_batches import batch, changed, produce_bytes
+from tests.patience import wait_for
 
 MANY = 120
 """More than a hundred: from there on most alerts take it seriously."""
@@ -245,7 +246,7 @@ _END_SESSIONS = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WH
 @contextmanager
 def _it_was_ahead_and_is_right_again(rig: Rig) -> Iterator[None]:
     with _the_clock_of_the_registrys_database_is_ahead(rig):
-        wait_for("the registry to take a change", lambda: _takes_a_change(rig), 60)
+        wait_for("the registry to take a change", lambda: _takes_a_change(rig))
     yield
     # As the runbook has it.
     rig.run_as_superuser(
@@ -279,7 +280,7 @@ def _the_registrys_database_is_restored_from_a_backup(rig: Rig) -> Iterator[None
         admin.execute(_END_SESSIONS)
         admin.execute("CREATE DATABASE backup TEMPLATE registry OWNER registry_owner")
         admin.execute("ALTER DATABASE registry ALLOW_CONNECTIONS true")
-        wait_for("the registry to take a change", lambda: _takes_a_change(rig), 60)
+        wait_for("the registry to take a change", lambda: _takes_a_change(rig))
         rig.stack.settle()
         admin.execute("ALTER DATABASE registry ALLOW_CONNECTIONS false")
         admin.execute(_END_SESSIONS)

@@ -11,7 +11,8 @@ import httpx
 import pytest
 from kafka import KafkaProducer
 
-from tests.e2e.running import Stack, node_call, token_usage, wait_for
+from tests.e2e.running import Stack, node_call, token_usage
+from tests.patience import PATIENCE_SECONDS, wait_for
 
 USAGE = "/v1/usage-events"
 JSON = {"Content-Type": "application/json"}
@@ -211,7 +212,7 @@ def test_what_no_worker_has_room_for_is_not_even_unpacked(stack: Stack) -> None:
 
 def _send_squeezed(stack: Stack, org_id: str, value: bytes) -> tuple[int, int]:
     with closing(KafkaProducer(bootstrap_servers=stack.told["kafka"], **SQUEEZED)) as producer:
-        sent = producer.send(USAGE_TOPIC, value=value, key=org_id.encode()).get(60)
+        sent = producer.send(USAGE_TOPIC, value=value, key=org_id.encode()).get(PATIENCE_SECONDS)
         return sent.partition, sent.offset
 
 

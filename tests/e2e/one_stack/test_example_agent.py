@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from services.local.endpoints import Ports
-from tests.e2e.running import Stack, environment, wait_for
+from tests.e2e.running import Stack, environment
+from tests.patience import PATIENCE_SECONDS, wait_for
 
 EXAMPLES = Path(__file__).parents[3] / "sdk" / "examples"
 
@@ -29,7 +30,7 @@ def provider_url() -> Iterator[str]:
     wait_for("the provider", listens)
     yield f"http://127.0.0.1:{port}"
     provider.terminate()
-    provider.wait(10)
+    provider.wait(PATIENCE_SECONDS)
 
 
 def test_each_step_of_the_agent_is_charged_once(stack: Stack, provider_url: str, tmp_path: Path) -> None:
@@ -48,7 +49,7 @@ def test_each_step_of_the_agent_is_charged_once(stack: Stack, provider_url: str,
             env=environment() | settings,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=PATIENCE_SECONDS,
             check=False,
         )
         assert (done.returncode, done.stdout.strip()) == (0, "A short answer."), done.stderr

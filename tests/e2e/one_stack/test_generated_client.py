@@ -11,6 +11,7 @@ import pytest
 
 from tests.e2e.running import Stack
 from tests.enabling import skip_unless
+from tests.patience import PATIENCE_SECONDS
 
 GENERATOR = "openapi-python-client==0.29.1"
 USE = """
@@ -20,7 +21,7 @@ from client.api.ledger import get_entries_v1_organizations_org_id_entries_get as
 from client.api.ledger import post_usage_events_v1_usage_events_post as usage_events
 from client.models import ByokClaim, NodeCall, NodeCallData, TokenUsageV2, TokenUsageV2Data, TokenUsageV2DataUsage
 
-url, org_id = sys.argv[1:]
+url, org_id, patience_seconds = sys.argv[1:]
 runner, reader = json.load(sys.stdin)
 now = datetime.datetime.now(datetime.timezone.utc)
 usage = TokenUsageV2DataUsage.from_dict({"input": 100, "cache_read": 40, "output": 7})
@@ -34,7 +35,7 @@ for body in (used, [used, called]):
     print(answer.parsed.accepted)
 wrong = NodeCall("1.0", "", "generated", now, "usage.node_call.v1", data)
 assert usage_events.sync_detailed(client=AuthenticatedClient(url, token=runner), body=wrong).status_code == 422
-deadline = time.monotonic() + 30
+deadline = time.monotonic() + float(patience_seconds)
 found = []
 while len(found) < 2 and time.monotonic() < deadline:
     page = entries.sync_detailed(org_id, client=AuthenticatedClient(url, token=reader)).parsed
@@ -46,14 +47,16 @@ print(json.dumps(sorted([entry.event_id, entry.input_tokens, entry.quantity, ent
 
 @pytest.mark.slow
 def test_a_generated_client_hands_in_events_and_reads_entries(stack: Stack, tmp_path: Path) -> None:
-    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True, timeout=120)
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True, timeout=PATIENCE_SECONDS)
     own = tmp_path / "venv" / "bin"
     install = [str(own / "python"), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", GENERATOR]
-    installed = subprocess.run(install, capture_output=True, text=True, timeout=300, check=False)
+    installed = subprocess.run(install, capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False)
     skip_unless(installed.returncode == 0, f"{GENERATOR}: {installed.stderr[-200:]}", "a package index", needs="pip")
     (tmp_path / "openapi.json").write_bytes(stack.ledger.get("/openapi.json").raise_for_status().content)
     generate = [str(own / "openapi-python-client"), "generate", "--path", "openapi.json", "--meta", "none"]
-    subprocess.run([*generate, "--output-path", "client"], cwd=tmp_path, capture_output=True, check=True, timeout=120)
+    subprocess.run(
+        [*generate, "--output-path", "client"], cwd=tmp_path, capture_output=True, check=True, timeout=PATIENCE_SECONDS
+    )
     org_id = stack.new_organization()
     tokens = stack.told["tokens"]
     used = subprocess.run(
@@ -63,7 +66,7 @@ def test_a_generated_client_hands_in_events_and_reads_entries(stack: Stack, tmp_
         capture_output=True,
         text=True,
         check=False,
-        timeout=90,
+        timeout=PATIENCE_SECONDS,
     )
     assert used.returncode == 0, used.stderr
     one, two, entries = used.stdout.splitlines()

@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from tests.e2e.running import Stack, environment
+from tests.patience import PATIENCE_SECONDS
 
 JSON = {"Content-Type": "application/json"}
 SERVICES = ("registry", "ledger")
@@ -151,7 +152,13 @@ def test_generated_requests_by_the_api_s_own_description(stack: Stack, name: str
     # Of a batch, what is good is taken, and 207 names the rest.
     (tmp_path / "schemathesis.toml").write_text(REFUSALS)
     done = subprocess.run(
-        command, capture_output=True, text=True, timeout=400, cwd=tmp_path, env=environment(), check=False
+        command,
+        capture_output=True,
+        text=True,
+        timeout=3 * PATIENCE_SECONDS,
+        cwd=tmp_path,
+        env=environment(),
+        check=False,
     )
     summary = done.stdout.partition("= SUMMARY =")[2] or done.stdout
     print(name, summary)  # noqa: T201 (pytest -rP)

@@ -13,6 +13,7 @@ from byok_sdk.metrics import METRICS
 from byok_sdk.settings import Settings
 
 from tests.e2e.running import Stack, environment
+from tests.patience import PATIENCE_SECONDS
 
 ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs" / "how-to" / "integrate-a-runner.md").read_text(encoding="utf-8")
@@ -47,7 +48,7 @@ def test_from_nothing_to_the_first_saved_credit(stack: Stack, tmp_path: Path) ->
         env=environment(),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE_SECONDS,
         check=False,
     )
     assert ran.returncode == 0, ran.stderr

@@ -9,7 +9,8 @@ from typing import Any
 
 import httpx
 
-from tests.e2e.running import Stack, node_call, token_usage, wait_for
+from tests.e2e.running import Stack, node_call, token_usage
+from tests.patience import PATIENCE_SECONDS, wait_for
 
 ADVANCED, OWN_KEY = 20_000_000, 1_000_000
 LONG_AGO = "2026-05-01T00:00:00Z"
@@ -43,12 +44,12 @@ def test_an_event_in_binary_mode_is_the_same_event_and_is_charged_once(stack: St
     event = token_usage(org_id)
     headers = [(f"ce_{name}", value.encode()) for name, value in event.items() if name != "data"]
     binary, data = [*headers, ("content-type", b"application/json")], json.dumps(event["data"]).encode()
-    place = stack.producer.send("byok.usage-events", data, org_id.encode(), headers=binary).get(20)
+    place = stack.producer.send("byok.usage-events", data, org_id.encode(), headers=binary).get(PATIENCE_SECONDS)
     (entry,) = stack.entries(org_id, 1)
     assert (entry["event_id"], entry["event_source"]) == (event["id"], event["source"])
     assert entry["input_tokens"] == event["data"]["input_tokens"]
     again = stack.publish(event)
-    broken = stack.producer.send("byok.usage-events", b"{", org_id.encode(), headers=headers).get(20)
+    broken = stack.producer.send("byok.usage-events", b"{", org_id.encode(), headers=headers).get(PATIENCE_SECONDS)
     for partition, offset in ((place.partition, place.offset), again, (broken.partition, broken.offset)):
         stack.wait_covered((partition, offset))
     assert len(stack.entries(org_id)) == 1
@@ -177,7 +178,7 @@ def test_metrics_tell_what_the_ledger_tells(stack: Stack) -> None:
     assert expected is not None
 
     def shown() -> bool:
-        text = "".join(httpx.get(url).text for url in stack.told["metrics"])
+        text = "".join(httpx.get(url, timeout=PATIENCE_SECONDS).text for url in stack.told["metrics"])
         samples = [line.rsplit(" ", 1) for line in text.splitlines() if not line.startswith("#")]
         listed = sum(float(value) for name, value in samples if name.startswith("byok_list_credits_total{"))
         recorded = sum(

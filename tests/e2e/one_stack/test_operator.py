@@ -16,7 +16,8 @@ from psycopg.conninfo import make_conninfo
 from services.key_registry.model_aliases import packaged_aliases
 from services.key_registry.rate_cards import packaged_cards
 from services.local.embedded.postgres import SUPERUSER
-from tests.e2e.running import Stack, node_call, start_stack, token_usage, wait_for
+from tests.e2e.running import Stack, node_call, start_stack, token_usage
+from tests.patience import wait_for
 from tests.typed import typed
 
 LONG_AGO = "2026-05-01T00:00:00Z"

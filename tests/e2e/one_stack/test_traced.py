@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from tests.e2e.running import Stack, node_call, wait_for
+from tests.e2e.running import Stack, node_call
+from tests.patience import wait_for
 
 TRACE, OWN = "4bf92f3577b34da6a3ce929d0e0e4736", "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 

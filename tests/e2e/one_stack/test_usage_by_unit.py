@@ -8,7 +8,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-from tests.e2e.running import Stack, node_call, wait_for
+from tests.e2e.running import Stack, node_call
+from tests.patience import wait_for
 
 CASES = Path(__file__).parents[2] / "contract" / "data" / "price-cases.csv"
 SONNET = {"provider": "anthropic", "model": "claude-sonnet-4-6"}

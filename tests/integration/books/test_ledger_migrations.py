@@ -16,11 +16,11 @@ from services.books.registry_log import fold
 from services.books.roll_ups import ROLL_UPS
 from services.domain.scope import Plan
 from services.proof.feed import COMPARED
-from tests.e2e.running import wait_for
 from tests.integration.metering.feed import book, feed, place
 from tests.integration.metering.ledgers import Ledger
 from tests.integration.metering.workers import NOW, payloads, plan
 from tests.integration.real_parts import Database
+from tests.patience import PATIENCE_SECONDS, wait_for
 
 
 def _upgrade(ledger: Ledger, revision: str) -> None:
@@ -113,12 +113,12 @@ def test_a_sequencer_of_the_release_before_that_waits_for_the_upgrade_gives_no_p
         # The upgrade has renamed what sequencers look for, and waits with its sums.
         blocking.execute("LOCK TABLE ledger.entry_position")
         upgrading.start()
-        wait_for("the upgrade to wait", lambda: _waiting(postgres, "under_way", 1), 60)
+        wait_for("the upgrade to wait", lambda: _waiting(postgres, "under_way", 1))
         sequencing.start()
-        wait_for("the sequencer to wait", lambda: _waiting(postgres, "under_way", 2), 60)
+        wait_for("the sequencer to wait", lambda: _waiting(postgres, "under_way", 2))
         blocking.commit()
-    upgrading.join(60)
-    sequencing.join(60)
+    upgrading.join(PATIENCE_SECONDS)
+    sequencing.join(PATIENCE_SECONDS)
     assert [type(error) for error in failed] == [psycopg.errors.UndefinedColumn]
     assert place(ledger) == 5
     assert ledger.rows("SELECT events FROM ledger.daily_sums") == [{"events": 5}]

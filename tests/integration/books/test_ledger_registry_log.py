@@ -17,8 +17,8 @@ from services.domain.scope import Plan
 from services.runtime.database import connect
 from tests.integration.metering.ledgers import Ledger
 from tests.integration.metering.workers import NOW, payloads, plan
+from tests.patience import PATIENCE_SECONDS
 
-_HANGING_SECONDS = 30
 _WAITS = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
 
 
@@ -94,14 +94,14 @@ def test_nobody_sees_a_change_before_one_that_came_earlier(ledger: Ledger, sessi
         wait_until_it_waits_or_ends(session, other)
         seen = read_on(session, log)
         slow.commit()
-        other.join(_HANGING_SECONDS)
+        other.join(PATIENCE_SECONDS)
         assert not other.is_alive()
     assert sorted(seen + read_on(session, log)) == [1, 2]
 
 
 def wait_until_it_waits_or_ends(connection: Connection[Any], thread: threading.Thread) -> None:
     """For a lock of the database."""
-    deadline = time.monotonic() + _HANGING_SECONDS
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while thread.is_alive() and connection.execute(_WAITS).fetchone() == (0,):
         assert time.monotonic() < deadline
         time.sleep(0.01)

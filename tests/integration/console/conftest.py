@@ -16,6 +16,7 @@ from services.ledger.main import build_app as build_ledger
 from services.local.endpoints import Ports
 from tests.integration.ledger.conftest import stack
 from tests.integration.ledger.ledger_seed import Books, seed_company
+from tests.patience import PATIENCE_SECONDS
 
 __all__ = ["stack"]
 
@@ -46,12 +47,12 @@ def served(app):
     server = _Server(uvicorn.Config(app, port=port, log_config=None))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
-    assert server.listens.wait(30)
+    assert server.listens.wait(PATIENCE_SECONDS)
     try:
         yield f"http://127.0.0.1:{port}"
     finally:
         server.should_exit = True
-        thread.join(15)
+        thread.join(PATIENCE_SECONDS)
 
 
 @pytest.fixture(scope="session")

@@ -14,6 +14,7 @@ from services.console.main import build_app
 from tests.integration.console.conftest import served
 from tests.integration.console.registry_side import registry_on
 from tests.integration.key_registry.provider_server import BAD, GOOD, provider_server
+from tests.patience import PATIENCE_SECONDS
 
 EVERYTHING = "credentials:write credentials:lease plans:write registry:backdate ledger:read usage:write"
 _numbers = itertools.count(1)
@@ -38,7 +39,7 @@ class Acme:
         self.client, self.stack = client, stack
         self.org = f"acme-{next(_numbers)}"
         headers = {"Authorization": f"Bearer {stack.token('svc', EVERYTHING)}"}
-        self.registry = httpx.Client(base_url=registry_url, headers=headers)
+        self.registry = httpx.Client(base_url=registry_url, headers=headers, timeout=PATIENCE_SECONDS)
         self.set_plan(plan)
 
     def set_plan(self, plan):

@@ -31,6 +31,7 @@ from services.runtime.settings import HttpSettings, SettingsError, TokenSettings
 from services.runtime.tokens import TokenVerifier
 from tests.integration.console.conftest import served
 from tests.oidc_provider import AUDIENCE, CLIENT, SECRET, oidc_provider
+from tests.patience import PATIENCE_SECONDS
 
 BASE = "http://console.test"
 PEOPLE = {
@@ -133,7 +134,7 @@ def begun(client, wanted="/preferences"):
     """Where the provider sends the browser back to, after somebody began to sign in."""
     started = client.get("/sign-in/start", params={"next": wanted})
     assert started.status_code == 303
-    with httpx.Client() as browser:
+    with httpx.Client(timeout=PATIENCE_SECONDS) as browser:
         return browser.get(started.headers["location"]).headers["location"]
 
 
@@ -305,7 +306,7 @@ def all_due(monkeypatch):
 
 def when(condition):
     """Waits until it holds."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.05)

@@ -14,6 +14,7 @@ import pytest
 from cryptography.fernet import Fernet
 
 from services.local.endpoints import Ports
+from tests.patience import PATIENCE_SECONDS
 
 TRUSTED = "127.0.0.2"
 
@@ -36,7 +37,7 @@ def console(stack, tmp_path):
     command = [sys.executable, "-m", "services", "console"]
     process = subprocess.Popen(command, env=os.environ | settings, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
     try:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while not _answers(port):
             assert process.poll() is None, process.stderr.read()
             assert time.monotonic() < deadline
@@ -55,7 +56,7 @@ def _answers(port):
 
 
 def _ask(port, method, path, form="", headers=None, *, peer=TRUSTED):
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20, source_address=(peer, 0))
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_SECONDS, source_address=(peer, 0))
     connection.request(method, path, form, headers or {})
     return connection.getresponse()
 
@@ -76,6 +77,6 @@ def test_cookies_are_secure_where_a_trusted_proxy_says_that_it_took_the_request_
     # Anybody else may say what it likes.
     assert not secure("127.0.0.1", "https")
     process.send_signal(signal.SIGTERM)
-    assert process.wait(10) == 0
+    assert process.wait(PATIENCE_SECONDS) == 0
     assert process.stdout.read() == b""
     assert b"Traceback" not in process.stderr.read()

@@ -46,6 +46,7 @@ from tests.integration.key_registry.provider_server import ProviderServer, provi
 from tests.integration.key_registry.proxied_broker import free_port
 from tests.integration.key_registry.registry_caller import Api
 from tests.integration.real_parts import commit_quickly
+from tests.patience import PATIENCE_SECONDS
 
 BODIES = BodyBounds.of(HttpSettings(), BODY_BYTES_MAX)
 CONNECTIONS = ConnectionBounds.of(HttpSettings())
@@ -71,7 +72,7 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Postgre
     folder, port = tmp_path_factory.mktemp("registry-postgres"), Ports.free_block().postgres
     supervisor = Supervisor(folder, StopSwitch())
     server = Postgres(folder / "postgres", port, "made-up", dict(os.environ))
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE_SECONDS
     try:
         server.initialize(supervisor, deadline)
         child = supervisor.start(server.program())
@@ -197,7 +198,7 @@ def served(app: FastAPI, trusted_proxies: str | None = None) -> Iterator[str]:
     running = server(app, "127.0.0.1", port, trusted_proxies, bounds=CONNECTIONS)
     thread = threading.Thread(target=running.run, daemon=True)
     thread.start()
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while not running.started and thread.is_alive() and time.monotonic() < deadline:
         time.sleep(0.01)
     try:
@@ -205,7 +206,7 @@ def served(app: FastAPI, trusted_proxies: str | None = None) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
     finally:
         running.should_exit = True
-        thread.join(30)
+        thread.join(PATIENCE_SECONDS)
 
 
 @pytest.fixture

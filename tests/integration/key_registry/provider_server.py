@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, NamedTuple
 
+from tests.patience import PATIENCE_SECONDS
+
 GOOD = "made-up-key-that-every-provider-takes-4321"
 BAD = "made-up-key-that-no-provider-takes-9999"
 
@@ -129,4 +131,4 @@ def provider_server() -> Iterator[ProviderServer]:
     finally:
         server.shutdown()
         server.server_close()
-        thread.join(10)
+        thread.join(PATIENCE_SECONDS)

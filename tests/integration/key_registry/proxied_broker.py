@@ -17,6 +17,7 @@ from services.local.embedded.broker import broker_program
 from services.local.processes import Child
 from services.runtime.kafka_access import KafkaAccess
 from services.runtime.topics import create_topics
+from tests.patience import PATIENCE_SECONDS
 
 
 def free_port() -> int:
@@ -73,7 +74,7 @@ class Proxy:
         if self.target is None:
             return None
         try:
-            pair = client, socket.create_connection(("127.0.0.1", self.target), timeout=2)
+            pair = client, socket.create_connection(("127.0.0.1", self.target), timeout=PATIENCE_SECONDS)
         except OSError:
             return None
         self._pairs.append(pair)
@@ -116,10 +117,10 @@ class ProxiedBroker:
         command = list(program.command)
         command[command.index("--kafka-advertised-listener-url") + 1] = f"tcp://{self.bootstrap}"
         self._child = Child(replace(program, command=tuple(command)), self._folder / "broker.log")
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while True:
             try:
-                socket.create_connection(("127.0.0.1", self._port), timeout=1).close()
+                socket.create_connection(("127.0.0.1", self._port), timeout=PATIENCE_SECONDS).close()
                 break
             except OSError:
                 assert time.monotonic() < deadline, self._child.report("does not listen")
@@ -140,17 +141,17 @@ class ProxiedBroker:
         self.proxy.close()
         self._stop()
 
-    def records(self, count: int, seconds: float = 30) -> list[tuple[str, bytes]]:
+    def records(self, count: int) -> list[tuple[str, bytes]]:
         """Key and value of the first ``count`` records of the log's topic, as soon as there are so many."""
         partition = TopicPartition(REGISTRY_CHANGES.name, 0)
         consumer = KafkaConsumer(bootstrap_servers=self.bootstrap, enable_auto_commit=False)
         consumer.assign([partition])
         consumer.seek(partition, 0)
         found: list[tuple[str, bytes]] = []
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + PATIENCE_SECONDS
         try:
             while len(found) < count:
-                assert time.monotonic() < deadline, f"{len(found)} of {count} records within {seconds} s"
+                assert time.monotonic() < deadline, f"{len(found)} of {count} records"
                 for records in consumer.poll(timeout_ms=100).values():
                     found += [(record.key.decode(), record.value) for record in records]
         finally:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-import time
+import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import pytest
@@ -22,9 +23,7 @@ from services.runtime.rate_limit import RateLimit
 from services.runtime.tokens import TokenVerifier
 from tests.integration.key_registry.conftest import BODIES, served
 from tests.integration.key_registry.registry_caller import CANARY, Api, names_field, patch, path_of, refused
-
-HANGS_SECONDS = 40
-"""Longer than anybody may wait."""
+from tests.patience import PATIENCE_SECONDS, wait_for
 
 
 class Runner:
@@ -53,13 +52,6 @@ def runner(ask: Any, tokens: Any, org_id: str = "*") -> Runner:
     begun = Runner(ask, tokens.service("credentials:lease", org_id))
     assert begun.hears() == []
     return begun
-
-
-def wait_for(what: Callable[[], object], seconds: float = HANGS_SECONDS) -> None:
-    deadline = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def test_without_a_place_one_is_told_where_the_log_ends(enterprise: Api, tokens: Any, database: Any) -> None:
@@ -194,16 +186,16 @@ class Crowd:
 
     def __init__(self, app: Any, url: str) -> None:
         self.watch, self.url = app.state.watch, url
-        self.http = httpx.Client(base_url=url, timeout=HANGS_SECONDS, limits=httpx.Limits(max_connections=500))
+        self.http = httpx.Client(base_url=url, timeout=PATIENCE_SECONDS, limits=httpx.Limits(max_connections=500))
         self._threads = ThreadPoolExecutor(200)
 
     def wait(self, follower: Runner, *, seconds: float = 30) -> Future[httpx.Response]:
         """Have it wait for what comes next."""
         return self._threads.submit(follower.asks, wait=seconds)
 
-    def until(self, waiting: int, seconds: float = HANGS_SECONDS) -> None:
+    def until(self, waiting: int, seconds: float = PATIENCE_SECONDS) -> None:
         """Until so many wait."""
-        wait_for(lambda: self.watch.waiting == waiting, seconds)
+        wait_for(f"{waiting} to wait", lambda: self.watch.waiting == waiting, seconds)
 
     def close(self) -> None:
         self._threads.shutdown()
@@ -232,7 +224,7 @@ def crowd(registry: Registry, database: Any, settings_for: Any) -> Iterator[Crow
 
 def told(answer: Future[httpx.Response]) -> list[str]:
     """The organizations that somebody who waited heard of."""
-    response = answer.result(HANGS_SECONDS)
+    response = answer.result(PATIENCE_SECONDS)
     assert response.status_code == 200, response.text
     return [change["org_id"] for change in response.json()["changes"]]
 
@@ -278,7 +270,7 @@ def test_waiting_takes_no_thread_and_no_connection(enterprise: Api, tokens: Any,
     )
     assert leased.json()["secret"] == CANARY
     in_use = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in%%'"
-    wait_for(lambda: database.rows(in_use) == [(0,)])
+    wait_for("connections to be given back", lambda: database.rows(in_use) == [(0,)])
     enterprise.plan("pro")
     assert {tuple(told(answer)) for answer in waiting} == {(enterprise.org,)}
 
@@ -305,8 +297,11 @@ def test_beyond_its_bound_nobody_waits_and_all_may_ask(
 @pytest.mark.slow
 def test_who_goes_away_leaves_its_place(enterprise: Api, tokens: Any, crowd: Crowd) -> None:
     begun = runner(crowd.http, tokens)
-    with httpx.Client(base_url=crowd.url) as impatient, pytest.raises(httpx.ReadTimeout):
-        impatient.get("/v1/changes", params={"after": begun.after, "wait": 30}, headers=begun.headers, timeout=1)
+    address = urlsplit(crowd.url)
+    with socket.create_connection((address.hostname, address.port)) as impatient:
+        lines = [f"GET /v1/changes?after={begun.after}&wait=30 HTTP/1.1", "Host: registry"]
+        impatient.sendall("\r\n".join([*lines, *map(": ".join, begun.headers.items()), "", ""]).encode())
+        crowd.until(1)
     # Long before it would have been answered.
     crowd.until(0, 15)
     # And nobody looks at the log in vain.
@@ -337,7 +332,7 @@ def test_nobody_who_waits_takes_an_outage_for_silence(
         with postgres[0].connect() as admin:
             admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
             admin.execute("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE datname = %s", (name,))
-            answer = waiting.result(HANGS_SECONDS)
+            answer = waiting.result(PATIENCE_SECONDS)
             admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
         refused(answer, 503, "database_unavailable")
         assert answer.headers["retry-after"] == "2"

@@ -24,6 +24,7 @@ from services.key_registry.keyring.rewrapping import KekInUse, count_secrets, re
 from tests.integration.key_registry.conftest import Database, write_keyring
 from tests.integration.key_registry.proxied_broker import free_port
 from tests.integration.key_registry.test_registry_process import process, status, wait_for
+from tests.patience import PATIENCE_SECONDS
 
 EVERY_SCOPE = "credentials:write credentials:lease plans:write registry:backdate"
 KEY = "sk-ant-api03-rotation-rotation-{number:04}"
@@ -176,7 +177,7 @@ def byok(database: Database, file: Path, *arguments: str) -> subprocess.Popen[st
 
 def said(database: Database, file: Path, *arguments: str, status: int = 0) -> str:
     started = byok(database, file, *arguments)
-    out, errors = started.communicate(timeout=60)
+    out, errors = started.communicate(timeout=PATIENCE_SECONDS)
     assert started.returncode == status, out + errors
     return out if out else errors
 
@@ -191,7 +192,7 @@ def test_a_run_that_was_killed_is_finished_by_the_next(
         # The last row is held, so the first run cannot come to its end before it is killed.
         holder.execute("SELECT 1 FROM registry.secret_version WHERE credential_id = 'c001200' FOR UPDATE")
         started = byok(database, file, "rewrap")
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while count_secrets(connection).get(new, 0) == 0:
             assert time.monotonic() < deadline
             time.sleep(0.005)
@@ -230,7 +231,7 @@ class Running:
 
     def __init__(self, url: str, headers: dict[str, str]) -> None:
         self.url = url
-        self.http = httpx.Client(base_url=url, headers=headers, timeout=20)
+        self.http = httpx.Client(base_url=url, headers=headers, timeout=PATIENCE_SECONDS)
 
     def add(self, team: str, key: str) -> None:
         scope = {"type": "team", "id": team}

@@ -26,8 +26,8 @@ from services.local.embedded.postgres import Postgres
 from services.runtime.refusals import Refusal
 from tests.integration.key_registry.conftest import Database
 from tests.integration.key_registry.registry_caller import CANARY, Api, path_of
+from tests.patience import PATIENCE_SECONDS
 
-_SECONDS = 30
 RUNNER = Caller("runner", "*", None, {}, frozenset({"credentials:lease"}))
 
 
@@ -36,7 +36,7 @@ def use_of(org: str, provider: str = "openai") -> Use:
 
 
 def wait_until(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + _SECONDS
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while not holds():
         assert time.monotonic() < deadline
         time.sleep(0.01)
@@ -90,7 +90,7 @@ def test_none_is_answered_before_its_row_is_there_and_the_chain_is_whole(
         wait_until(lambda: waits() > 0)
         assert not any(lease.done() for lease in leases)
         assert rows_of(database, keyed.org) == 0
-    secrets = [lease.result(_SECONDS).secret for lease in leases]
+    secrets = [lease.result(PATIENCE_SECONDS).secret for lease in leases]
     assert {secret.get_secret_value() for secret in secrets if secret is not None} == {CANARY}
     assert rows_of(database, keyed.org) == len(secrets) == 40
     verify(database)
@@ -99,7 +99,7 @@ def test_none_is_answered_before_its_row_is_there_and_the_chain_is_whole(
 def test_a_group_costs_one_look_and_one_row_of_each(keyed: Api, registry: Registry, database: Database) -> None:
     bind = registry.sessions.kw["bind"]
     assert isinstance(bind, Engine)
-    lease_key(registry, RUNNER, use_of(keyed.org)).result(_SECONDS)
+    lease_key(registry, RUNNER, use_of(keyed.org)).result(PATIENCE_SECONDS)
     statements: list[str] = []
 
     def note(_connection: Any, _cursor: Any, statement: str, *_more: Any) -> None:
@@ -109,7 +109,7 @@ def test_a_group_costs_one_look_and_one_row_of_each(keyed: Api, registry: Regist
     try:
         leases = group(registry, database, [(RUNNER, use_of(keyed.org))] * 30)
         for lease in leases:
-            lease.result(_SECONDS)
+            lease.result(PATIENCE_SECONDS)
     finally:
         event.remove(bind, "before_cursor_execute", note)
     # Of the first alone, and of all others; whatever else this process does at times is not about leases.
@@ -134,7 +134,7 @@ def test_what_is_refused_to_one_is_refused_to_nobody_else(keyed: Api, registry: 
         (RUNNER, use_of(f"{keyed.org}-none")),
     ]
     leases = group(registry, database, asked)
-    outcomes = [lease.exception(_SECONDS) for lease in leases]
+    outcomes = [lease.exception(PATIENCE_SECONDS) for lease in leases]
     assert [error.code if isinstance(error, Refusal) else error for error in outcomes] == [
         None,
         Code.ORGANIZATION_FORBIDDEN,
@@ -167,7 +167,7 @@ def test_a_row_that_the_database_does_not_take_keeps_no_other_out(
     leases = group(
         registry, database, [(RUNNER, use_of(keyed.org)), (RUNNER, use_of(keyed.org)), (odd, use_of(keyed.org))]
     )
-    assert [lease.exception(_SECONDS) is None for lease in leases] == [True, True, False]
+    assert [lease.exception(PATIENCE_SECONDS) is None for lease in leases] == [True, True, False]
     assert isinstance(leases[2].exception(), sqlalchemy.exc.DataError)
     assert rows_of(database, keyed.org) == 2
     verify(database)
@@ -183,10 +183,10 @@ def test_a_connection_that_dies_in_the_middle_of_a_group_answers_none_of_it_and_
         with postgres[0].connect() as admin:
             admin.execute("SELECT pg_terminate_backend(%s)", (waits(),))
         wait_until(lambda: any(lease.done() for lease in leases))
-    died = [lease for lease in leases if isinstance(lease.exception(_SECONDS), sqlalchemy.exc.OperationalError)]
+    died = [lease for lease in leases if isinstance(lease.exception(PATIENCE_SECONDS), sqlalchemy.exc.OperationalError)]
     assert died
     assert rows_of(database, keyed.org) == len(leases) - len(died)
-    after = lease_key(registry, RUNNER, use_of(keyed.org)).result(_SECONDS).secret
+    after = lease_key(registry, RUNNER, use_of(keyed.org)).result(PATIENCE_SECONDS).secret
     assert after is not None
     assert after.get_secret_value() == CANARY
     verify(database)
@@ -198,7 +198,7 @@ def test_no_lease_after_the_answer_to_a_revocation_has_the_key(keyed: Api, regis
 
     def lease() -> None:
         while not stop.is_set():
-            lease_key(registry, RUNNER, use_of(keyed.org)).result(_SECONDS)
+            lease_key(registry, RUNNER, use_of(keyed.org)).result(PATIENCE_SECONDS)
 
     with ThreadPoolExecutor(6) as threads:
         leasing = [threads.submit(lease) for _ in range(6)]
@@ -206,11 +206,11 @@ def test_no_lease_after_the_answer_to_a_revocation_has_the_key(keyed: Api, regis
             for number in range(8):
                 added = keyed.add(keyed.admin, "team", f"r{number}").json()
                 mine = use_of(keyed.org)._replace(team_id=f"r{number}")
-                before = lease_key(registry, RUNNER, mine).result(_SECONDS)
+                before = lease_key(registry, RUNNER, mine).result(PATIENCE_SECONDS)
                 assert before.secret is not None
                 assert keyed.client.delete(path_of(added), headers=keyed.admin).status_code == 204
                 after = [lease_key(registry, RUNNER, mine) for _ in range(5)]
-                wrong += [added["credential_id"] for each in after if each.result(_SECONDS).secret is not None]
+                wrong += [added["credential_id"] for each in after if each.result(PATIENCE_SECONDS).secret is not None]
         finally:
             stop.set()
     assert not wrong
@@ -222,5 +222,5 @@ def test_the_past_and_the_present_are_resolved_together(keyed: Api, registry: Re
     asked = [
         resolve_key(registry, RUNNER, use, now=now) for use, now in ((past, False), (past, True)) for _ in range(5)
     ]
-    reasons = [each.result(_SECONDS).resolution.reason for each in asked]
+    reasons = [each.result(PATIENCE_SECONDS).resolution.reason for each in asked]
     assert reasons == [Reason.PLAN_NOT_ENTITLED] * 5 + [Reason.TEAM_KEY] * 5

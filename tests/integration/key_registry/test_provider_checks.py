@@ -21,6 +21,7 @@ from services.key_registry.settings import ProviderSettings
 from services.runtime.settings import SettingsError
 from tests.integration.key_registry.provider_server import BAD, DOCUMENTED, GOOD, ProviderServer, provider_server, reply
 from tests.integration.key_registry.proxied_broker import free_port
+from tests.patience import PATIENCE_SECONDS
 
 
 @pytest.fixture
@@ -205,7 +206,7 @@ def test_whoever_adds_keys_does_not_wait_for_each_where_there_is_no_way_to_the_p
     over = threading.Event()
 
     def hang(_: BaseHTTPRequestHandler) -> None:
-        over.wait(30)
+        over.wait(PATIENCE_SECONDS)
 
     providers.answer = hang
     assert checks.first_check("openai", SecretStr(GOOD)) == ("unknown", "timed_out")
@@ -243,7 +244,7 @@ def test_a_proxy_of_the_environment_sees_no_key(providers: ProviderServer, monke
         asked = pool.submit(refuse)
         checks = ProviderChecks({"openai": "https://provider.invalid"}, 10)
         assert checks.check("openai", SecretStr(GOOD)) == ("unknown", "unexpected_answer")
-        assert asked.result(30).startswith(b"CONNECT provider.invalid:443 ")
+        assert asked.result(PATIENCE_SECONDS).startswith(b"CONNECT provider.invalid:443 ")
         assert GOOD.encode() not in asked.result()
 
 
@@ -252,15 +253,15 @@ def test_a_provider_that_hangs_does_not_take_all_threads(providers: ProviderServ
 
     def hang(request: BaseHTTPRequestHandler) -> None:
         asked.release()
-        assert go_on.wait(30)
+        assert go_on.wait(PATIENCE_SECONDS)
         reply(200)(request)
 
     providers.answer = hang
-    checks = ProviderChecks(providers.base_urls, 30)
+    checks = ProviderChecks(providers.base_urls, PATIENCE_SECONDS)
     with ThreadPoolExecutor(CHECKS_AT_ONCE) as pool:
         waiting = [pool.submit(checks.check, "openai", SecretStr(GOOD)) for _ in range(CHECKS_AT_ONCE)]
         for _ in waiting:
-            assert asked.acquire(timeout=30)
+            assert asked.acquire(timeout=PATIENCE_SECONDS)
         assert checks.check("openai", SecretStr(GOOD)) == ("unknown", "busy")
         go_on.set()
         assert {answer.result() for answer in waiting} == {("valid", "accepted")}

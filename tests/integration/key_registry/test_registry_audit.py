@@ -23,6 +23,7 @@ from services.key_registry.metrics import registry_metrics
 from services.runtime.rate_limit import RateLimit
 from services.runtime.tokens import TokenVerifier
 from tests.integration.key_registry.conftest import BODIES, Database, served
+from tests.patience import PATIENCE_SECONDS
 from tests.typed import typed
 
 KEY = "sk-ant-api03-audit-audit-audit-5678"
@@ -393,7 +394,7 @@ def app_with(registry: Registry, database: Database, settings_for: Callable[...,
 def test_only_a_trusted_proxy_says_where_a_request_is_from(
     client: TestClient, tokens: Any, org: str, trusted: str | None, address: str
 ) -> None:
-    with served(client.app, trusted) as url, httpx.Client(base_url=url) as http:  # type: ignore[arg-type]
+    with served(client.app, trusted) as url, httpx.Client(base_url=url, timeout=PATIENCE_SECONDS) as http:  # type: ignore[arg-type]
         acme = Acme(http, tokens, org)
         acme.lease(**{"X-Forwarded-For": "192.0.2.66, 198.51.100.7"})
         (row,) = acme.audit(action="key.lease")

@@ -18,6 +18,7 @@ from services.key_registry.rate_cards import packaged_cards
 from tests.integration.key_registry.older_copies import copied, exchanged, new_ledger
 from tests.integration.key_registry.proxied_broker import ProxiedBroker, free_port
 from tests.integration.key_registry.test_registry_process import status, wait_for
+from tests.patience import PATIENCE_SECONDS
 
 HEADERS = "credentials:write credentials:lease plans:write"
 
@@ -39,12 +40,12 @@ class Registry:
             yield process
         finally:
             process.terminate()
-            process.wait(30)
+            process.wait(PATIENCE_SECONDS)
 
     @contextmanager
     def running(self, database: Any) -> Iterator[httpx.Client]:
         """One that is alive; it may not be ready."""
-        http = httpx.Client(base_url=self.url, headers=self._headers, timeout=20)
+        http = httpx.Client(base_url=self.url, headers=self._headers, timeout=PATIENCE_SECONDS)
         with self.process(database), http:
             wait_for(lambda: status(f"{self.url}/healthz") == 200, self.log)
             yield http
@@ -52,14 +53,14 @@ class Registry:
     def refusal(self, database: Any, **more: str) -> tuple[int, str]:
         """How one ends that does not start, and its last words."""
         with self.process(database, **more) as process:
-            code = process.wait(40)
+            code = process.wait(PATIENCE_SECONDS)
         return code, self.log.read_text().strip().splitlines()[-1]
 
     def ready(self) -> bool:
         return status(f"{self.url}/readyz") == 200
 
     def says_behind(self) -> bool:
-        missing = httpx.get(f"{self.url}/readyz", timeout=20).json().get("missing", {})
+        missing = httpx.get(f"{self.url}/readyz", timeout=PATIENCE_SECONDS).json().get("missing", {})
         return "byok registry rebuild" in missing.get("log", "")
 
 

@@ -21,6 +21,7 @@ from services.key_registry.providers.probes import PROBES
 from services.key_registry.rate_cards import packaged_cards
 from tests.integration.key_registry.conftest import write_keyring
 from tests.integration.key_registry.proxied_broker import ProxiedBroker, free_port
+from tests.patience import PATIENCE_SECONDS
 
 RUN = """
 from services.key_registry.main import run
@@ -42,13 +43,13 @@ def process(settings: dict[str, str], log: Path) -> Iterator[subprocess.Popen[by
 
 def status(url: str) -> int | None:
     try:
-        return httpx.get(url, timeout=5).status_code
+        return httpx.get(url, timeout=PATIENCE_SECONDS).status_code
     except httpx.TransportError:
         return None
 
 
-def wait_for(condition: Callable[[], object], log: Path, seconds: float = 40) -> None:
-    deadline = time.monotonic() + seconds
+def wait_for(condition: Callable[[], object], log: Path) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while not condition():
         assert time.monotonic() < deadline, log.read_text()
         time.sleep(0.02)
@@ -80,7 +81,7 @@ def test_it_is_ready_once_the_broker_has_the_log_and_ends_at_sigterm(
     log, url = tmp_path / "log", f"http://127.0.0.1:{settings['BYOK_REGISTRY_PORT']}"
     with process(settings | {"BYOK_KAFKA_TIMEOUT_SECONDS": "5"}, log) as started:
         wait_for(lambda: status(f"{url}/healthz") == 200, log)
-        answer = httpx.get(f"{url}/readyz")
+        answer = httpx.get(f"{url}/readyz", timeout=PATIENCE_SECONDS)
         assert (answer.status_code, list(answer.json()["missing"])) == (503, ["outbox"])
         broker.start_new()
         wait_for(lambda: status(f"{url}/readyz") == 200, log)
@@ -89,18 +90,28 @@ def test_it_is_ready_once_the_broker_has_the_log_and_ends_at_sigterm(
         assert [key for key, _ in broker.records(len(shipped))] == shipped
         # The broker goes away: it says so, and is ready all the same, for who leases a key needs none.
         broker.away()
-        wait_for(lambda: "broker" in httpx.get(f"{url}/readyz").json().get("impaired", {}), log)
-        assert httpx.get(f"{url}/readyz").json()["status"] == "ready"
+        wait_for(
+            lambda: "broker" in httpx.get(f"{url}/readyz", timeout=PATIENCE_SECONDS).json().get("impaired", {}), log
+        )
+        assert httpx.get(f"{url}/readyz", timeout=PATIENCE_SECONDS).json()["status"] == "ready"
         broker.back()
-        wait_for(lambda: httpx.get(f"{url}/readyz").json() == {"status": "ready"}, log)
+        wait_for(lambda: httpx.get(f"{url}/readyz", timeout=PATIENCE_SECONDS).json() == {"status": "ready"}, log)
         # It goes away with changes waiting: neither the service nor its end is held up.
         broker.away()
         headers = tokens.service("plans:write")
-        assert httpx.put(f"{url}/v1/organizations/a/plan", json={"plan": "pro"}, headers=headers).status_code == 200
+        assert (
+            httpx.put(
+                f"{url}/v1/organizations/a/plan", json={"plan": "pro"}, headers=headers, timeout=PATIENCE_SECONDS
+            ).status_code
+            == 200
+        )
         assert status(f"{url}/readyz") == 200
-        assert 'byok_outbox_pending{outbox="registry-changes"} 1.0' in httpx.get(f"{url}/metrics").text
+        assert (
+            'byok_outbox_pending{outbox="registry-changes"} 1.0'
+            in httpx.get(f"{url}/metrics", timeout=PATIENCE_SECONDS).text
+        )
         started.send_signal(signal.SIGTERM)
-        assert started.wait(timeout=30) == 0
+        assert started.wait(timeout=PATIENCE_SECONDS) == 0
     lines = [json.loads(line) for line in log.read_text().splitlines()]
     assert {line["level"] for line in lines} <= {"info", "warning"}, log.read_text()
 
@@ -114,7 +125,10 @@ def test_it_destroys_the_key_before_a_rotation_in_time(
     limited = {"BYOK_ROTATION_UNDO_SECONDS": "1", "BYOK_PROVIDER_URLS": json.dumps(here)}
     headers = tokens.service("plans:write credentials:write", "acme")
     body = {"scope": {"type": "team", "id": "t"}, "provider": "openai", "api_key": "made-up-key-1"}
-    with process(settings | limited, log), httpx.Client(base_url=url, headers=headers, timeout=30) as http:
+    with (
+        process(settings | limited, log),
+        httpx.Client(base_url=url, headers=headers, timeout=PATIENCE_SECONDS) as http,
+    ):
         wait_for(lambda: status(f"{url}/healthz") == 200, log)
         assert http.get("/v1/providers").json()["verifiable"] == []
         http.put("/v1/organizations/acme/plan", json={"plan": "pro"}).raise_for_status()
@@ -141,7 +155,7 @@ def test_it_does_not_start_with_settings_that_make_no_sense(
 def refusal(settings: dict[str, str], log: Path) -> str:
     """The last words of a process that does not start."""
     with process(settings, log) as started:
-        assert started.wait(timeout=40) == 1
+        assert started.wait(timeout=PATIENCE_SECONDS) == 1
     return log.read_text().strip().splitlines()[-1]
 
 
@@ -181,4 +195,4 @@ def test_it_ends_at_sigterm_while_it_waits_for_the_database(settings: dict[str, 
     with process(away, log) as started:
         wait_for(lambda: "waiting for the database" in log.read_text(), log)
         started.send_signal(signal.SIGTERM)
-        assert started.wait(timeout=30) == 0
+        assert started.wait(timeout=PATIENCE_SECONDS) == 0

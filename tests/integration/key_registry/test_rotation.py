@@ -30,6 +30,7 @@ from tests.integration.key_registry.registry_caller import (
     shown,
     shown_tag,
 )
+from tests.patience import PATIENCE_SECONDS
 
 _KEPT = (
     "SELECT version, num_nonnulls(wrapped_key, wrap_nonce, ciphertext, nonce), destroyed_at IS NULL"
@@ -249,7 +250,7 @@ def test_nothing_is_locked_while_the_provider_is_waited_for(
 
     def hang(request: BaseHTTPRequestHandler) -> None:
         asked.set()
-        assert go_on.wait(30)
+        assert go_on.wait(PATIENCE_SECONDS)
         documented(request)
 
     providers.answer = hang
@@ -258,7 +259,7 @@ def test_nothing_is_locked_while_the_provider_is_waited_for(
         go_on.clear()
         with ThreadPoolExecutor(1) as pool:
             waiting = pool.submit(act)
-            assert asked.wait(30)
+            assert asked.wait(PATIENCE_SECONDS)
             try:
                 with psycopg.connect(database.admin_dsn) as other:
                     other.execute("SELECT 1 FROM registry.log_head FOR UPDATE NOWAIT")

@@ -13,6 +13,7 @@ from httpx import Response
 
 from tests.integration.key_registry.conftest import served
 from tests.integration.key_registry.who_may_what import CALLERS, Cell, cells
+from tests.patience import PATIENCE_SECONDS
 
 KEY = "sk-ant-api03-m4tr1xm4tr1xm4tr1x-9876"
 EVERY_SCOPE = "credentials:write credentials:lease plans:write registry:backdate ledger:read usage:write"
@@ -176,7 +177,7 @@ OPERATIONS = {
 
 @pytest.fixture(scope="module")
 def http(client: Any) -> Iterator[httpx.Client]:
-    with served(client.app) as url, httpx.Client(base_url=url, timeout=30) as http:
+    with served(client.app) as url, httpx.Client(base_url=url, timeout=PATIENCE_SECONDS) as http:
         yield http
 
 

@@ -27,6 +27,7 @@ from services.runtime.topics import create_topics
 from tests.integration.ledger.ledger_process import running
 from tests.integration.ledger.ledger_seed import Books, seed_company
 from tests.integration.real_parts import commit_quickly
+from tests.patience import PATIENCE_SECONDS
 
 _PASSWORDS = {role: f"of-{role}" for role in LOGIN_ROLES}
 
@@ -63,7 +64,7 @@ def stack(tmp_path_factory):
     ports = Ports.free_block()
     supervisor = Supervisor(folder, StopSwitch())
     postgres = Postgres(folder / "postgres", ports.postgres, "made-up", dict(os.environ))
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE_SECONDS
     try:
         postgres.initialize(supervisor, deadline)
         server = supervisor.start(postgres.program())

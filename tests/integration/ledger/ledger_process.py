@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from services.local.endpoints import Ports
+from tests.patience import PATIENCE_SECONDS
 
 
 class Process:
@@ -33,12 +34,12 @@ class Process:
         )
 
     def get(self, path, headers=None):
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_SECONDS)
         connection.request("GET", path, headers=headers or {})
         return connection.getresponse()
 
     def wait_until_ready(self):
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while True:
             assert self.process.poll() is None, self.stderr()
             assert time.monotonic() < deadline, self.stderr()

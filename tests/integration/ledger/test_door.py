@@ -17,6 +17,7 @@ from services.ledger.database import open_engine
 from services.ledger.dead_letter_quota import DeadLetterQuota
 from services.ledger.main import build_app
 from tests.integration.real_parts import running_broker
+from tests.patience import PATIENCE_SECONDS
 
 URL = "/v1/usage-events"
 LONG_AGO = "2026-01-01T00:00:00Z"
@@ -41,7 +42,7 @@ def send(bootstrap, changes):
     with closing(KafkaProducer(bootstrap_servers=bootstrap, acks="all")) as producer:
         for change in changes:
             value = change.model_dump_json(by_alias=True).encode()
-            producer.send(REGISTRY_CHANGES.name, value, change.key.encode()).get(20)
+            producer.send(REGISTRY_CHANGES.name, value, change.key.encode()).get(PATIENCE_SECONDS)
 
 
 @pytest.fixture
@@ -69,7 +70,7 @@ def post(own_client, bearer):
 
 
 def until(what, look):
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while not look():
         assert time.monotonic() < deadline, what
         time.sleep(0.05)

@@ -11,8 +11,11 @@ from fastapi.testclient import TestClient
 
 from services.ledger.main import build_app
 from tests.integration.ledger.ledger_seed import COLUMNS
+from tests.patience import PATIENCE_SECONDS
 
 FEED = "/v1/entries"
+# Who is not woken is answered at the end of its wait, after 30 s.
+WOKEN_SECONDS = 25
 
 
 def pages(client, headers, after=0, limit=7):
@@ -114,12 +117,12 @@ def test_who_waits_is_told_as_soon_as_something_is_new(client, company, place, r
         thread.start()
     company.book("while-it-waits")
     place()
-    waiting[0].join(25)
+    waiting[0].join(WOKEN_SECONDS)
     assert [entry["event_id"] for entry in told["everywhere"]["entries"]] == ["while-it-waits"]
     assert "other" not in told
     company.book("of-the-other", org_id="other")
     place()
-    waiting[1].join(25)
+    waiting[1].join(WOKEN_SECONDS)
     assert [entry["event_id"] for entry in told["other"]["entries"]] == ["of-the-other"]
     assert told["other"]["next_position"] == last + 2
 
@@ -147,7 +150,7 @@ def test_who_waits_holds_neither_a_connection_nor_a_thread(client, company, plac
     company.book("ends-it")
     place()
     for thread in waiting:
-        thread.join(30)
+        thread.join(PATIENCE_SECONDS)
     assert not any(thread.is_alive() for thread in waiting)
 
 

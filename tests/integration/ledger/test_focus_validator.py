@@ -11,6 +11,7 @@ import pytest
 
 from tests.enabling import skip_unless
 from tests.integration.ledger.export_seed import seed_every_kind
+from tests.patience import PATIENCE_SECONDS
 
 EXPORT = "/v1/organizations/acme/export"
 # What is true of us; without these the validator leaves out the rules for them.
@@ -51,7 +52,7 @@ def test_nothing_fails_but_what_the_validator_cannot_know(client, books, reader,
     applies = ",".join(f"{name}_SUPPORTED" for name in APPLIES)
     ours = ["--validate-version", "1.2.0.1", "--focus-dataset", "CostAndUsage", "--block-download"]
     command = [program, *ours, "--applicability-criteria", applies, "--data-file", file]
-    done = subprocess.run(command, cwd=home, capture_output=True, text=True, check=True, timeout=120)
+    done = subprocess.run(command, cwd=home, capture_output=True, text=True, check=True, timeout=PATIENCE_SECONDS)
     found = dict(re.findall(r"^\S+ ([A-Za-z]+-[CD]-\d+-[A-Z]): (PASS|FAIL)", done.stdout, re.MULTILINE))
     assert sum(outcome == "PASS" for outcome in found.values()) > 250, done.stdout + done.stderr
     assert {rule for rule, outcome in found.items() if outcome == "FAIL"} == KNOWN, done.stdout

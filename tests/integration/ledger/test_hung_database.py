@@ -12,9 +12,8 @@ from pydantic import SecretStr
 from services.ledger import conservation
 from services.ledger.main import build_app
 from tests.faults.proxy import Proxy
+from tests.patience import PATIENCE_SECONDS
 
-# Telling what hangs from what is slow: it is to take 5 s at most, and hung without end.
-HANGING_SECONDS = 20
 # Nobody, and more than there are threads for requests.
 WAITING = (0, 200)
 
@@ -46,11 +45,11 @@ def test_metrics_are_told_while_the_database_holds_its_answers(client, proxy, bo
         try:
             for _ in range(waiting):
                 requests.submit(client.get, "/v1/organizations/acme/summary", headers=reader)
-            page = requests.submit(client.get, "/metrics").result(HANGING_SECONDS)
+            page = requests.submit(client.get, "/metrics").result(PATIENCE_SECONDS)
             # What was read within the last second is told once more.
             while "byok_registry_seq{" in page.text:
-                page = requests.submit(client.get, "/metrics").result(HANGING_SECONDS)
-            alive = requests.submit(client.get, "/healthz").result(HANGING_SECONDS)
+                page = requests.submit(client.get, "/metrics").result(PATIENCE_SECONDS)
+            alive = requests.submit(client.get, "/healthz").result(PATIENCE_SECONDS)
         finally:
             proxy.away()
     assert (alive.status_code, page.status_code) == (200, 200)
@@ -63,7 +62,7 @@ def test_what_stands_there_is_told_again_once_it_answers(client, proxy, stack, b
     assert "byok_registry_seq{" not in client.get("/metrics").text
     proxy.away()
     proxy.forward(stack.ports.postgres)
-    deadline = time.monotonic() + HANGING_SECONDS
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while "byok_registry_seq{" not in client.get("/metrics").text:
         assert time.monotonic() < deadline
         time.sleep(0.1)

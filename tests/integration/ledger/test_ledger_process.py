@@ -9,6 +9,7 @@ import time
 import pytest
 
 from tests.integration.ledger.ledger_process import Process, book_many
+from tests.patience import PATIENCE_SECONDS
 
 
 def test_it_serves_and_ends_cleanly_on_sigterm(process, company, reader):
@@ -16,7 +17,7 @@ def test_it_serves_and_ends_cleanly_on_sigterm(process, company, reader):
     assert answer.status == 200
     assert process.get("/openapi.json").status == 200
     process.process.send_signal(signal.SIGTERM)
-    assert process.process.wait(10) == 0
+    assert process.process.wait(PATIENCE_SECONDS) == 0
     assert process.process.stdout.read() == b""
     assert "Traceback" not in process.stderr()
 
@@ -26,14 +27,14 @@ def test_it_ends_in_time_while_the_broker_and_the_database_are_away(stack, datab
     gone = {"BYOK_KAFKA_BOOTSTRAP": "127.0.0.1:1", "BYOK_LEDGER_DSN": "postgresql://nobody@127.0.0.1:1/none"}
     process = Process(stack, database, **gone)
     try:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while process.status("/readyz") != 503:
             assert time.monotonic() < deadline, process.stderr()
             time.sleep(0.05)
         assert process.status("/healthz") == 200
         process.process.send_signal(signal.SIGTERM)
         # It takes a moment; on a machine where everything is slow it takes longer, but it ends by itself.
-        assert process.process.wait(30) == 0
+        assert process.process.wait(PATIENCE_SECONDS) == 0
     finally:
         process.process.kill()
         process.process.wait()

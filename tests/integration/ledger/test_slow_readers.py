@@ -10,10 +10,10 @@ import time
 import pytest
 
 from tests.integration.ledger.ledger_process import book_many, running
+from tests.patience import PATIENCE_SECONDS
 
 EXPORT = "/v1/organizations/{}/export?format=csv"
 # A client hangs where it waits as long; how long it takes otherwise is the machine's affair.
-HANGING_SECONDS = 30
 
 
 def open_slowly(process, headers, org_id="acme"):
@@ -21,7 +21,7 @@ def open_slowly(process, headers, org_id="acme"):
     client = socket.socket()
     # Small, so that the server's send blocks at once.
     client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    client.settimeout(HANGING_SECONDS)
+    client.settimeout(PATIENCE_SECONDS)
     client.connect(("127.0.0.1", process.port))
     lines = [f"GET {EXPORT.format(org_id)} HTTP/1.1", "Host: ledger", *map(": ".join, headers.items()), "", ""]
     client.sendall("\r\n".join(lines).encode())
@@ -65,7 +65,7 @@ def large(books):
 
 def export_when_there_is_room(process, headers, org_id="acme"):
     """An export, asked for again as long as the service says that it is busy."""
-    deadline = time.monotonic() + HANGING_SECONDS
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
         answer = process.get(EXPORT.format(org_id), headers)
         body = answer.read()
@@ -105,7 +105,7 @@ def test_readers_that_read_nothing_are_cut(impatient, large, reader, leave):
 def test_an_export_that_takes_too_long_is_cut_and_is_visibly_incomplete(stack, database, large, reader):
     with running(stack, database, BYOK_EXPORT_SECONDS="0.5") as process:
         client = open_slowly(process, reader)
-        deadline = time.monotonic() + HANGING_SECONDS
+        deadline = time.monotonic() + PATIENCE_SECONDS
         while "its time was over" not in process.stderr():
             # Slowly, but all the time: it is not the send that is waited for in vain.
             client.recv(1000)

@@ -15,13 +15,13 @@ import pytest
 from services.metering.sequencer import place_entries
 from services.runtime.database import connect
 from tests.integration.ledger.ledger_process import running
+from tests.patience import PATIENCE_SECONDS
 
 (LOADER,) = re.findall(
     r"```python\n(.+?)```",
     (Path(__file__).parents[3] / "docs" / "how-to" / "load-a-warehouse.md").read_text(encoding="utf-8"),
     re.DOTALL,
 )
-HANG_SECONDS = 60
 
 
 class Warehouse:
@@ -38,7 +38,7 @@ class Warehouse:
         return subprocess.Popen([sys.executable, self._script, self.file, *options], env=environment)
 
     def load(self, process):
-        assert self.start(process, "--once").wait(HANG_SECONDS) == 0
+        assert self.start(process, "--once").wait(PATIENCE_SECONDS) == 0
 
     def rows(self, query="SELECT entry_id FROM entry ORDER BY position"):
         with duckdb.connect(self.file, read_only=True) as db:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import psycopg
 from psycopg import Connection
 
+from services.books.locks import SEQUENCER
 from services.domain.entries import EntryKind, entry_id
 from services.domain.usage import Identity
 from services.metering.sequencer import place_entries
@@ -72,6 +73,16 @@ def feed(ledger: Ledger, after: int = 0) -> list[Place]:
 def read(connection: Connection[Any], after: int, limit: int = 100) -> list[Place]:
     """One page, as a loader asks for it."""
     return [Place(*row) for row in connection.execute(PAGE, (after, limit))]
+
+
+def leaders(ledger: Ledger) -> list[int]:
+    """Who places entries now: the processes at the server of those that hold the lock, which is one at most."""
+    found = ledger.rows(
+        "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND objid = %s AND granted"
+        " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())",
+        SEQUENCER,
+    )
+    return [row["pid"] for row in found]
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from kafka import KafkaProducer
 from services.local.endpoints import Ports
 from tests.faults.rig import Service
 from tests.integration.metering.ledgers import Ledger
+from tests.patience import PATIENCE_SECONDS
 
 NO_SETTINGS: Mapping[str, str] = {}
 
@@ -42,4 +43,4 @@ def send(bootstrap: str, topic: str, values: Sequence[bytes]) -> None:
     with closing(KafkaProducer(bootstrap_servers=bootstrap, acks="all")) as producer:
         sent = [producer.send(topic, value=value, key=str(number).encode()) for number, value in enumerate(values)]
         for future in sent:
-            future.get(20)
+            future.get(PATIENCE_SECONDS)

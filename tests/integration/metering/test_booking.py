@@ -18,14 +18,14 @@ from services.books.registry_log import RegistryForkedError
 from services.messages.registry_changes import UnreadableChangeError
 from services.metering.dead_letters import pause
 from services.metering.dead_letters.share import Excess
-from tests.e2e.running import wait_for
 from tests.integration.metering.ledgers import Ledger
 from tests.integration.metering.workers import LONG_AGO, NOW, Worker, cards, key, node_call, plan, publish, rerate
 from tests.integration.real_parts import Database
+from tests.patience import PATIENCE_SECONDS, wait_for
 
 
 def run(test: Callable[[], Any]) -> None:
-    asyncio.run(asyncio.wait_for(test(), 60))
+    asyncio.run(asyncio.wait_for(test(), PATIENCE_SECONDS))
 
 
 @asynccontextmanager
@@ -330,7 +330,7 @@ def test_a_chunk_that_waits_while_its_partition_is_away_and_back_books_only_what
         for worker in (waiting, other):
             await worker.stop()
 
-    asyncio.run(asyncio.wait_for(test(), 60))
+    asyncio.run(asyncio.wait_for(test(), PATIENCE_SECONDS))
     (row,) = ledger.rows(
         """SELECT sum(events) AS events, sum(recorded) AS recorded, sum(duplicates) AS duplicates,
            sum(to_offset - from_offset) AS offsets FROM ledger.covered_range"""
@@ -348,7 +348,7 @@ def test_a_transaction_is_bounded_in_bytes(ledger: Ledger, broker: str, topic: s
         await worker.book(publish(broker, topic, 0, *[b"x" * size] * records))
         await worker.stop()
 
-    asyncio.run(asyncio.wait_for(test(), 60))
+    asyncio.run(asyncio.wait_for(test(), PATIENCE_SECONDS))
     ranges = ledger.rows("SELECT dead_letters FROM ledger.covered_range")
     assert sum(row["dead_letters"] for row in ranges) == records
     assert max(row["dead_letters"] for row in ranges) * size < 5_000_000

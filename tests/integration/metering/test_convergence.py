@@ -20,9 +20,9 @@ from services.domain.rating import rate
 from services.messages.registry_changes import to_change
 from services.messages.usage_events import Accepted, read_record
 from services.metering.rerating.rerater import Rerater
-from tests.e2e.running import wait_for
 from tests.integration.metering.ledgers import Ledger
 from tests.integration.metering.workers import NOW, Worker, cards, key, node_call, plan, publish
+from tests.patience import PATIENCE_SECONDS, wait_for
 
 _START = datetime(2026, 10, 25, tzinfo=UTC)
 _COLUMNS = ("key_source", "byok_scope", "credential_id", "reason", "rate_card", "tier")
@@ -71,7 +71,7 @@ def _rerating(dsn: str) -> Iterator[None]:
     finally:
         stop.set()
         for thread in threads:
-            thread.join(10)
+            thread.join(PATIENCE_SECONDS)
 
 
 async def _deliver(
@@ -113,7 +113,7 @@ def test_the_ledger_comes_to_say_what_full_knowledge_says(seed: int, ledger: Led
             await worker.stop()
 
     with _rerating(ledger.dsn):
-        asyncio.run(asyncio.wait_for(test(), 60))
+        asyncio.run(asyncio.wait_for(test(), PATIENCE_SECONDS))
         wait_for("the re-rater", lambda: ledger.rows("SELECT 1 FROM ledger.fence WHERE rerated_seq = %s", len(changes)))
     _assert_full_knowledge(ledger, changes, events)
 

@@ -19,8 +19,8 @@ from services.metering.settings import StreamSettings
 from services.metering.stream.app import LedgerApp, create_faust_app
 from services.metering.stream.intake import Book, book_what_comes
 from tests.integration.metering.workers import publish
+from tests.patience import PATIENCE_SECONDS
 
-_SECONDS = 30
 _AT_WORK = 2
 """So many batches are booked or priced at a time."""
 
@@ -44,11 +44,11 @@ async def _started(
         yield app
     finally:
         booking.cancel()
-        await asyncio.wait_for(app.stop(), _SECONDS)
+        await asyncio.wait_for(app.stop(), PATIENCE_SECONDS)
 
 
 def _run(test: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    return asyncio.run(asyncio.wait_for(test(), 2 * _SECONDS))
+    return asyncio.run(asyncio.wait_for(test(), PATIENCE_SECONDS))
 
 
 def test_it_begins_where_the_ledger_says_and_seeks_in_the_thread_that_fetches(

@@ -19,16 +19,15 @@ from schemas.topics import REGISTRY_CHANGES, USAGE_EVENTS
 from services.ledger.main import build_app
 from services.ledger.settings import LedgerSettings
 from services.local.dev_tokens import create_signing_key, sign_token, token_claims
-from tests.e2e.running import wait_for
 from tests.integration.metering.feed import Place, feed, read
 from tests.integration.metering.ledgers import Ledger
 from tests.integration.metering.processes import WorkerProcess, send
 from tests.integration.metering.workers import LONG_AGO, cards, key, node_call, payloads, plan
 from tests.integration.real_parts import running_broker
+from tests.patience import PATIENCE_SECONDS, wait_for
 
 ROUNDS = 5
 EVENTS = 400
-HANG_SECONDS = 120
 
 
 class Loader(threading.Thread):
@@ -116,17 +115,17 @@ def test_two_loaders_read_all_that_three_workers_book_while_they_are_killed_in_t
             events = [json.dumps(node_call(f"{round_}-{number}")).encode() for number in range(EVENTS)]
             # Some come twice, which books nothing.
             send(broker, USAGE_EVENTS.name, [*events, *events[::7]])
-            wait_for("a part of it to be booked", partial(_booked_beyond, ledger, round_ * EVENTS), HANG_SECONDS)
+            wait_for("a part of it to be booked", partial(_booked_beyond, ledger, round_ * EVENTS))
             victim = workers[round_ % len(workers)]
             victim.kill()
             victim.start()
-        wait_for("all to be booked", lambda: _booked(ledger) == ROUNDS * EVENTS, HANG_SECONDS)
+        wait_for("all to be booked", lambda: _booked(ledger) == ROUNDS * EVENTS)
         send(broker, REGISTRY_CHANGES.name, payloads([plan(3, "pro"), key(4, (LONG_AGO, None))]))
-        wait_for("it to be corrected", lambda: len(ledger.entries()) == 3 * ROUNDS * EVENTS, HANG_SECONDS)
-        wait_for("every place", lambda: len(feed(ledger)) == 3 * ROUNDS * EVENTS, HANG_SECONDS)
+        wait_for("it to be corrected", lambda: len(ledger.entries()) == 3 * ROUNDS * EVENTS)
+        wait_for("every place", lambda: len(feed(ledger)) == 3 * ROUNDS * EVENTS)
         for loader in loaders:
             loader.ending.set()
-            loader.join(HANG_SECONDS)
+            loader.join(PATIENCE_SECONDS)
     entries = sorted(str(entry["entry_id"]) for entry in ledger.entries())
     for loader in loaders:
         assert [place.position for place in loader.found] == list(range(1, len(entries) + 1))

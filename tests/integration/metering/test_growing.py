@@ -18,6 +18,7 @@ from services.runtime.database import connect
 from tests.integration.metering.feed import feed, place
 from tests.integration.metering.ledgers import Ledger
 from tests.integration.metering.workers import LONG_AGO, Worker, cards, key, node_call, plan, publish, rerate
+from tests.patience import PATIENCE_SECONDS
 
 _PAGE = Path(__file__).parents[3] / "docs" / "how-to" / "grow.md"
 MAKE, FOLLOW, COPY, SWAP = re.findall(r"```sql\n(.+?)```", _PAGE.read_text(), re.DOTALL)
@@ -32,7 +33,7 @@ def _psql(ledger: Ledger, step: str) -> None:
         env=foreign_environment(),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_SECONDS,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -52,7 +53,7 @@ def test_entries_go_over_to_partitions_while_they_are_booked(ledger: Ledger, bro
         for record in publish(broker, topic, 1, *(node_call(f"b{number}") for number in range(MEANWHILE))):
             await worker.book([record])
             half.set()
-        await asyncio.to_thread(over.wait, 60)
+        await asyncio.to_thread(over.wait, PATIENCE_SECONDS)
         # What comes again, what conflicts, and what is corrected, on the table as it is now.
         again = [node_call("a1"), node_call("a2", data={"calls": 2}), node_call("new")]
         await worker.book(publish(broker, topic, 0, *again))
@@ -60,10 +61,10 @@ def test_entries_go_over_to_partitions_while_they_are_booked(ledger: Ledger, bro
         rerate(ledger.dsn)
         await worker.stop()
 
-    booking = threading.Thread(target=lambda: asyncio.run(asyncio.wait_for(book(), 120)))
+    booking = threading.Thread(target=lambda: asyncio.run(asyncio.wait_for(book(), PATIENCE_SECONDS)))
     booking.start()
     try:
-        assert half.wait(60)
+        assert half.wait(PATIENCE_SECONDS)
         for step in (MAKE, FOLLOW, COPY, SWAP):
             _psql(ledger, step)
     finally:
@@ -103,7 +104,7 @@ def test_what_is_missing_keeps_the_old_table_in_its_place(ledger: Ledger, broker
         await worker.book(publish(broker, topic, 0, node_call("a")))
         await worker.stop()
 
-    asyncio.run(asyncio.wait_for(book(), 60))
+    asyncio.run(asyncio.wait_for(book(), PATIENCE_SECONDS))
     _psql(ledger, MAKE)
     _psql(ledger, FOLLOW)
     with pytest.raises(AssertionError, match="entries are missing"):

@@ -11,6 +11,7 @@ from services.books.schema import require_ledger
 from services.runtime.schema_version import SchemaMismatch
 from tests.integration.metering.ledgers import Ledger
 from tests.integration.metering.workers import Worker, cards, node_call, publish
+from tests.patience import PATIENCE_SECONDS
 
 OF_BEFORE = "1f78db1d-2788-8039-af6d-a2e2c0ca2c73"
 
@@ -26,7 +27,7 @@ async def book_one(ledger: Ledger, broker: str, topic: str) -> None:
 
 def test_it_is_refused_and_left_as_it_is(ledger: Ledger, broker: str, topic: str) -> None:
     require_ledger(ledger.dsn, "test")
-    asyncio.run(asyncio.wait_for(book_one(ledger, broker, topic), 60))
+    asyncio.run(asyncio.wait_for(book_one(ledger, broker, topic), PATIENCE_SECONDS))
     require_ledger(ledger.dsn, "test")
     upgrade(ledger.owner_dsn)
     ledger.execute(

@@ -9,6 +9,7 @@ import pytest
 from schemas.registry_changes import RegistryChange
 from tests.integration.metering.ledgers import Ledger
 from tests.integration.metering.workers import LONG_AGO, Worker, cards, key, node_call, plan, publish, rerate
+from tests.patience import PATIENCE_SECONDS
 
 _LATER = "2026-11-01T00:00:00Z"
 _KNOWN = [plan(3, "pro"), key(4, (LONG_AGO, None))]
@@ -37,7 +38,7 @@ def test_an_entry_priced_with_a_state_that_passed_is_put_right(
         rerate(ledger.dsn)
         await worker.stop()
 
-    asyncio.run(asyncio.wait_for(test(), 60))
+    asyncio.run(asyncio.wait_for(test(), PATIENCE_SECONDS))
     entries = ledger.entries()
     for number in {entry["event_id"] for entry in entries}:
         revisions = [entry for entry in entries if entry["event_id"] == number]

@@ -14,6 +14,7 @@ from services.metering.rerating import rerater
 from services.metering.rerating.rerater import Rerater
 from tests.integration.metering.ledgers import Ledger
 from tests.integration.metering.workers import LONG_AGO, Worker, cards, key, node_call, plan, publish, rerate
+from tests.patience import PATIENCE_SECONDS
 
 _EVENTS = 5
 _OWN_KEY_MC, _PLATFORM_MC = 1_000_000, 20_000_000
@@ -68,7 +69,7 @@ def test_what_a_killed_rerater_began_is_finished_by_the_next(
         await worker.stop()
         return statements
 
-    users = asyncio.run(asyncio.wait_for(test(), 90))
+    users = asyncio.run(asyncio.wait_for(test(), PATIENCE_SECONDS))
     assert users > _STATEMENTS_LEAST
     # Each event was corrected once, and counted once.
     rows = ledger.rows("SELECT kind, count(*) AS count FROM ledger.entry GROUP BY 1")

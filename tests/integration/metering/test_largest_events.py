@@ -22,6 +22,7 @@ from services.metering.booking.pricing import Covered, Record, price_batch, read
 from services.proof.verify import verify
 from tests.integration.metering.ledgers import Ledger
 from tests.integration.metering.workers import NOW, Worker, cards, node_call, publish
+from tests.patience import PATIENCE_SECONDS
 
 BIGINT_MAX = 2**63 - 1
 _MODELS = [(provider, model) for provider, models in packaged_cards()[1].body["models"].items() for model in models]
@@ -50,7 +51,7 @@ def test_customers_may_use_more_than_fits_into_64_bits(ledger: Ledger, broker: s
         assert sum(booked.recorded for booked in worker.booked) == events
         await worker.stop()
 
-    asyncio.run(asyncio.wait_for(test(), 120))
+    asyncio.run(asyncio.wait_for(test(), PATIENCE_SECONDS))
     totals = ledger.rows("SELECT metric, value FROM ledger.metric_total WHERE metric LIKE '%%_mc' ORDER BY metric")
     # 150 USD for a million of input, 600 for one of output, at 0.005 USD per credit: 1.5 * 10^9 credits each.
     sums = {row["metric"]: int(row["value"]) for row in totals}

@@ -20,6 +20,7 @@ from services.runtime.database import connect
 from tests.integration.metering.ledgers import Ledger
 from tests.integration.metering.workers import Worker, cards, node_call, publish
 from tests.integration.real_parts import Database
+from tests.patience import PATIENCE_SECONDS
 
 MANY = 250
 _SAID = "sum(events) AS events, sum(recorded) AS recorded, sum(duplicates) AS duplicates, sum(dead_letters) AS letters"
@@ -89,7 +90,7 @@ def test_what_is_booked_meanwhile_and_before_says_the_same(ledger: Ledger, broke
     gone: list[int] = []
 
     def keep_merging() -> None:
-        booked.wait(60)
+        booked.wait(PATIENCE_SECONDS)
         with closing(connect(ledger.dsn, "test-upkeep", autocommit=True)) as connection:
             merger = RangeMerger(0)
             while not stop.is_set():
@@ -98,7 +99,7 @@ def test_what_is_booked_meanwhile_and_before_says_the_same(ledger: Ledger, broke
     merging = threading.Thread(target=keep_merging)
     merging.start()
     try:
-        asyncio.run(asyncio.wait_for(_book_one_by_one(ledger, broker, topic, booked), 120))
+        asyncio.run(asyncio.wait_for(_book_one_by_one(ledger, broker, topic, booked), PATIENCE_SECONDS))
     finally:
         stop.set()
         booked.set()
@@ -197,7 +198,7 @@ def test_two_mergers_at_once_merge_once(ledger: Ledger) -> None:
 
 
 def _wait_for_a_lock(ledger: Ledger) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while not ledger.rows("SELECT FROM pg_locks WHERE NOT granted"):
         assert time.monotonic() < deadline, "nobody waits"
 
@@ -219,11 +220,11 @@ def test_one_works_and_the_other_takes_over(ledger: Ledger, postgres: Database) 
     finally:
         stop.set()
         for each in both:
-            each.join(30)
+            each.join(PATIENCE_SECONDS)
 
 
 def _wait_for_one(ledger: Ledger) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while len(ranges(ledger)) > 1:
         assert time.monotonic() < deadline, "nobody merges"
         time.sleep(0.05)
@@ -251,7 +252,7 @@ def test_what_is_altered_afterwards_is_found(
             await worker.book([record])
         await worker.stop()
 
-    asyncio.run(asyncio.wait_for(book(), 60))
+    asyncio.run(asyncio.wait_for(book(), PATIENCE_SECONDS))
     assert merge(ledger) == 110
     assert differences(ledger) == []
     _tamper(postgres, ledger, MERGED[what])

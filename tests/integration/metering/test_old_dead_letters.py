@@ -19,6 +19,7 @@ from services.runtime.database import connect
 from tests.integration.metering.ledgers import Ledger
 from tests.integration.metering.workers import Worker, cards, node_call, publish
 from tests.integration.real_parts import Database
+from tests.patience import PATIENCE_SECONDS
 
 JUNK = 5
 
@@ -40,7 +41,7 @@ def letters(ledger: Ledger, broker: str, topic: str) -> Ledger:
         await worker.book(publish(broker, topic, 0, batch, *[b"junk"] * JUNK))
         await worker.stop()
 
-    asyncio.run(asyncio.wait_for(book(), 60))
+    asyncio.run(asyncio.wait_for(book(), PATIENCE_SECONDS))
     return ledger
 
 

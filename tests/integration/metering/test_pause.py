@@ -19,6 +19,7 @@ from services.runtime.database import connect
 from tests.integration.metering.ledgers import Ledger
 from tests.integration.metering.workers import Worker, cards, node_call, publish
 from tests.integration.real_parts import Database
+from tests.patience import PATIENCE_SECONDS
 from tests.typed import typed
 
 LIMIT = Limit(share=0.5, window_seconds=300, min_events=10, spares_largest=False)
@@ -28,7 +29,7 @@ BAD = b"junk"
 
 
 def run(test: Callable[[], Any]) -> None:
-    asyncio.run(asyncio.wait_for(test(), 60))
+    asyncio.run(asyncio.wait_for(test(), PATIENCE_SECONDS))
 
 
 @asynccontextmanager
@@ -46,7 +47,7 @@ async def worker(ledger: Ledger, broker: str, topic: str, limit: Limit = LIMIT) 
 
 
 async def until(what: str, holds: Callable[[], object]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE_SECONDS):
         while not holds():  # noqa: ASYNC110 - what is waited for happens in another process or thread
             await asyncio.sleep(0.02)
     assert holds(), what

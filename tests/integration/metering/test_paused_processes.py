@@ -12,11 +12,11 @@ import pytest
 from schemas.topics import REGISTRY_CHANGES, USAGE_EVENTS
 from services.metering.dead_letters import pause
 from services.runtime.database import connect
-from tests.e2e.running import wait_for
 from tests.integration.metering.ledgers import Ledger
 from tests.integration.metering.processes import WorkerProcess, send
 from tests.integration.metering.workers import cards, node_call, payloads
 from tests.integration.real_parts import running_broker
+from tests.patience import wait_for
 
 BAD = 60
 GOOD = 400
@@ -68,7 +68,7 @@ def test_a_pause_outlives_kills_restarts_and_new_workers_and_nothing_is_lost(
 ) -> None:
     first = new_worker()
     first.start()
-    wait_for("the first worker to be ready", lambda: first.missing == set(), 60)
+    wait_for("the first worker to be ready", lambda: first.missing == set())
     send(own_broker, USAGE_EVENTS.name, [b"no event"] * BAD)
     wait_for("a pause", lambda: first.missing == {"pause"})
     send(own_broker, USAGE_EVENTS.name, [json.dumps(node_call(f"{n:03}")).encode() for n in range(GOOD)])
@@ -80,7 +80,7 @@ def test_a_pause_outlives_kills_restarts_and_new_workers_and_nothing_is_lost(
     for worker in (first, second):
         worker.start()
     for worker in (first, second):
-        wait_for(f"{worker.name} to be paused", lambda worker=worker: worker.missing == {"pause"}, 60)  # type: ignore[misc]
+        wait_for(f"{worker.name} to be paused", lambda worker=worker: worker.missing == {"pause"})  # type: ignore[misc]
     # It ends in time although it holds a batch, and its partitions go to the other, which books nothing either.
     second.stop()
     assert first.missing == {"pause"}
@@ -91,7 +91,7 @@ def test_a_pause_outlives_kills_restarts_and_new_workers_and_nothing_is_lost(
             pause.end(connection)
 
     # What the broken producer had sent may be enough for another pause: then it takes another word.
-    wait_for("every event", lambda: resume() or _events(ledger) == BAD + GOOD, 60)
+    wait_for("every event", lambda: resume() or _events(ledger) == BAD + GOOD)
     assert len(ledger.entries()) == GOOD
     (letters,) = ledger.rows("SELECT count(*) AS dead_letters FROM ledger.dead_letter")
     assert letters["dead_letters"] == BAD

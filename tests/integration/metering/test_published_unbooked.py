@@ -18,6 +18,7 @@ from services.cli.usage.rejected_rows import RejectedRow
 from services.local.endpoints import Ports
 from tests.e2e.running import environment
 from tests.integration.metering.ledgers import Ledger
+from tests.patience import PATIENCE_SECONDS
 
 ROW = '{"time": "2026-11-02T00:00:00Z", "org_id": "acme", "user_id": "u", "tool": "search"}\n'
 
@@ -37,7 +38,7 @@ def publish(folder: Path, broker: str, dsn: str, *options: str) -> subprocess.Co
         "usage.tool_call.v1",
         "--json",
     ]
-    return subprocess.run([*command, *options], capture_output=True, text=True, timeout=120, env=own)
+    return subprocess.run([*command, *options], capture_output=True, text=True, timeout=PATIENCE_SECONDS, env=own)
 
 
 def test_what_nobody_books_is_exit_3_and_how_many_is_said(broker: str, ledger: Ledger, tmp_path: Path) -> None:

@@ -35,6 +35,7 @@ from tests.integration.metering.workers import (
     rerate,
 )
 from tests.integration.real_parts import running_broker
+from tests.patience import PATIENCE_SECONDS
 
 _OWN_KEY_MC, _PLATFORM_MC = 1_000_000, 20_000_000
 _EARLY, _LATE, _OTHER = plan(5, "free"), plan(9, "enterprise"), plan(10, "pro", org_id="other")
@@ -57,7 +58,9 @@ def test_the_newest_change_of_each_key_counts_wherever_it_stands(
         with closing(KafkaProducer(bootstrap_servers=broker, acks="all")) as producer:
             changes = [*cards(), *records]
             for change, payload in zip(changes, payloads(changes), strict=True):
-                producer.send(REGISTRY_CHANGES.name, key=change.key.encode(), value=payload, partition=0).get(20)
+                producer.send(REGISTRY_CHANGES.name, key=change.key.encode(), value=payload, partition=0).get(
+                    PATIENCE_SECONDS
+                )
         # The second reads all of it from the table, and finds nothing new in the topic.
         for _ in range(2):
             directory = Directory()
@@ -70,7 +73,7 @@ def test_the_newest_change_of_each_key_counts_wherever_it_stands(
             assert [row["seq"] for row in kept] == sorted({change.seq for change in changes})
 
     with running_broker(tmp_path) as broker:
-        asyncio.run(asyncio.wait_for(test(broker), 60))
+        asyncio.run(asyncio.wait_for(test(broker), PATIENCE_SECONDS))
 
 
 def test_what_was_priced_without_a_change_that_came_late_is_put_right(ledger: Ledger, broker: str, topic: str) -> None:
@@ -100,7 +103,7 @@ def test_what_was_priced_without_a_change_that_came_late_is_put_right(ledger: Le
             await worker.stop()
 
     with closing(connect(ledger.dsn, "test-rerater", autocommit=True)) as connection:
-        asyncio.run(asyncio.wait_for(test(connection), 60))
+        asyncio.run(asyncio.wait_for(test(connection), PATIENCE_SECONDS))
 
 
 def test_a_rerater_knows_what_came_late_and_another_has_worked_off(ledger: Ledger, broker: str, topic: str) -> None:
@@ -120,7 +123,7 @@ def test_a_rerater_knows_what_came_late_and_another_has_worked_off(ledger: Ledge
         await worker.stop()
 
     with closing(connect(ledger.dsn, "test-rerater", autocommit=True)) as connection:
-        asyncio.run(asyncio.wait_for(test(connection), 60))
+        asyncio.run(asyncio.wait_for(test(connection), PATIENCE_SECONDS))
 
 
 def test_a_change_that_comes_late_while_another_is_worked_off_is_worked_off_next(
@@ -145,7 +148,7 @@ def test_a_change_that_comes_late_while_another_is_worked_off_is_worked_off_next
         assert (_charged(ledger), _rerated(ledger)) == ({"a": _OWN_KEY_MC}, 4)
         await worker.stop()
 
-    asyncio.run(asyncio.wait_for(test(), 60))
+    asyncio.run(asyncio.wait_for(test(), PATIENCE_SECONDS))
 
 
 def test_a_worker_that_starts_with_a_hole_knows_what_the_topic_holds_of_it(ledger: Ledger, tmp_path: Path) -> None:
@@ -154,14 +157,14 @@ def test_a_worker_that_starts_with_a_hole_knows_what_the_topic_holds_of_it(ledge
     async def test(broker: str) -> None:
         await RegistryFollower(ledger.dsn, KafkaAccess(broker), Directory()).take_in(payloads([*cards(), _OTHER]))
         with closing(KafkaProducer(bootstrap_servers=broker, acks="all")) as producer:
-            producer.send(REGISTRY_CHANGES.name, value=payloads([late])[0], partition=0).get(20)
+            producer.send(REGISTRY_CHANGES.name, value=payloads([late])[0], partition=0).get(PATIENCE_SECONDS)
         follower = RegistryFollower(ledger.dsn, KafkaAccess(broker), Directory())
         await follower.catch_up()
         await follower.stop()
         assert (follower.directory.seq, follower.directory.plan_at("acme", NOW)) == (_OTHER.seq, Plan.PRO)
 
     with running_broker(tmp_path) as broker:
-        asyncio.run(asyncio.wait_for(test(broker), 60))
+        asyncio.run(asyncio.wait_for(test(broker), PATIENCE_SECONDS))
 
 
 def test_an_earlier_state_that_was_compacted_away_moves_nothing(ledger: Ledger, broker: str) -> None:
@@ -173,7 +176,7 @@ def test_an_earlier_state_that_was_compacted_away_moves_nothing(ledger: Ledger, 
         assert follower.directory.plan_at("acme", NOW) is Plan.ENTERPRISE
         assert _rerated(ledger) == _OTHER.seq
 
-    asyncio.run(asyncio.wait_for(test(), 60))
+    asyncio.run(asyncio.wait_for(test(), PATIENCE_SECONDS))
 
 
 def _rerated(ledger: Ledger) -> int:

@@ -27,6 +27,7 @@ from tests.integration.metering.workers import LONG_AGO, NOW, Worker, cards, key
 from tests.integration.real_parts import Database
 from tests.kafka.raw_batches import batch as raw_batch
 from tests.kafka.raw_batches import changed, produce_bytes
+from tests.patience import PATIENCE_SECONDS
 
 TOPIC = USAGE_EVENTS._replace(name="usage-events-replayed", partitions=2)
 TOO_EARLY = (NOW + timedelta(days=1)).isoformat()
@@ -61,7 +62,7 @@ def original(postgres: Database, broker: str) -> str:
         await worker.stop()
         publish(broker, TOPIC.name, 1, node_call("not booked yet"))
 
-    asyncio.run(asyncio.wait_for(book(), 60))
+    asyncio.run(asyncio.wait_for(book(), PATIENCE_SECONDS))
     return name
 
 
@@ -237,7 +238,7 @@ def test_a_shadow_that_goes_away_ends_the_replay(booked: Ledger, broker: str, po
 
     threading.Thread(target=run, daemon=True).start()
     with pytest.raises(CommandFailed, match="shadow") as refused:
-        ended.result(timeout=30)
+        ended.result(timeout=PATIENCE_SECONDS)
     assert refused.value.status == AWAY
     assert databases(postgres) == before
 

@@ -18,18 +18,15 @@ from itertools import chain
 import psycopg
 import pytest
 
-from services.books.locks import SEQUENCER
 from services.local.children import foreign_environment
 from services.local.embedded.account import executables_for
 from services.metering.sequencer import Sequencer, place_entries
 from services.runtime.database import connect
-from tests.e2e.running import wait_for
-from tests.integration.metering.feed import PAGE, Place, book, feed, place, read, sequencer
+from tests.integration.metering.feed import PAGE, Place, book, feed, leaders, place, read, sequencer
 from tests.integration.metering.ledgers import Ledger
 from tests.integration.metering.workers import Worker, cards, key, node_call, plan, publish, rerate
 from tests.integration.real_parts import Database
-
-HANG_SECONDS = 60
+from tests.patience import PATIENCE_SECONDS, wait_for
 
 
 def positions(places: list[Place]) -> list[int]:
@@ -67,7 +64,7 @@ class Loader(threading.Thread):
     def end(self, how_many: int) -> None:
         """Wait until so many have been read."""
         self._enough = how_many
-        self.join(HANG_SECONDS)
+        self.join(PATIENCE_SECONDS)
 
 
 def test_a_batch_that_commits_late_gets_a_late_place(ledger: Ledger) -> None:
@@ -209,7 +206,7 @@ def test_slow_killed_and_quick_writers_three_sequencers_and_two_readers(ledger: 
         for thread in [*loaders, *writers]:
             thread.start()
         while any(thread.is_alive() for thread in writers):
-            assert len(wait_for("one to lead", lambda: _leaders(ledger), HANG_SECONDS)) == 1
+            assert len(wait_for("one to lead", lambda: leaders(ledger))) == 1
             # Each in its turn; after a while it is the one that leads.
             running.pop(0).kill()
             running.append(stack.enter_context(sequencer(ledger)))
@@ -223,15 +220,6 @@ def test_slow_killed_and_quick_writers_three_sequencers_and_two_readers(ledger: 
     assert loaders[0].found == loaders[1].found == feed(ledger)
 
 
-def _leaders(ledger: Ledger) -> list[int]:
-    found = ledger.rows(
-        "SELECT pid FROM pg_locks WHERE locktype = 'advisory' AND objid = %s AND granted"
-        " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())",
-        SEQUENCER,
-    )
-    return [row["pid"] for row in found]
-
-
 @pytest.mark.slow
 def test_one_that_is_killed_in_the_middle_leaves_nothing_behind_and_another_takes_over(
     ledger: Ledger, postgres: Database
@@ -242,13 +230,13 @@ def test_one_that_is_killed_in_the_middle_leaves_nothing_behind_and_another_take
         # Whoever gives places has taken the batches out by then, and waits to write.
         blocking.execute("LOCK TABLE ledger.entry_position IN SHARE MODE")
         with sequencer(ledger) as first:
-            wait_for("it to be in the middle", lambda: _waiting(postgres), HANG_SECONDS)
+            wait_for("it to be in the middle", lambda: _waiting(postgres))
             first.kill()
             first.wait()
         assert feed(ledger) == []
         blocking.commit()
         with sequencer(ledger):
-            wait_for("another to do it", partial(_has, ledger, 5), HANG_SECONDS)
+            wait_for("another to do it", partial(_has, ledger, 5))
     assert feed(ledger) == [Place(number, entry_id) for number, entry_id in enumerate(booked, start=1)]
 
 
@@ -268,12 +256,12 @@ def _waiting(postgres: Database) -> bool:
 @pytest.mark.slow
 def test_one_that_is_stopped_loses_its_turn(ledger: Ledger) -> None:
     with sequencer(ledger) as stopped:
-        wait_for("it to lead", lambda: _leaders(ledger), HANG_SECONDS)
+        wait_for("it to lead", lambda: leaders(ledger))
         stopped.send_signal(signal.SIGSTOP)
         with writer(ledger, autocommit=True) as connection:
             book(connection, 1)
         with sequencer(ledger):
-            wait_for("another to do it", partial(_has, ledger, 1), HANG_SECONDS)
+            wait_for("another to do it", partial(_has, ledger, 1))
 
 
 def test_it_goes_on_after_its_connection_is_lost(ledger: Ledger, postgres: Database) -> None:
@@ -284,11 +272,11 @@ def test_it_goes_on_after_its_connection_is_lost(ledger: Ledger, postgres: Datab
         for how_many in (1, 2, 3):
             with writer(ledger, autocommit=True) as connection:
                 book(connection, 1)
-            wait_for("it to be placed", partial(_has, ledger, how_many), HANG_SECONDS)
+            wait_for("it to be placed", partial(_has, ledger, how_many))
             postgres.disconnect_all("ledger_service")
     finally:
         stop.set()
-        running.join(HANG_SECONDS)
+        running.join(PATIENCE_SECONDS)
     assert not running.is_alive()
 
 
@@ -323,14 +311,14 @@ def test_three_workers_and_the_rerater_book_and_all_of_it_is_in_the_feed(
     for thread in (loader, *sequencers):
         thread.start()
     try:
-        asyncio.run(asyncio.wait_for(work(), HANG_SECONDS))
+        asyncio.run(asyncio.wait_for(work(), PATIENCE_SECONDS))
         entries = ledger.entries()
         assert {entry["kind"] for entry in entries} == {"charge", "reversal", "correction"}
         loader.end(len(entries))
     finally:
         stop.set()
         for thread in sequencers:
-            thread.join(HANG_SECONDS)
+            thread.join(PATIENCE_SECONDS)
     assert sorted(ids(loader.found)) == sorted(entry["entry_id"] for entry in entries)
     assert positions(loader.found) == list(range(1, len(entries) + 1))
 
@@ -399,7 +387,7 @@ def test_places_survive_a_dump_and_its_restoring(ledger: Ledger, postgres: Datab
     postgres.create(name, "ledger_owner")
     restored = Ledger(postgres, name)
     programs = executables_for(None)
-    run = partial(subprocess.run, env=foreign_environment(), check=True, capture_output=True, timeout=HANG_SECONDS)
+    run = partial(subprocess.run, env=foreign_environment(), check=True, capture_output=True, timeout=PATIENCE_SECONDS)
     dump = run([programs / "pg_dump", ledger.owner_dsn]).stdout
     run([programs / "psql", "--no-psqlrc", "--set=ON_ERROR_STOP=1", "--quiet", restored.owner_dsn], input=dump)
     assert feed(restored) == feed(ledger)

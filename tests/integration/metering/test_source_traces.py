@@ -12,6 +12,7 @@ import structlog
 from services.runtime.trace_context import TraceContext, new_trace
 from tests.integration.metering.ledgers import Ledger
 from tests.integration.metering.workers import Worker, cards, node_call, publish
+from tests.patience import PATIENCE_SECONDS
 
 KEPT = "SELECT source_offset, source_index, traceparent FROM ledger.source_trace ORDER BY 1, 2"
 
@@ -30,7 +31,7 @@ def booked(ledger: Ledger, broker: str, topic: str, *of: tuple[object, TraceCont
             await worker.stop()
         return [record.offset for record in records]
 
-    return asyncio.run(asyncio.wait_for(test(), 60))
+    return asyncio.run(asyncio.wait_for(test(), PATIENCE_SECONDS))
 
 
 def kept(ledger: Ledger) -> list[tuple[int, int, str]]:

@@ -19,11 +19,18 @@ from services.metering.registry_follower import RegistryFollower
 from services.metering.rerating import rerater
 from services.metering.rerating.rerater import Rerater
 from services.runtime import database
-from tests.e2e.running import wait_for
 from tests.integration.metering.ledgers import Ledger
 from tests.integration.metering.workers import LONG_AGO, Worker, cards, key, node_call, payloads, plan, publish
+from tests.patience import PATIENCE_SECONDS, wait_for
 
-_TAKEN_OVER_SECONDS = 20.0
+_TAKEN_OVER_SECONDS = 40.0
+"""The server ends a session that is silent for 5 s; the one that is stopped is let go after this at the earliest."""
+
+
+@pytest.fixture
+def long_transactions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No transaction is ended for its length alone, which would let the others go on as well, if later."""
+    monkeypatch.setattr(database, "_TRANSACTION_SECONDS", int(10 * PATIENCE_SECONDS))
 
 
 class Stop:
@@ -36,7 +43,7 @@ class Stop:
     def __call__(self) -> None:
         if not self.reached.is_set():
             self.reached.set()
-            assert self.let_go.wait(60)
+            assert self.let_go.wait(PATIENCE_SECONDS)
 
 
 @pytest.mark.parametrize(
@@ -47,6 +54,7 @@ class Stop:
         pytest.param(psycopg.Copy, "write", id="while rows are copied"),
     ],
 )
+@pytest.mark.usefixtures("long_transactions")
 def test_a_batch_stopped_on_its_way_holds_up_nobody_and_is_not_booked_twice(
     owner: Any, place: str, ledger: Ledger, broker: str, topic: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -63,7 +71,7 @@ def test_a_batch_stopped_on_its_way_holds_up_nobody_and_is_not_booked_twice(
             await worker.learn(*cards())
         monkeypatch.setattr(owner, place, stopping)
         held = asyncio.create_task(stopped.book(records))
-        assert await asyncio.to_thread(stop.reached.wait, 20)
+        assert await asyncio.to_thread(stop.reached.wait, PATIENCE_SECONDS)
         await asyncio.wait_for(other.book(records), _TAKEN_OVER_SECONDS)
         stop.let_go.set()
         # It finds out that it is too late, looks again, and has nothing left to do.
@@ -72,7 +80,7 @@ def test_a_batch_stopped_on_its_way_holds_up_nobody_and_is_not_booked_twice(
             await worker.stop()
 
     try:
-        asyncio.run(asyncio.wait_for(test(), 90))
+        asyncio.run(asyncio.wait_for(test(), PATIENCE_SECONDS))
     finally:
         stop.let_go.set()
     assert [entry["event_id"] for entry in ledger.entries()] == ["a", "b", "c"]
@@ -80,6 +88,7 @@ def test_a_batch_stopped_on_its_way_holds_up_nobody_and_is_not_booked_twice(
     assert (row["recorded"], row["duplicates"]) == (3, 0)
 
 
+@pytest.mark.usefixtures("long_transactions")
 def test_a_follower_stopped_on_its_way_holds_up_nobody(
     ledger: Ledger, broker: str, topic: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -97,14 +106,14 @@ def test_a_follower_stopped_on_its_way_holds_up_nobody(
         changes = payloads([*cards(), plan(3, "pro")])
         stopped, other = Worker(ledger.dsn, broker, topic), Worker(ledger.dsn, broker, topic)
         held = asyncio.create_task(stopped.follower.take_in(changes))
-        assert await asyncio.to_thread(stop.reached.wait, 20)
+        assert await asyncio.to_thread(stop.reached.wait, PATIENCE_SECONDS)
         await asyncio.wait_for(other.follower.take_in(changes), _TAKEN_OVER_SECONDS)
         stop.let_go.set()
         await held
         assert stopped.directory.seq == other.directory.seq == 3
 
     try:
-        asyncio.run(asyncio.wait_for(test(), 90))
+        asyncio.run(asyncio.wait_for(test(), PATIENCE_SECONDS))
     finally:
         stop.let_go.set()
 
@@ -127,13 +136,13 @@ def test_a_rerater_stopped_on_its_way_holds_up_nobody(
         await worker.learn(plan(3, "pro"), key(4, (LONG_AGO, None)))
         await worker.stop()
 
-    asyncio.run(asyncio.wait_for(test(), 60))
+    asyncio.run(asyncio.wait_for(test(), PATIENCE_SECONDS))
     monkeypatch.setattr(rerater, "_reversed", stopping)
     end = threading.Event()
     reraters = [threading.Thread(target=Rerater(ledger.dsn).run, args=(end,)) for _ in range(2)]
     reraters[0].start()
     try:
-        assert stop.reached.wait(20)
+        assert stop.reached.wait(PATIENCE_SECONDS)
         reraters[1].start()
         worked_off = "SELECT 1 FROM ledger.fence WHERE rerated_seq = 4"
         wait_for("the other to take over", lambda: ledger.rows(worked_off) or None, _TAKEN_OVER_SECONDS)
@@ -142,7 +151,7 @@ def test_a_rerater_stopped_on_its_way_holds_up_nobody(
         stop.let_go.set()
         end.set()
         for thread in reraters:
-            thread.join(20)
+            thread.join(PATIENCE_SECONDS)
     kinds = [(entry["event_id"], entry["kind"]) for entry in ledger.entries()]
     assert kinds == [(event, kind) for event in "abc" for kind in ("charge", "reversal", "correction")]
 
@@ -159,7 +168,7 @@ def test_a_worker_stopped_while_it_sends_a_statement_loses_its_locks(
         stopped.pgconn.send_query_params(b"SELECT length($1::bytea)", [b"x" * 64_000_000], param_formats=[1])
         assert stopped.pgconn.flush() == 1, "all of it was sent"
         assert not ledger.rows(lock, FENCE)[0]["free"]
-        wait_for("the lock to be free", lambda: ledger.rows(lock, FENCE)[0]["free"], _TAKEN_OVER_SECONDS)
+        wait_for("the lock to be free", lambda: ledger.rows(lock, FENCE)[0]["free"])
 
 
 def test_a_rerater_that_thinks_for_long_is_not_taken_for_a_stopped_one(
@@ -172,7 +181,7 @@ def test_a_rerater_that_thinks_for_long_is_not_taken_for_a_stopped_one(
         await worker.learn(*cards(), *changes)
         await worker.stop()
 
-    asyncio.run(asyncio.wait_for(test(), 60))
+    asyncio.run(asyncio.wait_for(test(), PATIENCE_SECONDS))
 
     def slow(message: Any) -> Any:
         time.sleep(0.3)
@@ -185,7 +194,7 @@ def test_a_rerater_that_thinks_for_long_is_not_taken_for_a_stopped_one(
     thread.start()
     worked_off = "SELECT 1 FROM ledger.fence WHERE rerated_seq = 11"
     try:
-        wait_for("the changes to be worked off", lambda: ledger.rows(worked_off) or None, _TAKEN_OVER_SECONDS)
+        wait_for("the changes to be worked off", lambda: ledger.rows(worked_off))
     finally:
         end.set()
-        thread.join(20)
+        thread.join(PATIENCE_SECONDS)

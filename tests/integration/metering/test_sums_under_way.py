@@ -13,11 +13,10 @@ import pytest
 
 from services.proof.verify import verify
 from services.runtime.database import connect
-from tests.integration.metering.feed import place, sequencer
+from tests.integration.metering.feed import leaders, place, sequencer
 from tests.integration.metering.ledgers import Ledger
 from tests.integration.summed import Rolled, a_question
-
-HANG_SECONDS = 60
+from tests.patience import PATIENCE_SECONDS, wait_for
 
 
 class _Writer(threading.Thread):
@@ -84,13 +83,14 @@ def test_sums_agree_with_entries_while_writers_and_sequencers_are_killed(ledger:
         for thread in [*writers, *askers]:
             thread.start()
         while any(thread.is_alive() for thread in writers):
+            wait_for("one to lead", lambda: leaders(ledger))
             writers[0].join(0.7)
             running.pop(0).kill()
             running.append(stack.enter_context(sequencer(ledger)))
     place(ledger)
     stop.set()
     for asker in askers:
-        asker.join(HANG_SECONDS)
+        asker.join(PATIENCE_SECONDS)
         if asker.wrong is not None:
             raise asker.wrong
         assert asker.asked > 10

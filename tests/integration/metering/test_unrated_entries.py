@@ -12,6 +12,7 @@ from schemas.registry_changes import ModelAliasesChange, RateCardChange
 from services.proof.verify import verify
 from tests.integration.metering.ledgers import Ledger
 from tests.integration.metering.workers import LONG_AGO, NOW, Worker, cards, key, node_call, plan, publish, rerate
+from tests.patience import PATIENCE_SECONDS
 
 _DAY = "2026-11-01T00:00:00Z"
 
@@ -87,7 +88,7 @@ def test_a_card_under_which_some_entries_do_not_fit_holds_nobody_up(ledger: Ledg
         _assert_right(ledger, 7)
         await worker.stop()
 
-    asyncio.run(asyncio.wait_for(test(), 60))
+    asyncio.run(asyncio.wait_for(test(), PATIENCE_SECONDS))
 
 
 def test_another_name_of_a_model_rates_what_stands_without_a_price_and_looks_at_nothing_else(
@@ -115,7 +116,7 @@ def test_another_name_of_a_model_rates_what_stands_without_a_price_and_looks_at_
         _assert_right(ledger, 4)
         await worker.stop()
 
-    asyncio.run(asyncio.wait_for(test(), 60))
+    asyncio.run(asyncio.wait_for(test(), PATIENCE_SECONDS))
 
 
 def _looks(ledger: Ledger) -> int:
@@ -159,4 +160,4 @@ def test_a_correction_that_the_database_refuses_is_set_aside_alone(
         _assert_right(ledger, 5)
         await worker.stop()
 
-    asyncio.run(asyncio.wait_for(test(), 60))
+    asyncio.run(asyncio.wait_for(test(), PATIENCE_SECONDS))

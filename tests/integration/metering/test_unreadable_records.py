@@ -16,12 +16,12 @@ from kafka import KafkaProducer
 
 from schemas.topics import REGISTRY_CHANGES, USAGE_EVENTS
 from services.books.migrations import upgrade
-from tests.e2e.running import wait_for
 from tests.integration.metering.ledgers import Ledger
 from tests.integration.metering.processes import WorkerProcess, send
 from tests.integration.metering.workers import Worker, cards, node_call, payloads, publish
 from tests.integration.real_parts import Database, running_broker
 from tests.kafka.raw_batches import CODECS, batch, changed, produce_bytes, with_odd_header_keys
+from tests.patience import PATIENCE_SECONDS, wait_for
 
 _HEADERS = [("traceparent", b"00-abc"), ("traceparent", b"\xff\x00")]
 _partitions = itertools.count()
@@ -42,7 +42,7 @@ class Metering(NamedTuple):
     def wait_booked(self, ids: list[str]) -> None:
         """Wait for these charges, and insist on each once, and on a worker that still runs."""
         prefix = ids[0].rpartition("-")[0]
-        wait_for(f"{len(ids)} charges", lambda: len(self.booked(prefix)) >= len(ids) or not self.worker.running, 60)
+        wait_for(f"{len(ids)} charges", lambda: len(self.booked(prefix)) >= len(ids) or not self.worker.running)
         assert self.worker.exit_status is None, self.worker.log_file.read_text()[-3000:]
         assert self.booked(prefix) == sorted(ids)
 
@@ -105,7 +105,7 @@ def test_every_compression_of_kafka_python_is_read(codec: str | None, metering: 
             for value in _values(events)
         ]
         for future in sent:
-            future.get(20)
+            future.get(PATIENCE_SECONDS)
     metering.wait_booked(_ids(events))
 
 
@@ -152,7 +152,7 @@ def test_a_batch_that_cannot_be_read_is_a_dead_letter_at_each_offset_and_the_res
     produce_bytes(metering.broker, USAGE_EVENTS.name, partition, batch(_values(before)))
     first = produce_bytes(metering.broker, USAGE_EVENTS.name, partition, broken)
     # It is told also while nothing comes after it.
-    wait_for("dead letters", lambda: len(metering.dead_letters(partition)) == 2, 60)
+    wait_for("dead letters", lambda: len(metering.dead_letters(partition)) == 2)
     detail = f"the batch of offsets {first} to {first + 1} cannot be read: {why}"
     assert metering.dead_letters(partition) == [(first + n, "malformed_json", detail) for n in range(2)]
     assert metering.next_offset(partition) == first + 2
@@ -165,7 +165,7 @@ def test_a_batch_that_cannot_be_read_is_a_dead_letter_at_each_offset_and_the_res
 def test_how_many_records_could_not_be_read_is_a_metric(metering: Metering, partition: int) -> None:
     before = metering.worker.metric("byok_unreadable_records_total")
     produce_bytes(metering.broker, USAGE_EVENTS.name, partition, changed(_GOOD, crc=1))
-    wait_for("the metric", lambda: metering.worker.metric("byok_unreadable_records_total") == before + 2, 60)
+    wait_for("the metric", lambda: metering.worker.metric("byok_unreadable_records_total") == before + 2)
 
 
 def test_what_was_not_delivered_is_told_as_well(broker: str, ledger: Ledger, topic: str) -> None:

@@ -26,6 +26,7 @@ from tests.integration.metering.feed import place
 from tests.integration.metering.ledgers import Ledger
 from tests.integration.metering.workers import LONG_AGO, Worker, cards, key, node_call, plan, publish, rerate
 from tests.integration.real_parts import Database
+from tests.patience import PATIENCE_SECONDS
 from tests.typed import typed
 
 TOO_MUCH = "a" * 300
@@ -78,7 +79,7 @@ def original(postgres: Database, broker: str) -> str:
         await worker.book(publish(broker, topic.name, 1, node_call("h")))
         await worker.stop()
 
-    asyncio.run(asyncio.wait_for(book(), 60))
+    asyncio.run(asyncio.wait_for(book(), PATIENCE_SECONDS))
     return name
 
 
@@ -104,7 +105,7 @@ def test_a_card_of_an_earlier_release_with_places_that_nobody_knows_prices_as_ev
         await worker.book(publish(broker, topic, 0, node_call("a", time="2026-05-02T00:00:00Z"), node_call("b")))
         await worker.stop()
 
-    asyncio.run(asyncio.wait_for(book(), 60))
+    asyncio.run(asyncio.wait_for(book(), PATIENCE_SECONDS))
     assert [row["charged_mc"] for row in ledger.rows("SELECT charged_mc FROM ledger.entries")] == [20_000_000] * 2
     assert found_in(ledger) == []
 
@@ -246,7 +247,7 @@ def test_what_was_booked_between_two_changes_that_undo_each_other_converges(
         rerate(ledger.dsn)
         await worker.stop()
 
-    asyncio.run(asyncio.wait_for(book(), 60))
+    asyncio.run(asyncio.wait_for(book(), PATIENCE_SECONDS))
     assert found_in(ledger) == []
 
 

@@ -24,6 +24,7 @@ from services.metering.rerating.rerater import Rerater
 from services.metering.stream.gap_reader import GapReader
 from services.runtime.database import connect
 from services.runtime.kafka_access import KafkaAccess
+from tests.patience import PATIENCE_SECONDS
 
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)
 LONG_AGO = "2026-05-01T00:00:00Z"
@@ -112,7 +113,7 @@ def publish(broker: str, topic: str, partition: int, *values: object) -> list[Re
         records = []
         for value in values:
             data = value if isinstance(value, bytes) else json.dumps(value).encode()
-            sent = producer.send(topic, value=data, key=b"acme", partition=partition).get(20)
+            sent = producer.send(topic, value=data, key=b"acme", partition=partition).get(PATIENCE_SECONDS)
             records.append(Record(partition, sent.offset, b"acme", data, sent.timestamp / 1000))
     return records
 

@@ -157,5 +157,5 @@ async def pydantic_ai() -> None:
 
 if __name__ == "__main__":
     asyncio.run(globals()[sys.argv[1]]())
-    assert meter.close(20)
+    assert meter.close(float(os.environ["PATIENCE_SECONDS"]))
     sys.stdout.write(f"not recorded: {meter.observer.not_recorded}\n")

@@ -39,5 +39,5 @@ if __name__ == "__main__":
     run = meter.run(org="acme", user="u1", team="t1", run_id="r42")
     with tagged(run.tags("plan")), provider.get_tracer("a runner's").start_as_current_span("a step"):
         calls()
-    assert meter.close(20)
+    assert meter.close(float(os.environ["PATIENCE_SECONDS"]))
     sys.stdout.write(f"not recorded: {meter.observer.not_recorded}\n")

@@ -9,6 +9,8 @@ import sys
 
 import pytest
 
+from tests.patience import PATIENCE_SECONDS
+
 
 @pytest.mark.parametrize("listening", [False, True], ids=["refuses", "is silent"])
 def test_a_broker_that_is_away_ends_it(listening: bool) -> None:
@@ -29,7 +31,7 @@ def test_a_broker_that_is_away_ends_it(listening: bool) -> None:
             capture_output=True,
             text=True,
             check=False,
-            timeout=30,
+            timeout=PATIENCE_SECONDS,
         )
     assert done.returncode == 3, done.stderr
     assert "the broker does not answer" in done.stderr

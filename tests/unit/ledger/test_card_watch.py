@@ -9,6 +9,7 @@ import pytest
 from services.ledger.card_watch import CardWatch
 from services.runtime.background import in_background
 from services.runtime.kafka_access import KafkaAccess
+from tests.patience import PATIENCE_SECONDS
 
 
 def test_whatever_the_client_raises_it_looks_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -23,5 +24,5 @@ def test_whatever_the_client_raises_it_looks_again(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(CardWatch, "_follow", follow)
     watch = CardWatch(KafkaAccess("127.0.0.1:1"))
     with in_background("card-watch", watch.run):
-        assert again.wait(30)
+        assert again.wait(PATIENCE_SECONDS)
     assert watch.known() is None

@@ -10,8 +10,7 @@ import pytest
 from sqlalchemy.exc import SQLAlchemyError
 
 from services.ledger.recorded_changes import RecordedChanges
-
-HANGING_SECONDS = 30
+from tests.patience import PATIENCE_SECONDS
 
 
 class Database:
@@ -24,7 +23,7 @@ class Database:
 
     def read(self) -> int:
         self.questions += 1
-        assert self.running.wait(HANGING_SECONDS)
+        assert self.running.wait(PATIENCE_SECONDS)
         return self.newest
 
 
@@ -46,7 +45,7 @@ def test_each_question_is_answered_anew(database: Database) -> None:
 def test_a_database_that_is_stopped_holds_one_thread_and_no_request(database: Database) -> None:
     recorded = RecordedChanges(database.read, wait_seconds=0.05)
     with ThreadPoolExecutor(8) as requests:
-        assert [each.result(HANGING_SECONDS) for each in [requests.submit(recorded.newest) for _ in range(40)]] == (
+        assert [each.result(PATIENCE_SECONDS) for each in [requests.submit(recorded.newest) for _ in range(40)]] == (
             [None] * 40
         )
     assert database.questions == 1
@@ -56,7 +55,7 @@ def test_once_it_goes_on_it_is_asked_again(database: Database) -> None:
     recorded = RecordedChanges(database.read, wait_seconds=0.05)
     assert recorded.newest() is None
     database.running.set()
-    patient = RecordedChanges(database.read, wait_seconds=HANGING_SECONDS)
+    patient = RecordedChanges(database.read, wait_seconds=PATIENCE_SECONDS)
     assert patient.newest() == 7
 
 

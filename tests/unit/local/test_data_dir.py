@@ -12,6 +12,7 @@ import pytest
 from services.local.data_dir import DataDir
 from services.local.processes import StackError
 from services.runtime.private_file import write_private
+from tests.patience import PATIENCE_SECONDS
 
 
 @pytest.fixture
@@ -86,7 +87,7 @@ def test_a_child_that_outlives_its_owner_keeps_the_next_one_waiting(data):
         assert not second.try_lock_for_children()
         child.kill()
         child.wait()
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while not second.try_lock_for_children():
         assert time.monotonic() < deadline
     second.unlock()

@@ -16,6 +16,8 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey, generat
 from jwt import PyJWS
 from jwt.algorithms import OKPAlgorithm, RSAAlgorithm
 
+from tests.patience import PATIENCE_SECONDS
+
 Serve = Callable[["BaseHTTPRequestHandler"], None]
 
 
@@ -121,4 +123,4 @@ def key_server() -> Iterator[KeyServer]:
     finally:
         server.shutdown()
         server.server_close()
-        thread.join(10)
+        thread.join(PATIENCE_SECONDS)

@@ -9,8 +9,7 @@ import pytest
 
 from services.runtime import background
 from services.runtime.background import in_background, patiently, patiently_until, repeat
-
-HANGING_SECONDS = 30
+from tests.patience import PATIENCE_SECONDS
 
 
 class Flaky:
@@ -112,11 +111,11 @@ def test_a_thread_lasts_as_long_as_its_block():
 
     def run(stop: threading.Event) -> None:
         begun.set()
-        stop.wait(HANGING_SECONDS)
+        stop.wait(PATIENCE_SECONDS)
         ended.set()
 
-    with in_background("ours", run, stop_seconds=HANGING_SECONDS):
-        assert begun.wait(HANGING_SECONDS)
+    with in_background("ours", run, stop_seconds=PATIENCE_SECONDS):
+        assert begun.wait(PATIENCE_SECONDS)
         assert not ended.is_set()
     assert ended.is_set()
 
@@ -132,7 +131,7 @@ def test_an_error_that_ends_a_thread_is_told():
         raise RuntimeError("nobody may go on")
 
     with in_background("ours", run, died=died):
-        assert heard.wait(HANGING_SECONDS)
+        assert heard.wait(PATIENCE_SECONDS)
     assert told == ["nobody may go on"]
-    with in_background("ours", run, stop_seconds=HANGING_SECONDS):
+    with in_background("ours", run, stop_seconds=PATIENCE_SECONDS):
         pass

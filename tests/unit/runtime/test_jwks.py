@@ -26,6 +26,7 @@ from services.runtime.jwks import (
 from services.runtime.problems import Problem
 from services.runtime.settings import Environment, SettingsError, TokenSettings
 from services.runtime.tokens import TokenVerifier
+from tests.patience import PATIENCE_SECONDS, wait_for
 from tests.unit.runtime.key_server import KeyServer, Signer, document, ed25519, key_server, rsa
 
 OLD, NEW, RSA = ed25519("old"), ed25519("new"), rsa("rsa")
@@ -70,13 +71,6 @@ def verifier_on(provider: KeyServer, clock: Clock) -> TokenVerifier:
     return TokenVerifier(TokenSettings(jwt_jwks_url=provider.url), clock)
 
 
-def wait_until(holds: Callable[[], bool], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-
-
 def test_keys_are_read_once_and_kept(provider: KeyServer, clock: Clock) -> None:
     provider.publish(OLD, RSA)
     verifier = verifier_on(provider, clock)
@@ -100,7 +94,7 @@ def test_a_key_that_was_taken_back_goes_when_keys_are_read_anew(provider: KeySer
     provider.publish(NEW)
     clock.ahead = FRESH_SECONDS + 1
     # The first one may still be let in: nobody waits for a reading under a key that is known.
-    wait_until(lambda: status(verifier, token(OLD)) == 401)
+    wait_for("the keys to be read anew", lambda: status(verifier, token(OLD)) == 401)
     assert status(verifier, token(NEW)) == 200
 
 
@@ -168,7 +162,7 @@ def test_a_url_without_usable_keys_is_told_as_such_and_recovers(
     assert provider.requests <= READINGS_AT_ONCE + 1
     provider.publish(OLD)
     clock.ahead = SECONDS_PER_READING
-    wait_until(lambda: status(verifier, token(OLD)) == 200)
+    wait_for("the keys to be read anew", lambda: status(verifier, token(OLD)) == 200)
 
 
 def test_an_outage_of_the_url_changes_nothing_for_a_day(provider: KeyServer, clock: Clock) -> None:
@@ -182,7 +176,7 @@ def test_an_outage_of_the_url_changes_nothing_for_a_day(provider: KeyServer, clo
     assert status(verifier, token(OLD)) == 503
     provider.publish(OLD)
     clock.ahead += SECONDS_PER_READING
-    wait_until(lambda: status(verifier, token(OLD)) == 200)
+    wait_for("the keys to be read anew", lambda: status(verifier, token(OLD)) == 200)
 
 
 def test_a_slow_url_holds_up_nobody_whose_key_is_known(provider: KeyServer, clock: Clock) -> None:
@@ -191,7 +185,7 @@ def test_a_slow_url_holds_up_nobody_whose_key_is_known(provider: KeyServer, cloc
     release = threading.Event()
 
     def wait(_request: BaseHTTPRequestHandler) -> None:
-        release.wait(60)
+        release.wait(PATIENCE_SECONDS)
 
     provider.serve = wait
     clock.ahead = FRESH_SECONDS + 1
@@ -210,7 +204,7 @@ def test_a_slow_url_holds_up_nobody_whose_key_is_known(provider: KeyServer, cloc
         assert status(verifier, token(OLD)) == 200
         assert time.monotonic() - began < READ_SECONDS_MAX / 2, "it waited for the reading"
     for stranger in strangers:
-        stranger.join(30)
+        stranger.join(PATIENCE_SECONDS)
     # Most are sent away at once, so that they do not take every thread of the service.
     assert len(waited) == 60
     assert sum(seconds > READ_SECONDS_MAX / 2 for seconds in waited) <= 20
@@ -238,7 +232,7 @@ def test_an_answer_that_never_ends_is_given_up(provider: KeyServer, clock: Clock
     provider.serve = without_end
     verifier = verifier_on(provider, clock)
     assert status(verifier, token(OLD)) == 503
-    assert ended.wait(3 * READ_SECONDS_MAX)
+    assert ended.wait(PATIENCE_SECONDS)
     # What lies in the buffers of two sockets on top.
     assert sent < JWKS_BYTES_MAX + 16 * 2**20
 

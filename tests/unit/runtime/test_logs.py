@@ -7,6 +7,8 @@ import subprocess
 import sys
 from typing import Any
 
+from tests.patience import PATIENCE_SECONDS
+
 SETUP = """
 import logging, sys, threading
 from services.runtime import logs
@@ -17,7 +19,9 @@ logs.log_crashes()
 
 def lines(code: str) -> list[dict[str, Any]]:
     """What a process logs that runs ``code``; each line is JSON."""
-    done = subprocess.run([sys.executable, "-c", SETUP + code], capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", SETUP + code], capture_output=True, text=True, timeout=PATIENCE_SECONDS, check=False
+    )
     return [json.loads(line) for line in done.stderr.splitlines()]
 
 

@@ -11,8 +11,8 @@ from sqlalchemy.exc import OperationalError, SQLAlchemyError
 
 from schemas.metrics import Kind, Metric, Service, Unit
 from services.runtime.metrics import Family, FromDatabase, Shown, family
+from tests.patience import PATIENCE_SECONDS
 
-HANGING_SECONDS = 20
 KEPT = Metric("byok_kept_total", Kind.COUNTER, Unit.EVENTS, ("kind",), (Service.LEDGER,), "Kept.")
 OPEN = Metric("byok_open", Kind.GAUGE, Unit.EVENTS, (), (Service.LEDGER,), "Open.")
 
@@ -72,13 +72,13 @@ def test_what_does_not_answer_is_absent_and_read_once_until_it_does() -> None:
 
     def read() -> list[Family]:
         reads.append(None)
-        assert answer.wait(HANGING_SECONDS)
+        assert answer.wait(PATIENCE_SECONDS)
         return [family(OPEN, [((), 1)])]
 
     asked = FromDatabase(read, SQLAlchemyError, patience_seconds=0.01)
     assert [asked() for _ in range(5)] == [[]] * 5
     answer.set()
-    deadline = time.monotonic() + HANGING_SECONDS
+    deadline = time.monotonic() + PATIENCE_SECONDS
     while not asked():
         assert time.monotonic() < deadline
     assert len(reads) == 1

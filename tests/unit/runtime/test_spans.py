@@ -13,6 +13,7 @@ from services.runtime.settings import HttpSettings, SettingsError
 from services.runtime.spans import LINKS_MAX, SpanKind, configure_spans, flush_spans, records_spans, span
 from services.runtime.trace_context import TraceContext, current_trace, new_trace
 from tests.otlp_receiver import Collector, collector
+from tests.patience import PATIENCE_SECONDS
 
 KEY = "sk-ant-api03-abcdefghijklmnopqrstuvwxyz012345"
 
@@ -83,7 +84,7 @@ flush_spans()
 assert part.context is None and not records_spans()
 assert not any(name.startswith("opentelemetry.sdk") for name in sys.modules)
 """
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=PATIENCE_SECONDS)
     assert not records_spans()
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from services.metering.booking.pricing import Record
 from services.metering.stream.intake import Intake, book_what_comes
+from tests.patience import PATIENCE_SECONDS
 
 LONG = 60.0
 
@@ -19,7 +20,7 @@ def record(offset: int, value: bytes = b"{}") -> Record:
 
 
 def run(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    asyncio.run(asyncio.wait_for(test(), 10))
+    asyncio.run(asyncio.wait_for(test(), PATIENCE_SECONDS))
 
 
 def offsets(records: Sequence[Record]) -> list[int]:

@@ -15,6 +15,7 @@ from aiokafka.record.memory_records import MemoryRecords
 from services.runtime.record_log import read_tolerantly, tolerant, unreadable_because
 from services.runtime.record_log.batches import Reading
 from tests.kafka.raw_batches import batch, changed
+from tests.patience import PATIENCE_SECONDS
 
 GOOD = batch([b"one", b"two"])
 BROKEN = changed(GOOD, crc=1)
@@ -79,7 +80,7 @@ def test_heartbeats_go_on_while_bytes_are_looked_through(monkeypatch: pytest.Mon
     heard: list[bool] = []
 
     def slowly(data: bytes, _offset: int, _end: int) -> Reading:
-        heard.append(heartbeat.wait(10))
+        heard.append(heartbeat.wait(PATIENCE_SECONDS))
         return Reading(data, None)
 
     async def fetch() -> None:
