@@ -33,7 +33,7 @@ _SETTINGS = {
     "transaction.state.log.min.isr": str(_BROKERS - 1),
     # Leaders go where a test says, and stay there.
     "auto.leader.rebalance.enable": "false",
-    "replica.lag.time.max.ms": "5000",
+    "replica.lag.time.max.ms": "10000",
 }
 
 
@@ -137,7 +137,8 @@ class _Admin:
         place = TopicPartition(topic, partition)
         self._client.alter_partition_reassignments({place: list(replicas)})
         _until(lambda: not self._client.list_partition_reassignments([place]))
-        self._client.elect_leaders(_PREFERRED, {topic: [partition]})
+        # Refused while the first replica is not in sync yet. Where it leads already, there is nothing to elect.
+        _until(lambda: self._client.elect_leaders(_PREFERRED, {topic: [partition]}) is not None)
 
 
 def _until(look: Callable[[], bool]) -> None:
