@@ -60,7 +60,7 @@ def test_a_generated_client_hands_in_events_and_reads_entries(stack: Stack, tmp_
     org_id = stack.new_organization()
     tokens = stack.told["tokens"]
     used = subprocess.run(
-        [own / "python", "-c", USE, stack.told["ledger_url"], org_id],
+        [own / "python", "-c", USE, stack.told["ledger_url"], org_id, str(PATIENCE_SECONDS)],
         cwd=tmp_path,
         input=json.dumps([tokens["runner"], tokens["billing"]]),
         capture_output=True,
