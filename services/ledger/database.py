@@ -8,6 +8,7 @@ from psycopg import Connection
 from sqlalchemy import Engine, create_engine
 
 from services.runtime.database import connect
+from services.runtime.pools import look_before_use
 
 STATEMENT_SECONDS_MAX = 30
 _CONNECTIONS = 8
@@ -27,11 +28,12 @@ def open_engine(dsn: str) -> Engine:
         connection.autocommit = False
         return connection
 
-    return create_engine(
+    engine = create_engine(
         "postgresql+psycopg://",
         creator=read_only_connection,
         pool_size=_CONNECTIONS,
         max_overflow=_MORE_CONNECTIONS,
         pool_timeout=_WAIT_SECONDS,
-        pool_pre_ping=True,
     )
+    look_before_use(engine)
+    return engine

@@ -12,6 +12,7 @@ from sqlmodel import Session
 from services.key_registry.rules.completeness import Completeness
 from services.runtime.database import cannot_write, connect
 from services.runtime.last_failure import LastFailure
+from services.runtime.pools import look_before_use
 
 SERVICE = "key-registry"
 Sessions = sessionmaker[Session]
@@ -34,16 +35,17 @@ def open_engine(dsn: str) -> Engine:
         connection.commit()
         return connection
 
-    return create_engine(
+    engine = create_engine(
         "postgresql+psycopg://",
         creator=open_connection,
         pool_size=_CONNECTIONS_MAX,
         max_overflow=0,
         pool_timeout=_WAIT_SECONDS,
-        pool_pre_ping=True,
         # Parameters may be ciphertexts or a label that somebody should not have typed.
         hide_parameters=True,
     )
+    look_before_use(engine)
+    return engine
 
 
 def one_moment(session: Session) -> None:
