@@ -11,6 +11,8 @@ from pathlib import Path
 from tests.enabling import skip_unless
 from tests.own_packages import NotInstallableError, python_with
 from tests.patience import PATIENCE_SECONDS
+from tests.sdk.foreign_ledger import ForeignLedger
+from tests.sdk.model_server import ProviderServer
 
 ROOT = Path(__file__).parents[2]
 PROGRAMS = Path(__file__).parent / "hooked"
@@ -48,6 +50,23 @@ def run_there(program: str, *arguments: str, **more: str) -> subprocess.Complete
         timeout=3 * PATIENCE_SECONDS,
         check=False,
     )
+
+
+def run_metered(
+    program: str, *arguments: str, provider: ProviderServer, ledger: ForeignLedger, spool: Path
+) -> subprocess.CompletedProcess[str]:
+    """Run one whose calls go to ``provider``, and what they used to ``ledger``; it must succeed."""
+    done = run_there(
+        program,
+        *arguments,
+        PROVIDER_URL=provider.url,
+        BYOK_LEDGER_URL=ledger.url,
+        BYOK_REGISTRY_URL=ledger.url,
+        BYOK_TOKEN="made-up",
+        BYOK_SPOOL_DIR=str(spool),
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done
 
 
 def run_text(program: str, **more: str) -> None:

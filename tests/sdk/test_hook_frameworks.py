@@ -12,7 +12,7 @@ import pytest
 
 from tests.sdk.foreign_ledger import foreign_ledger
 from tests.sdk.model_server import ProviderServer, provider_server
-from tests.sdk.own_environment import run_there
+from tests.sdk.own_environment import run_metered
 
 pytestmark = pytest.mark.slow
 
@@ -32,16 +32,7 @@ def ran(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     with provider_server() as provider, foreign_ledger() as ledger:
         provider.failures = [500, 429]
         spool = tmp_path_factory.mktemp("frameworks") / "spool"
-        done = run_there(
-            "framework_calls.py",
-            request.param,
-            PROVIDER_URL=provider.url,
-            BYOK_LEDGER_URL=ledger.url,
-            BYOK_REGISTRY_URL=ledger.url,
-            BYOK_TOKEN="made-up",
-            BYOK_SPOOL_DIR=str(spool),
-        )
-        assert done.returncode == 0, done.stderr[-3000:]
+        done = run_metered("framework_calls.py", request.param, provider=provider, ledger=ledger, spool=spool)
         assert "not recorded: 0" in done.stdout
         said = (done.stdout + done.stderr).encode() + b"".join(path.read_bytes() for path in spool.iterdir())
         events = [json.loads(text) for texts in ledger.taken.values() for text in texts]

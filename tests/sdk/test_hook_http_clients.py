@@ -11,7 +11,7 @@ import pytest
 
 from tests.sdk.foreign_ledger import foreign_ledger
 from tests.sdk.model_server import ProviderServer, provider_server
-from tests.sdk.own_environment import run_there
+from tests.sdk.own_environment import run_metered
 
 pytestmark = pytest.mark.slow
 
@@ -19,16 +19,7 @@ pytestmark = pytest.mark.slow
 def calls_of(package: str, provider: ProviderServer, spool: Path) -> list[dict[str, Any]]:
     """The payloads of what the ledger got; nothing of a key or a prompt was kept, or said, on the way."""
     with foreign_ledger() as ledger:
-        done = run_there(
-            "client_calls.py",
-            package,
-            PROVIDER_URL=provider.url,
-            BYOK_LEDGER_URL=ledger.url,
-            BYOK_REGISTRY_URL=ledger.url,
-            BYOK_TOKEN="made-up",
-            BYOK_SPOOL_DIR=str(spool),
-        )
-    assert done.returncode == 0, done.stderr[-3000:]
+        done = run_metered("client_calls.py", package, provider=provider, ledger=ledger, spool=spool)
     assert "not recorded: 0" in done.stdout, done.stderr[-3000:]
     kept = (done.stdout + done.stderr).encode() + b"".join(path.read_bytes() for path in spool.iterdir())
     for body in (kept, *ledger.bodies):

@@ -11,7 +11,7 @@ import pytest
 
 from tests.sdk.foreign_ledger import foreign_ledger
 from tests.sdk.model_server import Served, provider_server
-from tests.sdk.own_environment import run_there
+from tests.sdk.own_environment import run_metered
 
 pytestmark = pytest.mark.slow
 
@@ -19,16 +19,7 @@ pytestmark = pytest.mark.slow
 def told(spool: Path, *cache_life: str) -> tuple[list[Served], list[dict[str, Any]], str]:
     """What was served, the payloads of what the ledger got, and what the program said."""
     with provider_server() as provider, foreign_ledger() as ledger:
-        done = run_there(
-            "span_calls.py",
-            *cache_life,
-            PROVIDER_URL=provider.url,
-            BYOK_LEDGER_URL=ledger.url,
-            BYOK_REGISTRY_URL=ledger.url,
-            BYOK_TOKEN="made-up",
-            BYOK_SPOOL_DIR=str(spool),
-        )
-    assert done.returncode == 0, done.stderr[-3000:]
+        done = run_metered("span_calls.py", *cache_life, provider=provider, ledger=ledger, spool=spool)
     assert b"nobody-may-keep" not in b"".join(ledger.bodies)
     assert "nobody-may-keep" not in done.stdout + done.stderr
     booked = [json.loads(text)["data"] for texts in ledger.taken.values() for text in texts]
