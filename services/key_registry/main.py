@@ -17,6 +17,7 @@ from sqlalchemy import text
 
 from services.key_registry.api.callers import CallLimits
 from services.key_registry.api.routes import BODY_BYTES_MAX, registry_app
+from services.key_registry.database.schema import REGISTRY
 from services.key_registry.database.sessions import Sessions, open_engine, sessions_on, watch_writes
 from services.key_registry.handlers.cards import RateCardConflict, publish_rate_card
 from services.key_registry.handlers.models import publish_aliases
@@ -24,7 +25,6 @@ from services.key_registry.handlers.registry import Registry
 from services.key_registry.keyring.envelopes import keyring_of
 from services.key_registry.log.relay import OutboxRelay
 from services.key_registry.metrics import registry_metrics
-from services.key_registry.migrations import REGISTRY
 from services.key_registry.model_aliases import packaged_aliases
 from services.key_registry.providers.checks import provider_checks
 from services.key_registry.rate_cards import packaged_cards

@@ -14,7 +14,7 @@ import pytest
 
 from services.books.migrations import upgrade as upgrade_ledger
 from services.books.schema import LEDGER
-from services.key_registry.migrations import REGISTRY
+from services.key_registry.database.schema import REGISTRY
 from services.key_registry.migrations import upgrade as upgrade_registry
 from services.local.dev_tokens import create_signing_key
 from services.local.endpoints import Ports

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
+from services.key_registry.database.schema import REGISTRY
 from services.runtime.migrations import upgrade_database
-from services.runtime.schema_version import Schema
-
-REGISTRY = Schema("registry", Path(__file__).parent)
 
 
 def upgrade(admin_dsn: str) -> None:

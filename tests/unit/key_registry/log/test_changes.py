@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from services.domain.directory import Credential, PlanHistory
 from services.domain.scope import Interval, Plan, PlanPeriod, Scope, ScopeType
 from services.key_registry.database.plan_periods import periods_from_json, periods_to_json
+from services.key_registry.database.schema import REGISTRY
 from services.key_registry.log.changes import (
     credential_change,
     hint,
     plan_change,
     rate_card_change,
 )
-from services.key_registry.migrations import REGISTRY
 from services.key_registry.rate_cards import packaged_cards
 
 NOON = datetime(2026, 5, 1, 12, tzinfo=UTC)
