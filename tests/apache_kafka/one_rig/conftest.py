@@ -5,17 +5,25 @@ They keep apart by organizations of their own, and by what `tests/apache_kafka/m
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.faults.rig import Rig, running_rig
+from tests.shared_start import SharedStart
+
+_shared = SharedStart(Path(__file__).parent)
 
 
 @pytest.fixture(scope="session")
-def rig(apache_kafka: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+def rig(apache_kafka: None, tmp_path_factory: pytest.TempPathFactory) -> Rig:
     """The parts, with the registry ready and no worker."""
-    with running_rig(tmp_path_factory.mktemp("rig") / "data") as running:
-        running.registry.start()
-        running.registry.wait_ready()
-        yield running
+    running = _shared.enter(running_rig(tmp_path_factory.mktemp("rig") / "data"))
+    running.registry.start()
+    running.registry.wait_ready()
+    return running
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(nextitem: pytest.Item | None) -> None:
+    _shared.after(nextitem)

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from services.key_registry.providers.probes import PROBES
 from tests.e2e.running import Stack, start_stack
+from tests.shared_start import SharedStart
+
+_shared = SharedStart(Path(__file__).parent)
 
 
 @pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Stack:
     """A running stack. Tests keep apart by organizations of their own."""
     # No made-up key of a test is sent to a real provider.
     nobody = json.dumps(dict.fromkeys(PROBES, ""))
-    with start_stack(tmp_path_factory.mktemp("stack"), BYOK_PROVIDER_URLS=nobody) as running:
-        yield running
+    return _shared.enter(start_stack(tmp_path_factory.mktemp("stack"), BYOK_PROVIDER_URLS=nobody))
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(nextitem: pytest.Item | None) -> None:
+    _shared.after(nextitem)
