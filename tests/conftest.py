@@ -47,6 +47,13 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> _ByPlac
     return _ByPlace(config, log)
 
 
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    """Leave word of how the run ended: `make` says of every failure that it is one, and CI must tell them apart."""
+    cache = getattr(session.config, "cache", None)
+    if cache is not None and not hasattr(session.config, "workerinput"):
+        cache.set("byok/exit", int(exitstatus))
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Show the figures that long tests leave, which pytest keeps to itself where all is well."""
     for report in terminalreporter.getreports("passed"):

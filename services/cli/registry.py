@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _SHOWN = 20
 # A cluster that is just being restored is slow to answer.
 _TOPIC_SECONDS = 30.0
+_OR_WITHOUT = "Where the topic is lost for good: --without-topic"
 
 
 def rebuild(
@@ -90,10 +91,12 @@ def rebuild(
 
 def _require_followed(kafka: KafkaAccess, newest: int) -> None:
     """Raise CommandFailed where the topic has a change that the ledger, which ends with ``newest``, has not read."""
-    from kafka.errors import KafkaError
+    from kafka.errors import AuthorizationError, KafkaError
 
     from services.key_registry.log.comparison import newest_of
     from services.key_registry.log.sender import ChangeSender
+    from services.runtime.broker_refusals import BrokerRefused
+    from services.runtime.topics import TopicMissingError
 
     # Its client says a hundred times what is said here once.
     logging.getLogger("kafka").setLevel(logging.CRITICAL)
@@ -101,10 +104,14 @@ def _require_followed(kafka: KafkaAccess, newest: int) -> None:
         with closing(ChangeSender(kafka, timeout_seconds=_TOPIC_SECONDS)) as sender:
             sender.destination()
             sent = newest_of(sender.records_from(0))
+    except (BrokerRefused, AuthorizationError):
+        raise
+    except TopicMissingError as error:
+        raise CommandFailed(f"{error}. {_OR_WITHOUT}", AWAY) from None
     except KafkaError as error:
         raise CommandFailed(
             f"the topic cannot be asked whether it has more than the ledger ({type(error).__name__}): repeat this once"
-            " the broker answers; or, if the topic is lost for good, with --without-topic",
+            f" the broker answers. {_OR_WITHOUT}",
             AWAY,
         ) from None
     if sent > newest:

@@ -8,6 +8,9 @@ from typing import Any
 import psycopg
 from sqlalchemy import Engine, event
 from sqlalchemy.exc import InvalidatePoolError
+from sqlalchemy.pool import ConnectionPoolEntry
+
+_USED = "used"
 
 
 def look_before_use(engine: Engine) -> None:
@@ -18,9 +21,12 @@ def look_before_use(engine: Engine) -> None:
     """
 
     @event.listens_for(engine, "checkout")
-    def look(connection: psycopg.Connection[Any], *_pool: object) -> None:
-        if not _is_quiet(connection):
+    def look(connection: psycopg.Connection[Any], kept: ConnectionPoolEntry, _proxy: object) -> None:
+        # One that was just made is not looked at: where that fails, too, it is an outage, and its own error says so.
+        # What is known of a connection is forgotten when it is made anew.
+        if kept.info.get(_USED) and not _is_quiet(connection):
             raise InvalidatePoolError
+        kept.info[_USED] = True
 
 
 def _is_quiet(connection: psycopg.Connection[Any]) -> bool:

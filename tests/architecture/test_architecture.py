@@ -52,7 +52,7 @@ def test_the_contracts_of_imports_hold():
     ]
     found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert found.returncode == 0, found.stdout + found.stderr
-    assert re.search(r"Contracts: [2-9]\d* kept, 0 broken", found.stdout), found.stdout
+    assert re.search(r"Contracts: \d+ kept, 0 broken", found.stdout), found.stdout
 
 
 @pytest.mark.parametrize("path", DOMAIN, ids=shown)

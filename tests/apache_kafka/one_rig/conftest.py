@@ -16,12 +16,17 @@ _shared = SharedStart(Path(__file__).parent)
 
 
 @pytest.fixture(scope="session")
-def rig(apache_kafka: None, tmp_path_factory: pytest.TempPathFactory) -> Rig:
+def rig(request: pytest.FixtureRequest, apache_kafka: None, tmp_path_factory: pytest.TempPathFactory) -> Rig:
     """The parts, with the registry ready and no worker."""
+    request.addfinalizer(_shared.end)  # noqa: PT021  # usually it has ended before
     running = _shared.enter(running_rig(tmp_path_factory.mktemp("rig") / "data"))
     running.registry.start()
     running.registry.wait_ready()
     return running
+
+
+def pytest_runtest_setup() -> None:
+    _shared.before()
 
 
 @pytest.hookimpl(trylast=True)

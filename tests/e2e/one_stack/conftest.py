@@ -15,11 +15,16 @@ _shared = SharedStart(Path(__file__).parent)
 
 
 @pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Stack:
+def stack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Stack:
     """A running stack. Tests keep apart by organizations of their own."""
+    request.addfinalizer(_shared.end)  # noqa: PT021  # usually it has ended before
     # No made-up key of a test is sent to a real provider.
     nobody = json.dumps(dict.fromkeys(PROBES, ""))
     return _shared.enter(start_stack(tmp_path_factory.mktemp("stack"), BYOK_PROVIDER_URLS=nobody))
+
+
+def pytest_runtest_setup() -> None:
+    _shared.before()
 
 
 @pytest.hookimpl(trylast=True)
