@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from services.key_registry.providers.probes import PROBES
 from tests.e2e.running import Stack, start_stack
 from tests.enabling import skip_unless
 from tests.patience import PATIENCE_SECONDS
+from tests.shared_start import SharedStart
 
 IMAGES = Path(__file__).parents[2] / "docs" / "images"
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
@@ -39,12 +41,21 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.slow)
 
 
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Any]:
-    """Debian's Chromium, headless."""
-    skip_unless(
-        Path(CHROMIUM).exists(), "Chromium is not installed", "apt install chromium  # Debian", needs="chromium"
-    )
+# Ended after the last of these tests, also because a browser's driver leaves its event loop running beneath the next.
+_shared = SharedStart(Path(__file__).parent)
+
+
+def pytest_runtest_setup() -> None:
+    _shared.before()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(nextitem: pytest.Item | None) -> None:
+    _shared.after(nextitem)
+
+
+@contextmanager
+def _chromium() -> Iterator[Any]:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
@@ -54,12 +65,21 @@ def browser() -> Iterator[Any]:
 
 
 @pytest.fixture(scope="session")
-def stack(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+def browser(request: pytest.FixtureRequest) -> Any:
+    """Debian's Chromium, headless."""
+    skip_unless(
+        Path(CHROMIUM).exists(), "Chromium is not installed", "apt install chromium  # Debian", needs="chromium"
+    )
+    request.addfinalizer(_shared.end)  # noqa: PT021  # usually it has ended before
+    return _shared.enter(_chromium())
+
+
+@pytest.fixture(scope="session")
+def stack(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Stack:
     """A running stack with the demo's people to sign in as. Tests keep apart by organizations or keys of their own."""
     # No made-up key of a test is sent to a real provider.
     nobody = json.dumps(dict.fromkeys(PROBES, ""))
-    with start_stack(tmp_path_factory.mktemp("browser"), BYOK_PROVIDER_URLS=nobody) as running:
-        yield running
+    return _shared.enter(start_stack(tmp_path_factory.mktemp("browser"), BYOK_PROVIDER_URLS=nobody))
 
 
 @pytest.fixture
