@@ -1,6 +1,8 @@
 """What takes long to start is started once for all tests of a folder, and ended after the last of them.
 
-Each folder has its own, of which its conftest tells what comes next.
+Each folder has its own; its conftest names the two hooks of it:
+
+    pytest_runtest_setup, pytest_runtest_teardown = shared.before, shared.after
 """
 
 from __future__ import annotations
@@ -22,20 +24,21 @@ class SharedStart:
         self._running = ExitStack()
         self._is_over = False
 
-    def enter(self, context: AbstractContextManager[T]) -> T:
-        """Start it."""
+    def enter(self, request: pytest.FixtureRequest, context: AbstractContextManager[T]) -> T:
+        """Start it, for a fixture of the session; with that it ends, if nothing has ended it before."""
+        request.addfinalizer(self._end)  # a fixture that yields would end with the session alone
         return self._running.enter_context(context)
 
     def before(self) -> None:
         """Fail the test that comes when all has ended: what it would be given is gone."""
         assert not self._is_over, f"the tests of {self._folder.name} run together: what they share has ended"
 
-    def after(self, next_item: pytest.Item | None) -> None:
+    @pytest.hookimpl(trylast=True)
+    def after(self, nextitem: pytest.Item | None) -> None:
         """End it all, unless the next test is one of the folder, too."""
-        if next_item is None or next_item.path.parent != self._folder:
-            self.end()
+        if nextitem is None or nextitem.path.parent != self._folder:
+            self._end()
 
-    def end(self) -> None:
-        """End it all; once more does nothing."""
+    def _end(self) -> None:
         self._is_over = True
         self._running.close()

@@ -43,15 +43,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 # Ended after the last of these tests, also because a browser's driver leaves its event loop running beneath the next.
 _shared = SharedStart(Path(__file__).parent)
-
-
-def pytest_runtest_setup() -> None:
-    _shared.before()
-
-
-@pytest.hookimpl(trylast=True)
-def pytest_runtest_teardown(nextitem: pytest.Item | None) -> None:
-    _shared.after(nextitem)
+pytest_runtest_setup, pytest_runtest_teardown = _shared.before, _shared.after
 
 
 @contextmanager
@@ -70,16 +62,15 @@ def browser(request: pytest.FixtureRequest) -> Any:
     skip_unless(
         Path(CHROMIUM).exists(), "Chromium is not installed", "apt install chromium  # Debian", needs="chromium"
     )
-    request.addfinalizer(_shared.end)  # noqa: PT021  # usually it has ended before
-    return _shared.enter(_chromium())
+    return _shared.enter(request, _chromium())
 
 
 @pytest.fixture(scope="session")
-def stack(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Stack:
+def stack(request: pytest.FixtureRequest, browser: Any, tmp_path_factory: pytest.TempPathFactory) -> Stack:
     """A running stack with the demo's people to sign in as. Tests keep apart by organizations or keys of their own."""
     # No made-up key of a test is sent to a real provider.
     nobody = json.dumps(dict.fromkeys(PROBES, ""))
-    return _shared.enter(start_stack(tmp_path_factory.mktemp("browser"), BYOK_PROVIDER_URLS=nobody))
+    return _shared.enter(request, start_stack(tmp_path_factory.mktemp("browser"), BYOK_PROVIDER_URLS=nobody))
 
 
 @pytest.fixture

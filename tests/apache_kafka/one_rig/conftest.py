@@ -13,22 +13,13 @@ from tests.faults.rig import Rig, running_rig
 from tests.shared_start import SharedStart
 
 _shared = SharedStart(Path(__file__).parent)
+pytest_runtest_setup, pytest_runtest_teardown = _shared.before, _shared.after
 
 
 @pytest.fixture(scope="session")
 def rig(request: pytest.FixtureRequest, apache_kafka: None, tmp_path_factory: pytest.TempPathFactory) -> Rig:
     """The parts, with the registry ready and no worker."""
-    request.addfinalizer(_shared.end)  # noqa: PT021  # usually it has ended before
-    running = _shared.enter(running_rig(tmp_path_factory.mktemp("rig") / "data"))
+    running = _shared.enter(request, running_rig(tmp_path_factory.mktemp("rig") / "data"))
     running.registry.start()
     running.registry.wait_ready()
     return running
-
-
-def pytest_runtest_setup() -> None:
-    _shared.before()
-
-
-@pytest.hookimpl(trylast=True)
-def pytest_runtest_teardown(nextitem: pytest.Item | None) -> None:
-    _shared.after(nextitem)

@@ -12,21 +12,12 @@ from tests.e2e.running import Stack, start_stack
 from tests.shared_start import SharedStart
 
 _shared = SharedStart(Path(__file__).parent)
+pytest_runtest_setup, pytest_runtest_teardown = _shared.before, _shared.after
 
 
 @pytest.fixture(scope="session")
 def stack(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Stack:
     """A running stack. Tests keep apart by organizations of their own."""
-    request.addfinalizer(_shared.end)  # noqa: PT021  # usually it has ended before
     # No made-up key of a test is sent to a real provider.
     nobody = json.dumps(dict.fromkeys(PROBES, ""))
-    return _shared.enter(start_stack(tmp_path_factory.mktemp("stack"), BYOK_PROVIDER_URLS=nobody))
-
-
-def pytest_runtest_setup() -> None:
-    _shared.before()
-
-
-@pytest.hookimpl(trylast=True)
-def pytest_runtest_teardown(nextitem: pytest.Item | None) -> None:
-    _shared.after(nextitem)
+    return _shared.enter(request, start_stack(tmp_path_factory.mktemp("stack"), BYOK_PROVIDER_URLS=nobody))
