@@ -79,7 +79,7 @@ def _look_up(directory: Directory, credentials: int) -> float:
         for number in (step * 7919 % credentials for step in range(_LOOKUPS))
     ]
     began = time.perf_counter()
-    found = sum(directory.active_in(org_id, scope, "openai", _AT) is not None for org_id, scope in wanted)
+    found = sum(directory.active_in(org_id, *scope, "openai", _AT) is not None for org_id, scope in wanted)
     seconds = time.perf_counter() - began
     if found != _LOOKUPS:
         raise SystemExit(f"only {found} of {_LOOKUPS} keys were found")

@@ -194,7 +194,7 @@ def request_usage(
         "model": "small",
         "usage": counts,
         "conditions": tuple(sorted((conditions or {}).items())),
-        **tokens_in(counts),
+        **tokens_in(dict(counts)),
     }
     return _event(EventType.TOKEN_USAGE_V2, defaults, fields)
 

@@ -171,7 +171,7 @@ def _event(digits: _Digits) -> UsageEvent:
     if kind is EventType.TOKEN_USAGE_V2:
         usage = (("cache_read", min(cached, fresh)), ("input", fresh), ("output", output))
         conditions = digits.pick(((), (), (("processing", "batch"),), (("region", "us"),)))
-        return event._replace(agent_id="agent-1", usage=usage, conditions=conditions, **tokens_in(usage))
+        return event._replace(agent_id="agent-1", usage=usage, conditions=conditions, **tokens_in(dict(usage)))
     return event._replace(
         agent_id="agent-1", input_tokens=fresh, cached_input_tokens=min(cached, fresh), output_tokens=output
     )

@@ -12,6 +12,7 @@ from services.books.columns import ACT, AMOUNTS, ATTRIBUTION, CLAIM, COUNTS, IDE
 from services.domain.entries import Attribution, Entry, EntryKind, Quantities, quantities_of
 from services.domain.rating import Amounts
 from services.domain.usage import Claim, EventType, Tokens, UsageEvent, tokens_in
+from services.domain.values import instant_text
 
 Row = Mapping[Any, Any]
 """One row of ``ledger.entry``, or of its view, by the names of its columns."""
@@ -47,7 +48,7 @@ def entry_line(entry: Entry, payload_hash: bytes, partition_id: int, offset: int
     usage = orjson.dumps(dict(event.usage)).decode() if event.usage else NULL
     return (
         f"{entry.entry_id.hex}\t{entry.kind!s}\t{entry.revision}\t{adjusts}\t{entry.registry_seq}"
-        f"\t{event.org_id}\t{event.source}\t{event.id}\t{event.type!s}\t{event.occurred_at.isoformat()}"
+        f"\t{event.org_id}\t{event.source}\t{event.id}\t{event.type!s}\t{instant_text(event.occurred_at)}"
         f"\t{event.user_id}\t{event.team_id or NULL}\t{event.run_id or NULL}\t{event.agent_id or NULL}"
         f"\t{event.workflow_id or NULL}\t{event.parent_run_id or NULL}\t{event.node or NULL}\t{event.tool or NULL}"
         f"\t{event.provider or NULL}\t{event.model or NULL}\t{event.succeeded}\t{claimed}\t{served}"
@@ -96,7 +97,7 @@ def event_of(row: Row) -> UsageEvent:
     """
     event_type = EventType(row["event_type"])
     evidence = row["evidence"] or {}
-    usage = tuple(sorted((unit, abs(count)) for unit, count in (row[USAGE] or {}).items()))
+    usage = {unit: abs(count) for unit, count in (row[USAGE] or {}).items()}
     # Counted by unit, the tokens follow from it: so a row in which the two differ is not what its event says.
     tokens = tokens_in(usage) if usage else _tokens_in_columns(row)
     return UsageEvent(
@@ -119,7 +120,7 @@ def event_of(row: Row) -> UsageEvent:
         succeeded=row["succeeded"],
         **tokens,
         claim=None if row["claim_source"] is None else Claim(row["claim_credential_id"]),
-        usage=usage,
+        usage=tuple(sorted(usage.items())),
         conditions=tuple(sorted((row["conditions"] or {}).items())),
         is_partial=evidence.get("usage_status") == "partial",
         provider_request_id=evidence.get("provider_request_id"),

@@ -152,10 +152,13 @@ class Directory:
         """The organization's plan at ``at``."""
         return holding(self._plan_spans.get(org_id, ()), at) or Plan.FREE
 
-    def active_in(self, org_id: str, scope: Scope, provider: str, at: datetime) -> Credential | None:
-        """The credential that was active at ``at`` in one slot; a slot never holds two at once."""
+    def active_in(self, org_id: str, level: ScopeType, owner: str, provider: str, at: datetime) -> Credential | None:
+        """The credential that was active at ``at`` in one slot; a slot never holds two at once.
+
+        ``owner`` is the id of the organization, team or user whose key it would be.
+        """
         # Without spans made of them beforehand, which took a tenth of all memory: there are as many as intervals.
-        for credential in self._active.get((org_id, scope.type, scope.id, provider), ()):
+        for credential in self._active.get((org_id, level, owner, provider), ()):
             if credential.active_at(at):
                 return credential
         return None

@@ -232,8 +232,11 @@ def cost(usage: Counts, conditions: Conditions, at: datetime, price: ModelPrice,
     # Without a condition there is no variant and no uplift: each has one that must be met.
     if conditions or price.bands or price.windows:
         return bill(usage, conditions, at, price, units).cost
-    lines = _lines(_rests(dict(usage), price.prices, units), price.prices, units)
-    return Ratio(sum([rest * one for _, rest, one in lines]), 1)
+    prices, picos = price.prices, 0
+    for name, rest in _rests(dict(usage), prices, units).items():
+        if rest > 0:
+            picos += rest * (_price_of_one(name, prices, units) or 0)
+    return Ratio(picos, 1)
 
 
 def _window(windows: Iterable[Window], at: datetime) -> Window | None:
@@ -287,12 +290,18 @@ def _lines(rests: Mapping[str, int], prices: Prices, units: Units) -> list[tuple
     lines = []
     for name, rest in rests.items():
         if rest > 0:
-            one = prices.get(name)
+            one = _price_of_one(name, prices, units)
             if one is not None:
                 lines.append((name, rest, one))
-            elif name not in units.inherit:
-                raise UnpricedUnitError(name, f"has no price for {name}")
     return lines
+
+
+def _price_of_one(name: str, prices: Prices, units: Units) -> int | None:
+    """None for what is billed as the unit that it lies in. Raises UnpricedUnitError."""
+    one = prices.get(name)
+    if one is None and name not in units.inherit:
+        raise UnpricedUnitError(name, f"has no price for {name}")
+    return one
 
 
 def _require_understood(said: Mapping[str, str], met: Iterable[When], units: Units) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import TypeVar, assert_never
+from typing import TypeVar
 
 from services.domain.credits import AMOUNT_MC_MAX, Ratio, format_credits, round_half_even
 from services.domain.directory import Directory
@@ -30,6 +30,9 @@ from services.domain.rate_card import RateCard
 from services.domain.resolution import NOT_MODEL_USAGE, Flag, KeySource, Resolution, Use, resolve
 from services.domain.usage import EventType, UsageEvent
 from services.domain.values import Value
+
+# An Enum looks its members up in Python, each time; this one is named for every event.
+_BYOK = KeySource.BYOK
 
 
 class NoRateCardError(UnpricedError):
@@ -81,7 +84,7 @@ def rate(event: UsageEvent, directory: Directory) -> Rating:
     card = directory.card_at(event.occurred_at)
     if card is None:
         raise NoRateCardError(f"no rate card is in force at {event.occurred_at.isoformat()}")
-    rating = _rate(event, directory, card)
+    rating = _RATED[event.type](event, directory, card)
     if rating.amounts.list_mc > AMOUNT_MC_MAX:
         raise AmountTooLargeError(
             f"by rate card {card.card} it comes to {format_credits(rating.amounts.list_mc)} credits,"
@@ -90,21 +93,12 @@ def rate(event: UsageEvent, directory: Directory) -> Rating:
     return rating
 
 
-def _rate(event: UsageEvent, directory: Directory, card: RateCard) -> Rating:
-    match event.type:
-        case EventType.NODE_CALL:
-            return _model_usage(event, directory, card, _node_calls)
-        case EventType.TOKEN_USAGE:
-            return _model_usage(event, directory, card, _tokens)
-        case EventType.TOKEN_USAGE_V2:
-            require_parts_fit(event.usage, card.units)
-            return _model_usage(event, directory, card, _units)
-        case EventType.TOOL_CALL:
-            return _whoever_pays(tool_call_mc(event, card) * event.calls, card)
-        case EventType.WORKFLOW_RUN:
-            return _whoever_pays(workflow_run_mc(event, card), card)
-        case _:
-            assert_never(event.type)
+def _tool_call(event: UsageEvent, _directory: Directory, card: RateCard) -> Rating:
+    return _whoever_pays(tool_call_mc(event, card) * event.calls, card)
+
+
+def _workflow_run(event: UsageEvent, _directory: Directory, card: RateCard) -> Rating:
+    return _whoever_pays(workflow_run_mc(event, card), card)
 
 
 def tool_call_mc(event: UsageEvent, card: RateCard) -> int:
@@ -149,6 +143,28 @@ def price_of(event: UsageEvent, rating: Rating) -> ModelPrice:
     return rating.card.models[event.provider or "", rating.priced_model or event.model or ""]
 
 
+def _node_call(event: UsageEvent, directory: Directory, card: RateCard) -> Rating:
+    return _model_usage(event, directory, card, _node_calls)
+
+
+def _token_usage(event: UsageEvent, directory: Directory, card: RateCard) -> Rating:
+    return _model_usage(event, directory, card, _tokens)
+
+
+def _token_usage_v2(event: UsageEvent, directory: Directory, card: RateCard) -> Rating:
+    require_parts_fit(event.usage, card.units)
+    return _model_usage(event, directory, card, _units)
+
+
+_RATED: Mapping[EventType, Callable[[UsageEvent, Directory, RateCard], Rating]] = {
+    EventType.NODE_CALL: _node_call,
+    EventType.TOKEN_USAGE: _token_usage,
+    EventType.TOKEN_USAGE_V2: _token_usage_v2,
+    EventType.TOOL_CALL: _tool_call,
+    EventType.WORKFLOW_RUN: _workflow_run,
+}
+
+
 def _node_calls(event: UsageEvent, card: RateCard, price: ModelPrice, key_source: KeySource) -> Amounts:
     each = node_call_mc(card, price, key_source)
     return Amounts(each.list_mc * event.calls, each.charged_mc * event.calls)
@@ -156,11 +172,14 @@ def _node_calls(event: UsageEvent, card: RateCard, price: ModelPrice, key_source
 
 def node_call_mc(card: RateCard, price: ModelPrice, key_source: KeySource) -> Amounts:
     """What each node call lists at and costs."""
-    return Amounts(price.tier_mc, card.own_key_node_call_mc if key_source is KeySource.BYOK else price.tier_mc)
+    return Amounts(price.tier_mc, card.own_key_node_call_mc if key_source is _BYOK else price.tier_mc)
 
 
 def _tokens(event: UsageEvent, card: RateCard, price: ModelPrice, key_source: KeySource) -> Amounts:
-    picos = sum([count * _plain_price(unit, card, price) for unit, count in _counted(event) if count])
+    picos = 0
+    for unit, count in _counted(event):
+        if count:
+            picos += count * _plain_price(unit, card, price)
     return cost_to_mc(Ratio(picos, 1), card, key_source)
 
 
@@ -223,7 +242,7 @@ def exact_mc(picos: Ratio, card: RateCard, key_source: KeySource) -> tuple[Ratio
     10^-12 USD over micro-USD per credit is 10^-6 credit, which is mc.
     """
     listed = Ratio(picos.numerator, picos.denominator * card.usd_micros_per_credit)
-    if key_source is not KeySource.BYOK:
+    if key_source is not _BYOK:
         return listed, listed
     factor = card.own_key_token_factor
     return listed, Ratio(listed.numerator * factor.numerator, listed.denominator * factor.denominator)

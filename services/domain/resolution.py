@@ -11,6 +11,9 @@ from services.domain.scope import Plan, Scope, ScopeType
 from services.domain.usage import Claim
 from services.domain.values import Value
 
+# An Enum looks its members up in Python, each time; these are named for every event.
+_ORGANIZATION, _TEAM, _PERSONAL = ScopeType.ORGANIZATION, ScopeType.TEAM, ScopeType.PERSONAL
+_FREE = Plan.FREE
 LEASE_LIFE = timedelta(seconds=300)
 """How long a runner may go on with a key that it leased before the key ended."""
 
@@ -55,11 +58,16 @@ class Use(Value, frozen=True):
     provider: str
     at: datetime
 
+    def owner(self, level: ScopeType) -> str | None:
+        """The id of who owns a key of this level that the use lies within; None for the team in the personal space."""
+        if level is _TEAM:
+            return self.team_id
+        return self.user_id if level is _PERSONAL else self.org_id
+
     def scope(self, level: ScopeType) -> Scope | None:
-        """The owner of a key of this level that the use lies within; None for the team in the personal space."""
-        if level is ScopeType.TEAM:
-            return None if self.team_id is None else Scope(level, self.team_id)
-        return Scope(level, self.user_id if level is ScopeType.PERSONAL else self.org_id)
+        """The same with its level."""
+        owner = self.owner(level)
+        return None if owner is None else Scope(level, owner)
 
 
 class Resolution(Value, frozen=True):
@@ -71,6 +79,7 @@ class Resolution(Value, frozen=True):
     flags: tuple[Flag, ...] = ()
 
 
+_BYOK = KeySource.BYOK
 NOT_MODEL_USAGE = Resolution(KeySource.NONE, Reason.NOT_MODEL_USAGE)
 
 _KEY_OF_LEVEL = {
@@ -102,7 +111,7 @@ def resolve(use: Use, claim: Claim | None, directory: Directory, card: RateCard)
         return ruled._replace(flags=(Flag.CREDENTIAL_CLAIM_REJECTED,))
     bypassed = ruled.reason is Reason.ORGANIZATION_KEY and credential.scope.type is not ScopeType.ORGANIZATION
     flags = (Flag.ORGANIZATION_KEY_BYPASSED,) if bypassed else ()
-    return Resolution(KeySource.BYOK, Reason.CLAIMED_KEY, credential, flags)
+    return Resolution(_BYOK, Reason.CLAIMED_KEY, credential, flags)
 
 
 def resolve_unclaimed(use: Use, directory: Directory, card: RateCard) -> Resolution:
@@ -110,15 +119,15 @@ def resolve_unclaimed(use: Use, directory: Directory, card: RateCard) -> Resolut
     if use.provider not in card.own_key_providers:
         return _PROVIDER_NOT_SUPPORTED
     plan = directory.plan_at(use.org_id, use.at)
-    if plan is Plan.FREE:
+    if plan is _FREE:
         return _PLAN_NOT_ENTITLED
-    for level in (ScopeType.ORGANIZATION, *card.scope_order):
-        scope = use.scope(level)
-        if scope is None or not plan.allows(level):
+    for level in (_ORGANIZATION, *card.scope_order):
+        owner = use.owner(level)
+        if owner is None or not plan.allows(level):
             continue
-        credential = directory.active_in(use.org_id, scope, use.provider, use.at)
+        credential = directory.active_in(use.org_id, level, owner, use.provider, use.at)
         if credential is not None:
-            return Resolution(KeySource.BYOK, _KEY_OF_LEVEL[level], credential)
+            return Resolution(_BYOK, _KEY_OF_LEVEL[level], credential)
     return _NO_CREDENTIAL
 
 

@@ -26,11 +26,18 @@ class Plan(StrEnum):
     PRO = "pro"
     ENTERPRISE = "enterprise"
 
+    __hash__ = str.__hash__
+
     def allows(self, scope: ScopeType) -> bool:
         """Whether keys of this level apply: none on free, personal and team from pro on, organization on enterprise."""
-        if scope is ScopeType.ORGANIZATION:
-            return self is Plan.ENTERPRISE
-        return self is not Plan.FREE
+        return scope in _ALLOWED[self]
+
+
+_ALLOWED = {
+    Plan.FREE: frozenset[ScopeType](),
+    Plan.PRO: frozenset({ScopeType.TEAM, ScopeType.PERSONAL}),
+    Plan.ENTERPRISE: frozenset(ScopeType),
+}
 
 
 class Scope(NamedTuple):

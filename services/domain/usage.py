@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from enum import StrEnum
+from operator import attrgetter
 from typing import NamedTuple, TypedDict, assert_never
 
 from services.domain.model_prices import CACHE_READ, INPUT, OUTPUT, Conditions, Counts
-from services.domain.values import Value
+from services.domain.values import Value, instant_text
 
 CALLS_MAX = 10**6
 """How many calls one event may report."""
@@ -100,15 +102,28 @@ class UsageEvent(Value, frozen=True):
     @property
     def quantity(self) -> int:
         """How much was used: calls, tokens (input and output) or one run."""
-        match self.type:
-            case EventType.TOKEN_USAGE | EventType.TOKEN_USAGE_V2:
-                return self.input_tokens + self.output_tokens
-            case EventType.NODE_CALL | EventType.TOOL_CALL:
-                return self.calls
-            case EventType.WORKFLOW_RUN:
-                return 1
-            case _:
-                assert_never(self.type)
+        return _QUANTITY_OF[self.type](self)
+
+
+# What is done for every event is looked up by its type: a ``match`` looks up the types themselves, each time.
+_calls: Callable[[UsageEvent], int] = attrgetter("calls")
+
+
+def _tokens(event: UsageEvent) -> int:
+    return event.input_tokens + event.output_tokens
+
+
+def _one_run(_event: UsageEvent) -> int:
+    return 1
+
+
+_QUANTITY_OF: Mapping[EventType, Callable[[UsageEvent], int]] = {
+    EventType.NODE_CALL: _calls,
+    EventType.TOKEN_USAGE: _tokens,
+    EventType.TOKEN_USAGE_V2: _tokens,
+    EventType.TOOL_CALL: _calls,
+    EventType.WORKFLOW_RUN: _one_run,
+}
 
 
 class Tokens(TypedDict):
@@ -119,13 +134,12 @@ class Tokens(TypedDict):
     output_tokens: int
 
 
-def tokens_in(usage: Counts) -> Tokens:
+def tokens_in(usage: Mapping[str, int]) -> Tokens:
     """The same counts of an event that counts by units."""
-    counts = dict(usage)
     return {
-        "input_tokens": counts.get(INPUT, 0),
-        "cached_input_tokens": counts.get(CACHE_READ, 0),
-        "output_tokens": counts.get(OUTPUT, 0),
+        "input_tokens": usage.get(INPUT, 0),
+        "cached_input_tokens": usage.get(CACHE_READ, 0),
+        "output_tokens": usage.get(OUTPUT, 0),
     }
 
 
@@ -134,20 +148,14 @@ def payload_hash(event: UsageEvent) -> bytes:
 
     The payload of the v1 types is the fields that it had first and no others, now and later.
     """
-    match event.type:
-        case EventType.TOKEN_USAGE_V2:
-            return _payload_hash_v2(event)
-        case EventType.NODE_CALL | EventType.TOKEN_USAGE | EventType.TOOL_CALL | EventType.WORKFLOW_RUN:
-            return _payload_hash_v1(event)
-        case _:
-            assert_never(event.type)
+    return _HASH_OF[event.type](event)
 
 
 # Written out, and for ever: an event that was booked years ago must hash the same when it is delivered again, whatever
 # fields events have by then.
 def _payload_hash_v1(event: UsageEvent) -> bytes:
-    return _digest(
-        f"{event.type!s}\x1f{event.occurred_at.isoformat()}\x1f{event.user_id}\x1f{event.team_id or ''}"
+    return digest(
+        f"{event.type!s}\x1f{instant_text(event.occurred_at)}\x1f{event.user_id}\x1f{event.team_id or ''}"
         f"\x1f{event.run_id or ''}\x1f{event.agent_id or ''}\x1f{event.workflow_id or ''}"
         f"\x1f{event.parent_run_id or ''}\x1f{event.node or ''}\x1f{event.tool or ''}"
         f"\x1f{event.provider or ''}\x1f{event.model or ''}"
@@ -159,33 +167,41 @@ def _payload_hash_v1(event: UsageEvent) -> bytes:
 def _payload_hash_v2(event: UsageEvent) -> bytes:
     """By names, in their order: what is at its default is not in it, so that a field that comes later changes no older
     event's hash."""
-    usage = [f"\x1fusage\x1e{unit}\x1f{count}" for unit, count in event.usage if count]
-    conditions = [f"\x1fconditions\x1e{name}\x1f{value}" for name, value in event.conditions]
-    claim = None if event.claim is None else _claimed(event.claim, "\x1e")
-    status = "partial" if event.is_partial else None
-    return _digest(
-        f"{event.type!s}\x1f{event.occurred_at.isoformat()}{_named('agent_id', event.agent_id)}"
-        f"{''.join(conditions)}{_named('credential', claim)}{_named('model', event.model)}"
-        f"{_named('provider', event.provider)}"
-        f"{_named('provider_cost_usd', event.provider_cost_usd)}"
-        f"{_named('provider_request_id', event.provider_request_id)}{_named('run_id', event.run_id)}"
-        f"{_named('team_id', event.team_id)}{''.join(usage)}"
-        f"{_named('usage_status', status)}{_named('user_id', event.user_id)}"
-    )
+    said = [f"{event.type!s}\x1f{instant_text(event.occurred_at)}"]
+    if event.agent_id is not None:
+        said.append(f"agent_id\x1f{event.agent_id}")
+    said += [f"conditions\x1e{name}\x1f{value}" for name, value in event.conditions]
+    if event.claim is not None:
+        said.append("credential\x1f" + _claimed(event.claim, "\x1e"))
+    said.append(f"model\x1f{event.model}\x1fprovider\x1f{event.provider}")
+    if event.provider_cost_usd is not None:
+        said.append(f"provider_cost_usd\x1f{event.provider_cost_usd}")
+    if event.provider_request_id is not None:
+        said.append(f"provider_request_id\x1f{event.provider_request_id}")
+    if event.run_id is not None:
+        said.append(f"run_id\x1f{event.run_id}")
+    if event.team_id is not None:
+        said.append(f"team_id\x1f{event.team_id}")
+    said += [f"usage\x1e{unit}\x1f{count}" for unit, count in event.usage if count]
+    if event.is_partial:
+        said.append("usage_status\x1fpartial")
+    said.append(f"user_id\x1f{event.user_id}")
+    return digest("\x1f".join(said))
 
 
-def _named(name: str, value: str | None) -> str:
-    return "" if value is None else f"\x1f{name}\x1f{value}"
+_HASH_OF: Mapping[EventType, Callable[[UsageEvent], bytes]] = {
+    EventType.NODE_CALL: _payload_hash_v1,
+    EventType.TOKEN_USAGE: _payload_hash_v1,
+    EventType.TOKEN_USAGE_V2: _payload_hash_v2,
+    EventType.TOOL_CALL: _payload_hash_v1,
+    EventType.WORKFLOW_RUN: _payload_hash_v1,
+}
 
 
 def _claimed(claim: Claim, parted_by: str) -> str:
     return "platform" if claim.is_platform else f"byok{parted_by}{claim.credential_id}"
 
 
-def fingerprint(*values: str) -> bytes:
-    """SHA-256 over values that hold no control characters, as no id does: so one separates them without doubt."""
-    return _digest("\x1f".join(values))
-
-
-def _digest(text: str) -> bytes:
+def digest(text: str) -> bytes:
+    """SHA-256 of the text in UTF-8."""
     return hashlib.sha256(text.encode()).digest()

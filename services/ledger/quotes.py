@@ -116,7 +116,7 @@ def _tokens(request: QuoteRequest, org_id: str, at: datetime) -> UsageEvent:
         )
     usage = tuple(sorted(request.usage.items()))
     return _event(request, org_id, at, EventType.TOKEN_USAGE_V2)._replace(
-        usage=usage, conditions=tuple(sorted(request.conditions.items())), **tokens_in(usage)
+        usage=usage, conditions=tuple(sorted(request.conditions.items())), **tokens_in(request.usage)
     )
 
 

@@ -124,7 +124,7 @@ def as_event(wire: Wire) -> UsageEvent:
     if "usage" in data:
         data["usage"] = tuple(sorted(data["usage"].items()))
         data["is_partial"] = data.pop("usage_status", None) == "partial"
-        defaults |= tokens_in(data["usage"])
+        defaults |= tokens_in(dict(data["usage"]))
     return UsageEvent(
         source=wire["source"],
         id=wire["id"],

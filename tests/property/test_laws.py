@@ -156,7 +156,7 @@ def test_without_an_accepted_claim_the_organizations_key_never_loses(log, event,
         Credential("one-more", event.org_id, organization, event.provider, active),
     ):
         known.apply(known.seq + 1, change)
-    key = known.active_in(event.org_id, organization, event.provider, event.occurred_at)
+    key = known.active_in(event.org_id, *organization, event.provider, event.occurred_at)
     if key is None or event.provider not in FIRST_CARD.own_key_providers or event.occurred_at < START:
         return
     found = resolve(use_of(event), event.claim, known, FIRST_CARD)

@@ -114,7 +114,7 @@ def test_without_bands_windows_variants_and_uplifts_schema_2_is_schema_1(usage, 
     by_unit = request_usage(three, model="large", occurred_at=at)
     first = card(models={"openai": {"large": model_line("expert", "15", "1.5", "60")}})
     assert outcome_of(by_unit, _PLAIN) == outcome_of(by_unit, first)
-    v1 = token_usage(model="large", occurred_at=at, **tokens_in(by_unit.usage))
+    v1 = token_usage(model="large", occurred_at=at, **tokens_in(dict(by_unit.usage)))
     assert outcome_of(v1, _PLAIN) == outcome_of(v1, first) == outcome_of(by_unit, _PLAIN)
 
 

@@ -39,7 +39,7 @@ def assert_answers(known, changes, at):
         for scope in _SCOPES:
             for provider in _PROVIDERS:
                 held = [each for each in keys if each[1:4] == (org_id, scope, provider)]
-                assert known.active_in(org_id, scope, provider, at) == (held[0] if held else None)
+                assert known.active_in(org_id, *scope, provider, at) == (held[0] if held else None)
 
 
 @given(disjoint_intervals(), st.sampled_from(INSTANTS))

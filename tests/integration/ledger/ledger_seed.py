@@ -96,7 +96,7 @@ class Books:
             for name in ("node", "calls"):
                 del base[name]
         if fields.get("type") is EventType.TOKEN_USAGE_V2:
-            base |= tokens_in(fields["usage"])
+            base |= tokens_in(dict(fields["usage"]))
         if fields.get("type") in (EventType.TOOL_CALL, EventType.WORKFLOW_RUN):
             for name in ("provider", "model"):
                 del base[name]

@@ -22,7 +22,7 @@ def test_an_empty_directory_knows_nothing_and_everybody_is_on_the_free_plan():
     assert empty.plan_at(ORG, NOW) is Plan.FREE
     assert empty.plans_of(ORG) == ()
     assert empty.credential("key-1") is None
-    assert empty.active_in(ORG, MINE, "openai", NOW) is None
+    assert empty.active_in(ORG, *MINE, "openai", NOW) is None
     assert empty.card_at(NOW) is None
     assert empty.cards == ()
 
@@ -83,11 +83,11 @@ def test_a_plan_holds_from_its_start_to_just_before_its_end():
 def test_a_credential_is_found_in_its_own_slot_alone():
     mine = credential()
     known = directory(mine)
-    assert known.active_in(ORG, MINE, "openai", NOW) == mine
-    assert known.active_in("another", MINE, "openai", NOW) is None
-    assert known.active_in(ORG, Scope(ScopeType.TEAM, USER), "openai", NOW) is None
-    assert known.active_in(ORG, Scope(ScopeType.PERSONAL, "another"), "openai", NOW) is None
-    assert known.active_in(ORG, MINE, "anthropic", NOW) is None
+    assert known.active_in(ORG, *MINE, "openai", NOW) == mine
+    assert known.active_in("another", *MINE, "openai", NOW) is None
+    assert known.active_in(ORG, *Scope(ScopeType.TEAM, USER), "openai", NOW) is None
+    assert known.active_in(ORG, *Scope(ScopeType.PERSONAL, "another"), "openai", NOW) is None
+    assert known.active_in(ORG, *MINE, "anthropic", NOW) is None
     assert known.credential("key-1") == mine
 
 
@@ -96,8 +96,8 @@ def test_a_slot_remembers_whose_turn_it_was():
     first = credential("first", active=(interval(START, handover),))
     second = credential("second", active=(interval(handover, None),))
     known = directory(credential("first"), first, second)
-    assert known.active_in(ORG, MINE, "openai", handover - MICROSECOND) == first
-    assert known.active_in(ORG, MINE, "openai", handover) == second
+    assert known.active_in(ORG, *MINE, "openai", handover - MICROSECOND) == first
+    assert known.active_in(ORG, *MINE, "openai", handover) == second
 
 
 def test_a_credential_that_was_ended_and_taken_up_again_was_away_in_between():

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from services.domain.entries import EntryKind, entry_id
-from services.domain.usage import Claim, Identity, UsageEvent, payload_hash
+from services.domain.usage import Claim, EventType, Identity, UsageEvent, payload_hash
 from tests.factories import (
     NOON,
     PLATFORM_CLAIM,
@@ -24,9 +24,14 @@ from tests.factories import (
 EVENTS = [node_call(), token_usage(), request_usage(), tool_call(), workflow_run()]
 
 
+def test_each_type_of_event_is_among_those_tried_here():
+    assert {event.type for event in EVENTS} == set(EventType)
+
+
 @pytest.mark.parametrize("event", EVENTS)
 def test_identity_is_organization_source_and_id(event):
     assert event.identity == Identity("org-1", "runner", "event-1")
+    assert entry_id(event, 1, EntryKind.REVERSAL) == entry_id(event.identity, 1, EntryKind.REVERSAL)
 
 
 @pytest.mark.parametrize(

@@ -124,5 +124,5 @@ def test_plans_hold_from_their_day_on(known: Directory) -> None:
 
 def test_keys_count_from_their_day_on(known: Directory) -> None:
     team = Scope(ScopeType.TEAM, "growth")
-    assert known.active_in("brightside", team, "openai", START + timedelta(days=4.4)) is None
-    assert known.active_in("brightside", team, "openai", START + timedelta(days=4.5)) is not None
+    assert known.active_in("brightside", *team, "openai", START + timedelta(days=4.4)) is None
+    assert known.active_in("brightside", *team, "openai", START + timedelta(days=4.5)) is not None
