@@ -63,10 +63,14 @@ class MeteringMetrics:
         self._commit.observe(commit_seconds)
         self._batch.observe(sum(len(read.elements) for read in records))
         self._unreadable.inc(sum(read.record.unreadable is not None for read in records))
-        for read in records:
-            if not _EARLIEST <= read.record.timestamp <= now + _AHEAD_MAX_SECONDS:
-                continue
-            seconds = max(0.0, now - read.record.timestamp)
-            types = Counter([element.event.type for element in read.elements if element.event is not None])
-            for event_type, times in types.items():
-                self._event_to_ledger.observe((event_type.value,), seconds, times)
+        counted = Counter(
+            [
+                (read.record.timestamp, element.event.type)
+                for read in records
+                for element in read.elements
+                if element.event is not None
+            ]
+        )
+        for (timestamp, event_type), times in counted.items():
+            if _EARLIEST <= timestamp <= now + _AHEAD_MAX_SECONDS:
+                self._event_to_ledger.observe((event_type.value,), max(0.0, now - timestamp), times)

@@ -146,8 +146,9 @@ class BookRecords:
             while ready is not None:
                 booking = asyncio.create_task(self._book_named(ready))
                 await asyncio.sleep(0)
-                # While the database works on this chunk, the next one is read and priced.
-                ready = self._ready(next(chunks, None))
+                # While the database works on this chunk, the next one is read and priced, and the one before is let go
+                # of: to take thousands of objects apart takes milliseconds, for which the database would wait.
+                _before, ready = ready, self._ready(next(chunks, None))
                 await booking
 
     def _ready(self, chunk: Sequence[ReadRecord] | None) -> _Ready | None:

@@ -203,7 +203,8 @@ class LedgerWriter:
                 raise PartitionMovedError(f"partition {start.partition} is not at offset {start.start}")
 
     def _book(self, connection: Connection[Any], batch: PricedBatch, staged: Staged) -> Booked:
-        tally = Tally(batch, staged, self._insert(connection, staged))
+        before = self._insert(connection, staged)
+        tally = Tally(batch.elements, staged.firsts, staged.letters, before) if before else staged.tally
         rows = [(self._ids[letter.partition], *_kept(letter)) for letter in tally.dead_letters]
         if rows:
             connection.execute(_INSERT_DEAD_LETTERS, arrays(rows))

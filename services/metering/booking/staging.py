@@ -10,6 +10,7 @@ from services.books.entry_rows import copy_text, entry_line
 from services.domain.entries import Entry
 from services.metering.booking.dead_letters import DeadLetter, dead_letter
 from services.metering.booking.pricing import PricedBatch, PricedElement
+from services.metering.booking.tally import Tally
 
 
 class Staged(NamedTuple):
@@ -21,6 +22,8 @@ class Staged(NamedTuple):
     """Those as COPY takes them, in the order of their ids, so that the index is walked once and not at random."""
     letters: Sequence[DeadLetter]
     """What was refused already. Masking takes its time, and a session that is silent for long is ended."""
+    tally: Tally
+    """What becomes of the batch if none of its ids is booked before."""
 
 
 def stage(batch: PricedBatch, partition_ids: Mapping[int, int]) -> Staged:
@@ -34,7 +37,7 @@ def stage(batch: PricedBatch, partition_ids: Mapping[int, int]) -> Staged:
             letters.append(_letter(priced))
     # A line begins with its id.
     lines = sorted([_line(priced, priced.entry, partition_ids) for priced in firsts.values() if priced.entry])
-    return Staged(firsts, copy_text(lines), letters)
+    return Staged(firsts, copy_text(lines), letters, Tally(batch.elements, firsts, letters))
 
 
 def _line(priced: PricedElement, entry: Entry, partition_ids: Mapping[int, int]) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from uuid import UUID
 
 from schemas.dead_letters import Reason
@@ -11,8 +12,7 @@ from services.books import totals as count
 from services.books.totals import Totals
 from services.messages.usage_events import Rejection
 from services.metering.booking.dead_letters import DeadLetter, dead_letter
-from services.metering.booking.pricing import PricedBatch, PricedElement
-from services.metering.booking.staging import Staged
+from services.metering.booking.pricing import PricedElement
 from services.metering.dead_letters.share import Count, Origin
 
 # In the order of the columns of a covered range.
@@ -22,17 +22,24 @@ _OUTCOMES = ("recorded", "duplicate", "dead_letter")
 class Tally:
     """The counts of one batch."""
 
-    def __init__(self, batch: PricedBatch, staged: Staged, booked_before: Mapping[UUID, bytes]) -> None:
-        """``booked_before``: the payload hashes of those of the batch's entry ids that are older than it."""
+    def __init__(
+        self,
+        elements: Iterable[PricedElement],
+        firsts: Mapping[UUID, PricedElement],
+        letters: Iterable[DeadLetter],
+        booked_before: Mapping[UUID, bytes] = MappingProxyType({}),
+    ) -> None:
+        """``firsts``: the first element of each entry id; ``letters``: what was refused before it came to an entry;
+        ``booked_before``: the payload hashes of those of the ids that are older than the batch."""
         self.totals: Totals = Totals()
-        self.dead_letters: list[DeadLetter] = list(staged.letters)
+        self.dead_letters: list[DeadLetter] = list(letters)
         self.recorded: list[PricedElement] = []
         """Those that became new rows."""
         self.duplicates: list[PricedElement] = []
-        self._by_partition = {covered.partition: dict.fromkeys(_OUTCOMES, 0) for covered in batch.covered}
+        self._by_partition: defaultdict[int, dict[str, int]] = defaultdict(lambda: dict.fromkeys(_OUTCOMES, 0))
         self._types: Counter[tuple[object, str]] = Counter()
         self._origins: Counter[Origin] = Counter()
-        self._judge(batch, staged, booked_before)
+        self._judge(elements, firsts, booked_before)
         self._count_groups(self.recorded, "recorded")
         self._count_groups(self.duplicates, "duplicate")
         for letter in self.dead_letters:
@@ -52,12 +59,17 @@ class Tally:
         events = self._origins + refused
         return {origin: Count(events[origin], refused[origin]) for origin in events}
 
-    def _judge(self, batch: PricedBatch, staged: Staged, booked_before: Mapping[UUID, bytes]) -> None:
-        for priced in batch.elements:
+    def _judge(
+        self,
+        elements: Iterable[PricedElement],
+        firsts: Mapping[UUID, PricedElement],
+        booked_before: Mapping[UUID, bytes],
+    ) -> None:
+        for priced in elements:
             if priced.entry is None:
                 continue
             entry_id, digest = priced.entry.entry_id, priced.element.payload_hash
-            first = staged.firsts[entry_id]
+            first = firsts[entry_id]
             if first is priced and entry_id not in booked_before:
                 self.recorded.append(priced)
             elif booked_before.get(entry_id, first.element.payload_hash) == digest:

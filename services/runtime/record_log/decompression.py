@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import gzip
-import io
 import struct
+import zlib
 from collections.abc import Callable
 
 import cramjam
@@ -14,6 +13,8 @@ import zstandard
 OPENED_BYTES_MAX = 32 * 1024 * 1024
 """What the records of one batch may come to, uncompressed: 32 times what a broker takes by default."""
 
+# What zlib is told for gzip's header and checksum.
+_GZIP = 16 + zlib.MAX_WBITS
 _XERIAL_MAGIC = b"\x82SNAPPY\x00"
 _XERIAL_HEADER_BYTES = 16
 
@@ -42,11 +43,17 @@ def _too_large() -> CompressionError:
 
 
 def _gzip(data: bytes) -> bytes:
-    with gzip.GzipFile(fileobj=io.BytesIO(data)) as stream:
-        # One byte more than is taken: a stream that ends before it has been read to its checksum.
-        opened = stream.read(OPENED_BYTES_MAX + 1)
-    if len(opened) > OPENED_BYTES_MAX:
-        raise _too_large()
+    opened = b""
+    while data:
+        decoder = zlib.decompressobj(_GZIP)
+        # One byte more than is taken: a member that ends before it has been read to its checksum.
+        opened += decoder.decompress(data, OPENED_BYTES_MAX + 1 - len(opened))
+        if len(opened) > OPENED_BYTES_MAX:
+            raise _too_large()
+        if not decoder.eof:
+            raise CompressionError("the gzip compression is broken")
+        # Zeroes may fill up what follows on the last member.
+        data = decoder.unused_data.lstrip(b"\0")
     return opened
 
 

@@ -50,7 +50,7 @@ class Stop:
     ("owner", "place"),
     [
         # The fence is passed, and the partition's row is locked.
-        pytest.param(ledger_writer, "Tally", id="between two statements"),
+        pytest.param(ledger_writer, "write_traces", id="between two statements"),
         pytest.param(psycopg.Copy, "write", id="while rows are copied"),
     ],
 )

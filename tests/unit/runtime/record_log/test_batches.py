@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+
 import pytest
 from aiokafka import TopicPartition
 from aiokafka.consumer.fetcher import READ_COMMITTED, PartitionRecords
@@ -40,6 +42,14 @@ def test_what_can_be_read_is_passed_on_out_of_its_compression(codec: int) -> Non
     data = batch(values, codec=codec, headers=headers) + BEHIND
     assert readable(data, 0, _END) == Reading(batch(values, headers=headers) + BEHIND, None)
     assert _records(data) == [(0, b"one" * 50), (1, None), (2, b"three")]
+
+
+def test_gzip_of_several_members_is_what_they_hold_one_after_the_other() -> None:
+    records = batch([b"one" * 50, b"two"])[HEADER_BYTES:]
+    members = gzip.compress(records[:20]) + gzip.compress(b"") + gzip.compress(records[20:]) + b"\0\0"
+    data, fault = readable(with_records(GOOD, members, attributes=1), 0, _END)
+    assert fault is None
+    assert _records(data) == [(0, b"one" * 50), (1, b"two")]
 
 
 @pytest.mark.parametrize("codec", CODECS.values(), ids=CODECS)
