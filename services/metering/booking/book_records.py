@@ -8,10 +8,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import datetime
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
+import psycopg
 from structlog.contextvars import bound_contextvars
 
 from schemas.dead_letters import Reason
@@ -114,8 +116,9 @@ class BookRecords:
         """Whether the last transaction failed, and is tried again."""
         self._dead_letter_lines = DeadLetterLines()
         self._one_at_a_time = asyncio.Lock()
-        # One thread, so that transactions of one connection never run side by side.
+        # One thread, so that transactions of one connection never run side by side; and one for the rows of the next.
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="ledger-writer")
+        self._thread_ahead = ThreadPoolExecutor(1, thread_name_prefix="ledger-rows-ahead")
 
     @property
     def booked_offsets(self) -> dict[int, int]:
@@ -149,6 +152,7 @@ class BookRecords:
                 # While the database works on this chunk, the next one is read and priced, and the one before is let go
                 # of: to take thousands of objects apart takes milliseconds, for which the database would wait.
                 _before, ready = ready, self._ready(next(chunks, None))
+                await self._bring(ready)
                 await booking
 
     def _ready(self, chunk: Sequence[ReadRecord] | None) -> _Ready | None:
@@ -161,6 +165,15 @@ class BookRecords:
     def _price(self, chunk: Sequence[ReadRecord]) -> tuple[PricedBatch, Staged]:
         batch = price_batch((), chunk, self._knowledge.directory)
         return batch, self._writer.stage(batch)
+
+    async def _bring(self, ready: _Ready | None) -> None:
+        """Have the rows brought to the database ahead of their turn."""
+        if ready is None or ready.staged is None:
+            return
+        # Where the database is away, whoever books waits for it, says so, and brings the rows.
+        with suppress(psycopg.Error, OSError):
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(self._thread_ahead, self._writer.bring, ready.staged)
 
     async def _book_named(self, ready: _Ready) -> None:
         """Book the records; every line that is logged meanwhile says which they are."""

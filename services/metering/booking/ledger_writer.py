@@ -8,8 +8,10 @@ COPY nothing at all, would free its locks.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from operator import attrgetter
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -82,6 +84,10 @@ class BehindFenceError(Exception):
         self.seq = seq
 
 
+class RowsMissingError(Exception):
+    """Of the batch's rows some are neither new nor known: nobody may go on."""
+
+
 class PartitionMovedError(Exception):
     """Another worker has advanced the partition: it is not this one's any more, or was booked before."""
 
@@ -107,8 +113,19 @@ class Booked(NamedTuple):
     """How long the transaction took, its commit included."""
 
 
+class _Ahead(NamedTuple):
+    """The connection of the next batch, which batch's rows it has in an open transaction, and since when."""
+
+    connection: Connection[Any]
+    staged: Staged | None
+    since: float
+
+
 class LedgerWriter:
-    """Books batches over one connection, which it opens anew after an outage. Not for two threads at once."""
+    """Books batches over one connection, while the rows of the next may be brought over another.
+
+    Both are opened anew after an outage. One thread may call ``bring``, another all the rest.
+    """
 
     def __init__(self, dsn: str, cluster_id: str, topic: str) -> None:
         """Positions are kept by cluster id and topic: another cluster's offsets are other offsets."""
@@ -116,21 +133,28 @@ class LedgerWriter:
         self._cluster_id = cluster_id
         self._topic = topic
         self._connection: Connection[Any] | None = None
+        self._ahead: _Ahead | None = None
+        self._turn = threading.Lock()
         self._ids: dict[int, int] = {}
 
     def close(self) -> None:
-        """Let go of the connection; the next use opens another."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        """Let go of the connections; the next use opens others."""
+        ahead = self._take_ahead()
+        for connection in (self._connection, ahead and ahead.connection):
+            if connection is not None:
+                connection.close()
+        self._connection = None
 
     def _open(self) -> Connection[Any]:
         if self._connection is None or self._connection.closed:
-            connection = connect(self._dsn, "metering", idle_seconds=IDLE_SECONDS)
-            connection.execute(_CREATE_STAGING)
-            connection.commit()
-            self._connection = connection
+            self._connection = self._connect()
         return self._connection
+
+    def _connect(self) -> Connection[Any]:
+        connection = connect(self._dsn, "metering", idle_seconds=IDLE_SECONDS)
+        connection.execute(_CREATE_STAGING)
+        connection.commit()
+        return connection
 
     def positions(self, partitions: Iterable[int]) -> dict[int, Position]:
         """How far the partitions are booked; none for a partition of which nothing is."""
@@ -159,11 +183,31 @@ class LedgerWriter:
         """The rows of the batch, made before its transaction begins. Its partitions' positions must be known."""
         return stage(batch, self._ids)
 
+    def bring(self, staged: Staged) -> None:
+        """Bring the rows of the batch that is next to the database, while one is booked. Raises psycopg.Error.
+
+        Nothing is locked, and nothing lost where it fails: ``book`` brings what was not brought, or long ago.
+        """
+        ahead = self._take_ahead()
+        connection = self._connect() if ahead is None or ahead.connection.closed else ahead.connection
+        try:
+            connection.rollback()
+            _copy(connection, staged)
+        except psycopg.Error:
+            connection.close()
+            raise
+        self._ahead = _Ahead(connection, staged, time.monotonic())
+
+    def _take_ahead(self) -> _Ahead | None:
+        with self._turn:
+            ahead, self._ahead = self._ahead, None
+        return ahead
+
     def book(self, batch: PricedBatch, staged: Staged | None = None) -> Booked:
         """Book the batch, all of it or nothing; what ``stage`` has made of it may be given.
 
-        Raises BehindFenceError or PartitionMovedError where it may not be booked as it is, and psycopg.Error where the
-        database is away or refuses the data. Nothing is booked then.
+        Raises BehindFenceError or PartitionMovedError where it may not be booked as it is, psycopg.Error where the
+        database is away or refuses the data, and RowsMissingError for what cannot be. Nothing is booked then.
         """
         began = time.perf_counter()
         return self._transact(batch, staged)._replace(seconds=time.perf_counter() - began)
@@ -180,17 +224,28 @@ class LedgerWriter:
         return None
 
     def _transact(self, batch: PricedBatch, staged: Staged | None = None, *, force_rollback: bool = False) -> Booked:
-        connection = self._open()
         staged = self.stage(batch) if staged is None else staged
-        with connection.transaction(force_rollback=force_rollback):
+        is_brought = self._turn_to(staged)
+        connection = self._open()
+        with _transaction(connection, force_rollback=force_rollback):
             # The rows come first, for a server that waits for rows gives up neither for time nor when it is asked to: a
             # worker that is stopped here must not hold a lock yet.
-            if staged.rows:
-                with connection.cursor().copy(_COPY) as copy:
-                    copy.write(staged.rows)
+            if not is_brought:
+                _copy(connection, staged)
             _pass_fence(connection, batch.registry_seq)
             self._advance(connection, batch.covered)
             return self._book(connection, batch, staged)
+
+    def _turn_to(self, staged: Staged) -> bool:
+        """Go on over the connection that has these rows, if one has; then the other is that of the next batch."""
+        with self._turn:
+            ahead = self._ahead
+            # The server ends a transaction that waits: better to begin anew than to meet its end.
+            if ahead is None or ahead.staged is not staged or time.monotonic() - ahead.since > IDLE_SECONDS / 2:
+                return False
+            self._ahead = None if self._connection is None else _Ahead(self._connection, None, ahead.since)
+        self._connection = ahead.connection
+        return True
 
     def _advance(self, connection: Connection[Any], covered: Sequence[Covered]) -> None:
         for start in sorted(covered, key=lambda each: self._ids[each.partition]):
@@ -219,14 +274,18 @@ class LedgerWriter:
 
     def _insert(self, connection: Connection[Any], staged: Staged) -> dict[UUID, bytes]:
         """Insert the rows; the payload hashes of those of their ids that were booked before."""
-        if not staged.rows or connection.execute(_INSERT).rowcount == len(staged.firsts):
+        inserted = connection.execute(_INSERT).rowcount if staged.rows else 0
+        if inserted == len(staged.firsts):
             return {}
         ours = [
             (entry_id, self._ids[record.partition], record.offset, priced.element.source_index)
             for entry_id, priced in staged.firsts.items()
             for record in (priced.element.record,)
         ]
-        return {entry_id: bytes(digest) for entry_id, digest in connection.execute(_BOOKED_BEFORE, arrays(ours))}
+        before = {entry_id: bytes(digest) for entry_id, digest in connection.execute(_BOOKED_BEFORE, arrays(ours))}
+        if inserted + len(before) != len(staged.firsts):
+            raise RowsMissingError(f"of {len(staged.firsts)} rows {inserted} are new and {len(before)} were there")
+        return before
 
     def _traces(self, booked: Iterable[Element]) -> Iterator[SourceTrace]:
         for element in booked:
@@ -234,6 +293,27 @@ class LedgerWriter:
             if trace := own or record.trace:
                 index = OF_THE_RECORD if own is None else element.source_index
                 yield SourceTrace(self._ids[record.partition], record.offset, index, str(trace))
+
+
+@contextmanager
+def _transaction(connection: Connection[Any], *, force_rollback: bool) -> Iterator[None]:
+    """The one that is open, or a new one, to its end; psycopg's own would nest another in what is open."""
+    try:
+        yield
+    except BaseException:
+        with suppress(psycopg.Error):
+            connection.rollback()
+        raise
+    if force_rollback:
+        connection.rollback()
+    else:
+        connection.commit()
+
+
+def _copy(connection: Connection[Any], staged: Staged) -> None:
+    if staged.rows:
+        with connection.cursor().copy(_COPY) as copy:
+            copy.write(staged.rows)
 
 
 def _pass_fence(connection: Connection[Any], registry_seq: int) -> None:

@@ -1,0 +1,182 @@
+"""The rows of the next batch are brought while one is booked; whatever becomes of them, each event is booked once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+
+from services.domain.directory import Directory
+from services.messages.registry_changes import to_change
+from services.metering.booking.ledger_writer import BehindFenceError, Booked, LedgerWriter, RowsMissingError
+from services.metering.booking.pricing import Covered, PricedBatch, Record, price_batch, read_elements
+from services.runtime.database import is_outage
+from tests.integration.metering.ledgers import Ledger
+from tests.integration.metering.workers import NOW, cards, node_call
+
+
+@pytest.fixture
+def writer(ledger: Ledger) -> Iterator[LedgerWriter]:
+    one = LedgerWriter(ledger.dsn, "cluster-1", "usage-events")
+    one.begin({0: 0})
+    one.positions([0])
+    yield one
+    one.close()
+
+
+@pytest.fixture(scope="module")
+def directory() -> Directory:
+    known = Directory()
+    for change in cards():
+        known.apply(change.seq, to_change(change))
+    return known
+
+
+def priced(directory: Directory, offset: int, *names: str) -> PricedBatch:
+    """One record with these events, at this offset."""
+    value = json.dumps([node_call(name) for name in names]).encode()
+    read = read_elements(Record(0, offset, b"acme", value, NOW.timestamp()), NOW)
+    return price_batch([Covered(0, offset, offset + 1)], [read], directory)
+
+
+def booked(ledger: Ledger) -> list[str]:
+    return [entry["event_id"] for entry in ledger.entries()]
+
+
+def end_session_ahead(ledger: Ledger, writer: LedgerWriter) -> None:
+    assert writer._ahead is not None
+    pid = writer._ahead.connection.info.backend_pid
+    with psycopg.connect(ledger.dsn, autocommit=True) as same_role:
+        assert same_role.execute("SELECT pg_terminate_backend(%s, 10000)", (pid,)).fetchone() == (True,)
+
+
+def counts(result: Booked) -> tuple[int, int, int]:
+    return result.recorded, result.duplicates, result.dead_letters
+
+
+def test_batches_are_booked_in_turn_each_with_the_rows_that_were_brought(
+    ledger: Ledger, writer: LedgerWriter, directory: Directory
+) -> None:
+    batches = [priced(directory, offset, f"{offset}-a", f"{offset}-b") for offset in range(4)]
+    staged = [writer.stage(batch) for batch in batches]
+    sessions = set()
+    for number, batch in enumerate(batches):
+        if number + 1 < len(batches):
+            writer.bring(staged[number + 1])
+        assert counts(writer.book(batch, staged[number])) == (2, 0, 0)
+        assert writer._connection is not None
+        sessions.add(writer._connection.info.backend_pid)
+    assert booked(ledger) == [f"{offset}-{name}" for offset in range(4) for name in "ab"]
+    assert len(sessions) == 2
+
+
+def test_what_is_brought_locks_nothing_and_is_seen_by_nobody(
+    ledger: Ledger, writer: LedgerWriter, directory: Directory
+) -> None:
+    batch = priced(directory, 0, "a")
+    writer.bring(writer.stage(batch))
+    other = LedgerWriter(ledger.dsn, "cluster-1", "usage-events")
+    other.positions([0])
+    assert counts(other.book(batch)) == (1, 0, 0)
+    other.close()
+    assert booked(ledger) == ["a"]
+
+
+def test_a_batch_that_is_priced_anew_is_booked_as_it_is_then(
+    ledger: Ledger, writer: LedgerWriter, directory: Directory
+) -> None:
+    batch = priced(directory, 0, "a", "b")
+    writer.bring(writer.stage(batch))
+    ledger.execute("UPDATE ledger.fence SET seq = 1000")
+    with pytest.raises(BehindFenceError):
+        writer.book(batch, writer.stage(batch))
+    anew = batch._replace(registry_seq=1000)
+    assert counts(writer.book(anew, writer.stage(anew))) == (2, 0, 0)
+    assert booked(ledger) == ["a", "b"]
+
+
+def test_a_batch_that_is_refused_after_its_rows_were_brought_is_brought_again(
+    ledger: Ledger, writer: LedgerWriter, directory: Directory
+) -> None:
+    batch = priced(directory, 0, "a")
+    staged = writer.stage(batch)
+    writer.bring(staged)
+    ledger.execute("UPDATE ledger.fence SET seq = 1000")
+    with pytest.raises(BehindFenceError):
+        writer.book(batch, staged)
+    ledger.execute("UPDATE ledger.fence SET seq = 0")
+    assert counts(writer.book(batch, staged)) == (1, 0, 0)
+    assert booked(ledger) == ["a"]
+
+
+def test_rows_of_another_batch_are_never_booked_in_its_place(
+    ledger: Ledger, writer: LedgerWriter, directory: Directory
+) -> None:
+    first, second = priced(directory, 0, "a"), priced(directory, 1, "b")
+    staged = writer.stage(second)
+    writer.bring(staged)
+    assert counts(writer.book(first)) == (1, 0, 0)
+    assert booked(ledger) == ["a"]
+    assert counts(writer.book(second, staged)) == (1, 0, 0)
+    assert booked(ledger) == ["a", "b"]
+
+
+def test_what_was_brought_long_ago_is_brought_again(ledger: Ledger, writer: LedgerWriter, directory: Directory) -> None:
+    batch, following = priced(directory, 0, "a"), priced(directory, 1, "b")
+    staged = writer.stage(batch)
+    writer.bring(staged)
+    assert writer._ahead is not None
+    writer._ahead = writer._ahead._replace(since=0.0)
+    end_session_ahead(ledger, writer)
+    assert counts(writer.book(batch, staged)) == (1, 0, 0)
+    # The session that was ended meanwhile is opened anew, if not at the first attempt.
+    staged = writer.stage(following)
+    with pytest.raises(psycopg.OperationalError):
+        writer.bring(staged)
+    writer.bring(staged)
+    assert counts(writer.book(following, staged)) == (1, 0, 0)
+    assert booked(ledger) == ["a", "b"]
+
+
+def test_a_session_that_ends_with_the_rows_is_an_outage_after_which_all_is_booked(
+    ledger: Ledger, writer: LedgerWriter, directory: Directory
+) -> None:
+    batch = priced(directory, 0, "a")
+    staged = writer.stage(batch)
+    writer.bring(staged)
+    end_session_ahead(ledger, writer)
+    with pytest.raises(psycopg.OperationalError) as ended:
+        writer.book(batch, staged)
+    assert is_outage(ended.value)
+    writer.close()
+    assert counts(writer.book(batch, staged)) == (1, 0, 0)
+    assert booked(ledger) == ["a"]
+
+
+def test_rows_that_are_gone_are_noticed_and_nothing_is_booked(
+    ledger: Ledger, writer: LedgerWriter, directory: Directory
+) -> None:
+    batch = priced(directory, 0, "a", "b")
+    staged = writer.stage(batch)
+    writer.bring(staged)
+    assert writer._ahead is not None
+    writer._ahead.connection.rollback()
+    with pytest.raises(RowsMissingError, match="of 2 rows 0 are new and 0 were there"):
+        writer.book(batch, staged)
+    assert booked(ledger) == []
+    assert ledger.rows("SELECT next_offset FROM ledger.source_partition") == [{"next_offset": 0}]
+
+
+def test_duplicates_and_conflicts_are_found_among_rows_that_were_brought(
+    ledger: Ledger, writer: LedgerWriter, directory: Directory
+) -> None:
+    writer.book(priced(directory, 0, "a", "b"))
+    value = json.dumps([node_call("a"), node_call("b", data={"user_id": "bob"}), node_call("c")]).encode()
+    read = read_elements(Record(0, 1, b"acme", value, NOW.timestamp()), NOW)
+    again = price_batch([Covered(0, 1, 2)], [read], directory)
+    staged = writer.stage(again)
+    writer.bring(staged)
+    assert counts(writer.book(again, staged)) == (1, 1, 1)
+    assert booked(ledger) == ["a", "b", "c"]
