@@ -1,8 +1,9 @@
 """Derives entries again from their stored evidence with the pure core (invariant I9). No I/O: it is given rows.
 
-Nothing here knows how entries are booked: no batches, no fence, no re-rater. Three questions are asked of the rows of
+Nothing here knows how entries are booked: no batches, no fence, no re-rater. Four questions are asked of the rows of
 ``ledger.entry``: does each entry say what the registry log up to its ``registry_seq`` makes of its event; does each
-revision take back the one before it, exactly; and is the last word on every event the one with full knowledge.
+revision take back the one before it, exactly; is the last word on every event the one with full knowledge; and has each
+entry the id that is derived from what it is. By that id alone the database knows that it is booked already (I2).
 """
 
 from __future__ import annotations
@@ -27,14 +28,14 @@ class Difference(NamedTuple):
     """One thing that is not as it must be."""
 
     check: str
-    """Which question brought it up: rating, chain, convergence, offsets, counts or totals."""
+    """Which question brought it up: id, rating, chain, convergence, offsets, counts or totals."""
     place: str
     """Which entry, partition or total."""
     detail: str
 
 
 class Ratings:
-    """The first and the third question. Rows must come in the order of ``registry_seq``: the log is folded once."""
+    """All but the second question. Rows must come in the order of ``registry_seq``: the log is folded once."""
 
     def __init__(self, changes: Iterable[tuple[int, Change]], full: Directory, rerated_seq: int) -> None:
         """``changes`` is the registry log in its order; ``full`` is all of it up to ``rerated_seq``."""
@@ -51,6 +52,7 @@ class Ratings:
         """What is wrong with the rows, as they come."""
         for row in rows:
             self.checked += 1
+            yield from _check_id(row)
             if row["kind"] != EntryKind.REVERSAL:
                 yield from self._check(row)
 
@@ -91,6 +93,11 @@ class Ratings:
             self._next = next(self._changes, None)
 
 
+def _check_id(row: Row) -> Iterator[Difference]:
+    if row["entry_id"] != (derived := entry_id(_identity(row), row["revision"], EntryKind(row["kind"]))):
+        yield Difference("id", _place(row), f"an entry of this event, revision and kind has the id {derived}")
+
+
 def check_chain(rows: Sequence[Row]) -> Iterator[Difference]:
     """The second question: all rows of one identity, of which there are more than the one charge."""
     place = _identity_place(rows[0])
@@ -122,7 +129,7 @@ def _check_reversal(reversal: Row, before: Row) -> Iterator[Difference]:
     expected = {name: before[name] for name in (*columns.EVENT, *columns.ATTRIBUTION)}
     expected |= {name: -before[name] for name in columns.SUMMED}
     expected[columns.USAGE] = _negated(before[columns.USAGE])
-    expected |= {"adjusts": before["entry_id"], "entry_id": _derived_id(reversal)}
+    expected["adjusts"] = before["entry_id"]
     if wrong := _differing(reversal, expected):
         yield Difference("chain", _place(reversal), f"it does not take back entry {before['entry_id']}: {wrong}")
     if reversal["registry_seq"] <= before["registry_seq"]:
@@ -147,7 +154,6 @@ def _expected(row: Row, event: UsageEvent, rating: Rating) -> dict[str, Any]:
     revision = row["revision"]
     is_charge = row["kind"] == EntryKind.CHARGE
     return {
-        "entry_id": _derived_id(row),
         "adjusts": None if is_charge else entry_id(event.identity, 0, EntryKind.CHARGE),
         "revision": 0 if is_charge else max(1, revision),
         "payload_hash": payload_hash(event),
@@ -164,10 +170,6 @@ def _differing(row: Row, expected: Mapping[str, Any]) -> str:
 
 def _text(value: Any) -> str:
     return value.hex() if isinstance(value, bytes) else str(value)
-
-
-def _derived_id(row: Row) -> Any:
-    return entry_id(_identity(row), row["revision"], EntryKind(row["kind"]))
 
 
 def _identity(row: Row) -> Identity:

@@ -46,7 +46,7 @@ WHERE %(org_id)s::text IS NULL OR e.org_id = %(org_id)s
 ORDER BY e.registry_seq
 """
 _IDENTITY = columns.listed(columns.IDENTITY)
-# Asked of the rows, not of the unique index, which a row put there behind its back does not keep to.
+# Asked of the rows: the database knows an entry by its id, and so not that one event has two charges of two ids.
 _CHAINED = f"""
 SELECT {columns.listed(COLUMNS, "e")}
 FROM ledger.entry e

@@ -138,7 +138,7 @@ def test_an_entry_that_knows_more_than_is_worked_off_is_held_against_its_own_kno
 def test_every_column_that_was_altered_is_found(column, value):
     (right,) = history(EVENTS[1], 4)
     (found, *_) = rating_differences([right | {column: value}])
-    assert found.check in {"rating", "convergence"}
+    assert found.check in {"id", "rating", "convergence"}
 
 
 @pytest.mark.parametrize(
@@ -194,6 +194,16 @@ def test_an_entry_whose_model_a_later_card_does_not_list_stands():
     assert ratings.unpriced == 1
 
 
+@pytest.mark.parametrize("which", range(5), ids=["charge", *("reversal", "correction") * 2])
+def test_an_entry_with_a_foreign_id_is_named_and_so_is_the_id_it_must_have(which):
+    rows = history(node_call(id="e-7"), 2, 3, 4)
+    derived, foreign = rows[which]["entry_id"], UUID(int=1)
+    rows[which] |= {"entry_id": foreign}
+    (found,) = [each for each in rating_differences(rows) if each.check == "id"]
+    assert found.place == f"{rows[which]['kind']} {foreign} of org-1 / runner / e-7"
+    assert str(derived) in found.detail
+
+
 def without(rows, revision, kind):
     kept = [each for each in rows if (each["revision"], each["kind"]) != (revision, kind)]
     assert len(kept) == len(rows) - 1
@@ -235,7 +245,6 @@ def test_a_second_charge_under_another_revision_is_found():
         ("flags", ["platform_fallback"]),
         ("user_id", "another"),
         ("adjusts", UUID(int=1)),
-        ("entry_id", UUID(int=1)),
         ("payload_hash", b"h" * 32),
         ("registry_seq", 2),
     ],
