@@ -124,6 +124,42 @@ def test_a_sequencer_of_the_release_before_that_waits_for_the_upgrade_gives_no_p
     assert ledger.rows("SELECT events FROM ledger.daily_sums") == [{"events": 5}]
 
 
+@pytest.mark.parametrize("beforehand", [False, True], ids=["as it was shipped", "as somebody has prepared it"])
+def test_the_key_of_the_identity_goes_and_what_finds_events_comes_before_it(
+    postgres: Database, beforehand: bool
+) -> None:
+    name = f"by_event_{beforehand}".lower()
+    postgres.create(name, "ledger_owner")
+    ledger = Ledger(postgres, name)
+    _upgrade(ledger, "0014")
+    with psycopg.connect(ledger.dsn, autocommit=True) as worker:
+        booked = book(worker, 3)
+        if beforehand:
+            # In hash partitions the key has another name; the index is made while workers book.
+            ledger.execute(f"ALTER TABLE ledger.entry RENAME CONSTRAINT {_KEY_OF_THE_IDENTITY} TO of_partitions")
+            ledger.execute(_BY_EVENT)
+        migrations.upgrade(ledger.owner_dsn)
+        indexes = {row["indexrelid"]: row["unique"] for row in ledger.rows(_INDEXES)}
+        assert indexes["ledger.entry_by_event"] is False
+        assert {name for name, unique in indexes.items() if unique} == {
+            "ledger.entry_pkey",
+            "ledger.entry_reversed_once",
+        }
+        assert {entry["entry_id"] for entry in ledger.entries()} == set(booked)
+        with pytest.raises(psycopg.errors.UniqueViolation, match="entry_pkey"):
+            worker.execute("INSERT INTO ledger.entry SELECT * FROM ledger.entry")
+        assert len(book(worker, 2)) == 2
+
+
+_KEY_OF_THE_IDENTITY = "entry_org_id_event_source_event_id_revision_kind_key"
+_BY_EVENT = """
+CREATE INDEX CONCURRENTLY entry_by_event ON ledger.entry (org_id, event_source, event_id text_pattern_ops)
+"""
+_INDEXES = """
+SELECT indexrelid::regclass::text, indisunique AS unique FROM pg_index WHERE indrelid = 'ledger.entry'::regclass
+"""
+
+
 def _waiting(postgres: Database, name: str, how_many: int) -> bool:
     with postgres.server.connect() as admin:
         found = admin.execute("SELECT FROM pg_stat_activity WHERE datname = %s AND wait_event_type = 'Lock'", (name,))

@@ -139,6 +139,11 @@ ALTERED = {
     "an amount": ("UPDATE ledger.entry SET charged_mc = 7, saved_mc = list_mc - 7 WHERE event_id = 'h'", "rating"),
     "attribution": ("UPDATE ledger.entry SET reason = 'team_key' WHERE event_id = 'h'", "rating"),
     "the event": ("UPDATE ledger.entry SET user_id = 'bob' WHERE event_id = 'h'", "rating"),
+    "an id": ("UPDATE ledger.entry SET entry_id = gen_random_uuid() WHERE event_id = 'h'", "id"),
+    "the id of a reversal": (
+        f"UPDATE ledger.entry SET entry_id = gen_random_uuid() WHERE {_ONE} 1 AND kind = 'reversal'",
+        "id",
+    ),
     "a reversal gone": (f"DELETE FROM ledger.entry WHERE {_ONE} 1 AND kind = 'reversal'", "chain"),
     "a correction gone": (f"DELETE FROM ledger.entry WHERE {_ONE} 2 AND kind = 'correction'", "chain"),
     "a reversal that takes back less": (
@@ -179,12 +184,23 @@ def test_a_doubled_charge_is_found_where_no_index_forbids_it(booked: Ledger, pos
         postgres,
         booked,
         "ALTER TABLE ledger.entry DROP CONSTRAINT entry_pkey CASCADE",
-        "ALTER TABLE ledger.entry DROP CONSTRAINT entry_org_id_event_source_event_id_revision_kind_key",
         "INSERT INTO ledger.entry SELECT * FROM ledger.entry WHERE event_id = 'h'",
     )
     found = {(each.check, each.detail) for each in found_in(booked)}
     assert ("chain", "revision 0 has its charge 2 times") in found
     assert "counts" in {check for check, _ in found}
+
+
+def test_a_second_charge_under_a_foreign_id_is_named_whoever_put_it_there(booked: Ledger) -> None:
+    (second,) = booked.rows(
+        """INSERT INTO ledger.entry
+           SELECT (jsonb_populate_record(e, jsonb_build_object('entry_id', gen_random_uuid()))).* FROM ledger.entry e
+           WHERE event_id = 'h' RETURNING entry_id"""
+    )
+    found = found_in(booked)
+    place = f"charge {second['entry_id']} of acme / s / h"
+    assert [each.check for each in found if each.place == place] == ["id"]
+    assert ("chain", "revision 0 has its charge 2 times") in {(each.check, each.detail) for each in found}
 
 
 def test_conservation_and_one_organization_can_be_asked_for_alone(booked: Ledger, postgres: Database) -> None:
