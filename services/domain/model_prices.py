@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from math import prod
+from types import MappingProxyType
 from typing import NamedTuple
 
 from services.domain.credits import Ratio
@@ -85,17 +86,32 @@ class Units(NamedTuple):
     """What a card says of units and conditions, whatever the model."""
 
     by_name: Mapping[str, Unit]
-    inherit: frozenset[str] = frozenset()
+    parts: Mapping[str, str]
+    """The units that lie within another, and within which."""
+    inherit: frozenset[str]
     """Units that are billed as the unit they lie in, where a model has no price of their own."""
-    neutral: Mapping[str, frozenset[str]] = {}
+    neutral: Mapping[str, frozenset[str]]
     """Values of conditions that change no price."""
+
+    @classmethod
+    def of(
+        cls,
+        by_name: Mapping[str, Unit],
+        inherit: frozenset[str] = frozenset(),
+        neutral: Mapping[str, frozenset[str]] = MappingProxyType({}),
+    ) -> Units:
+        """With the parts as the units themselves say."""
+        parts = {name: unit.within for name, unit in by_name.items() if unit.within is not None}
+        return cls(by_name, parts, inherit, neutral)
 
     def is_neutral(self, name: str, value: str) -> bool:
         """Whether the condition changes no price, whatever the model."""
         return value in self.neutral.get(name, ())
 
 
-UNITS_OF_SCHEMA_1 = Units({INPUT: Unit(PER_MILLION), CACHE_READ: Unit(PER_MILLION, INPUT), OUTPUT: Unit(PER_MILLION)})
+UNITS_OF_SCHEMA_1 = Units.of(
+    {INPUT: Unit(PER_MILLION), CACHE_READ: Unit(PER_MILLION, INPUT), OUTPUT: Unit(PER_MILLION)}
+)
 """A card of schema 1 prices these, and knows no conditions."""
 
 
@@ -198,9 +214,9 @@ def require_parts_fit(usage: Counts, units: Units) -> None:
     """Raise ImpossibleUsageError where a unit is counted more often than the unit that it lies within."""
     counts = dict(usage)
     for name, count in usage:
-        unit = units.by_name.get(name)
-        if unit is not None and unit.within is not None and count > counts.get(unit.within, 0):
-            raise ImpossibleUsageError(name, unit.within)
+        whole = units.parts.get(name)
+        if whole is not None and count > counts.get(whole, 0):
+            raise ImpossibleUsageError(name, whole)
 
 
 def bill(usage: Counts, conditions: Conditions, at: datetime, price: ModelPrice, units: Units) -> Bill:
@@ -218,7 +234,7 @@ def bill(usage: Counts, conditions: Conditions, at: datetime, price: ModelPrice,
         prices, band = _over(prices, variant, of_variant), of_variant or band
     lines = tuple(
         Billed(name, rest, one, units.by_name[name].is_tokens)
-        for name, rest, one in _lines(_rests(counts, prices, units), prices, units)
+        for name, rest, one in _lines(_rests(usage, prices, units), prices, units)
     )
     uplifts = tuple([each for each in price.uplifts if _met(each.when, said)]) if price.uplifts else ()
     if said:
@@ -233,7 +249,7 @@ def cost(usage: Counts, conditions: Conditions, at: datetime, price: ModelPrice,
     if conditions or price.bands or price.windows:
         return bill(usage, conditions, at, price, units).cost
     prices, picos = price.prices, 0
-    for name, rest in _rests(dict(usage), prices, units).items():
+    for name, rest in _rests(usage, prices, units).items():
         if rest > 0:
             picos += rest * (_price_of_one(name, prices, units) or 0)
     return Ratio(picos, 1)
@@ -272,16 +288,17 @@ def _over(prices: Prices, *others: Window | Band | Variant | None) -> Prices:
     return prices
 
 
-def _rests(counts: Mapping[str, int], prices: Prices, units: Units) -> dict[str, int]:
+def _rests(usage: Counts, prices: Prices, units: Units) -> dict[str, int]:
     """How many of each unit are billed as itself: what is priced apart within it is taken off."""
-    rests = dict(counts)
-    for name, count in counts.items():
-        unit = units.by_name.get(name)
-        if count == 0 or unit is None or unit.within is None or name not in prices:
+    rests = dict(usage)
+    for name, count in usage:
+        whole = units.parts.get(name)
+        if whole is None or count == 0 or name not in prices:
             continue
-        rests[unit.within] = rests.get(unit.within, 0) - count
-        if rests[unit.within] < 0:
-            raise ImpossibleUsageError(name, unit.within)
+        rest = rests.get(whole, 0) - count
+        if rest < 0:
+            raise ImpossibleUsageError(name, whole)
+        rests[whole] = rest
     return rests
 
 

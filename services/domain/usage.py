@@ -170,7 +170,8 @@ def _payload_hash_v2(event: UsageEvent) -> bytes:
     said = [f"{event.type!s}\x1f{instant_text(event.occurred_at)}"]
     if event.agent_id is not None:
         said.append(f"agent_id\x1f{event.agent_id}")
-    said += [f"conditions\x1e{name}\x1f{value}" for name, value in event.conditions]
+    if event.conditions:
+        said += [f"conditions\x1e{name}\x1f{value}" for name, value in event.conditions]
     if event.claim is not None:
         said.append("credential\x1f" + _claimed(event.claim, "\x1e"))
     said.append(f"model\x1f{event.model}\x1fprovider\x1f{event.provider}")

@@ -62,7 +62,7 @@ def read_rate_card(
 def _units(body: AnyBody) -> Units:
     if isinstance(body, RateCardBody):
         return model_prices.UNITS_OF_SCHEMA_1
-    return Units(
+    return Units.of(
         {name: Unit(body.units[unit.in_ or name].per, unit.in_) for name, unit in body.units.items()},
         frozenset(body.inherit),
         {name: frozenset(values) for name, values in body.neutral.items()},
