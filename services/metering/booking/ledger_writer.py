@@ -225,27 +225,27 @@ class LedgerWriter:
 
     def _transact(self, batch: PricedBatch, staged: Staged | None = None, *, force_rollback: bool = False) -> Booked:
         staged = self.stage(batch) if staged is None else staged
-        is_brought = self._turn_to(staged)
-        connection = self._open()
+        brought = self._turn_to(staged)
+        connection = self._open() if brought is None else brought
         with _transaction(connection, force_rollback=force_rollback):
             # The rows come first, for a server that waits for rows gives up neither for time nor when it is asked to: a
             # worker that is stopped here must not hold a lock yet.
-            if not is_brought:
+            if brought is None:
                 _copy(connection, staged)
             _pass_fence(connection, batch.registry_seq)
             self._advance(connection, batch.covered)
             return self._book(connection, batch, staged)
 
-    def _turn_to(self, staged: Staged) -> bool:
-        """Go on over the connection that has these rows, if one has; then the other is that of the next batch."""
+    def _turn_to(self, staged: Staged) -> Connection[Any] | None:
+        """The connection that has these rows in its transaction, if one has; the other is now that of the next batch."""
         with self._turn:
             ahead = self._ahead
             # The server ends a transaction that waits: better to begin anew than to meet its end.
             if ahead is None or ahead.staged is not staged or time.monotonic() - ahead.since > IDLE_SECONDS / 2:
-                return False
+                return None
             self._ahead = None if self._connection is None else _Ahead(self._connection, None, ahead.since)
         self._connection = ahead.connection
-        return True
+        return self._connection
 
     def _advance(self, connection: Connection[Any], covered: Sequence[Covered]) -> None:
         for start in sorted(covered, key=lambda each: self._ids[each.partition]):
