@@ -237,7 +237,7 @@ class LedgerWriter:
             return self._book(connection, batch, staged)
 
     def _turn_to(self, staged: Staged) -> Connection[Any] | None:
-        """The connection that has these rows in its transaction, if one has; the other is now that of the next batch."""
+        """The connection that has these rows in its transaction, if one has; the other is the next batch's then."""
         with self._turn:
             ahead = self._ahead
             # The server ends a transaction that waits: better to begin anew than to meet its end.
