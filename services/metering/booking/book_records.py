@@ -145,6 +145,8 @@ class BookRecords:
         # Read as it is needed: what hundreds of full batches hold would not fit into memory at once.
         chunks = _chunks((read_elements(record, now) for record in records), self._events_max)
         ready = self._ready(next(chunks, None))
+        if self._one_at_a_time.locked():
+            await self._bring(ready)
         async with self._one_at_a_time:
             while ready is not None:
                 booking = asyncio.create_task(self._book_named(ready))

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import threading
 from collections.abc import Iterator
+from typing import Any
 
 import psycopg
 import pytest
 
+from services.books.source_traces import write_traces
 from services.domain.directory import Directory
 from services.messages.registry_changes import to_change
+from services.metering.booking import ledger_writer
 from services.metering.booking.ledger_writer import BehindFenceError, Booked, LedgerWriter, RowsMissingError
 from services.metering.booking.pricing import Covered, PricedBatch, Record, price_batch, read_elements
 from services.runtime.database import is_outage
 from tests.integration.metering.ledgers import Ledger
-from tests.integration.metering.workers import NOW, cards, node_call
+from tests.integration.metering.workers import NOW, Worker, cards, node_call, publish
+from tests.patience import PATIENCE_SECONDS, wait_for
 
 
 @pytest.fixture
@@ -43,6 +49,10 @@ def priced(directory: Directory, offset: int, *names: str) -> PricedBatch:
 
 def booked(ledger: Ledger) -> list[str]:
     return [entry["event_id"] for entry in ledger.entries()]
+
+
+def has_rows_ahead(writer: LedgerWriter) -> bool:
+    return writer._ahead is not None and writer._ahead.staged is not None
 
 
 def end_session_ahead(ledger: Ledger, writer: LedgerWriter) -> None:
@@ -180,3 +190,35 @@ def test_duplicates_and_conflicts_are_found_among_rows_that_were_brought(
     writer.bring(staged)
     assert counts(writer.book(again, staged)) == (1, 1, 1)
     assert booked(ledger) == ["a", "b", "c"]
+
+
+def test_while_one_call_books_the_rows_of_the_next_are_brought(
+    ledger: Ledger, broker: str, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    let_go, sessions = threading.Event(), []
+
+    def waiting(connection: psycopg.Connection[Any], *arguments: Any) -> None:
+        sessions.append(connection.info.backend_pid)
+        assert let_go.wait(PATIENCE_SECONDS)
+        write_traces(connection, *arguments)
+
+    monkeypatch.setattr(ledger_writer, "write_traces", waiting)
+
+    async def test() -> None:
+        records = publish(broker, topic, 0, node_call("a"), node_call("b"))
+        worker = Worker(ledger.dsn, broker, topic)
+        await worker.learn(*cards())
+        async with asyncio.TaskGroup() as calls:
+            for record in records:
+                calls.create_task(worker.book([record]))
+            await asyncio.to_thread(wait_for, "rows brought ahead", lambda: has_rows_ahead(worker.writer))
+            assert booked(ledger) == []
+            let_go.set()
+        await worker.stop()
+
+    try:
+        asyncio.run(asyncio.wait_for(test(), PATIENCE_SECONDS))
+    finally:
+        let_go.set()
+    assert booked(ledger) == ["a", "b"]
+    assert len(sessions) == len(set(sessions)) == 2
