@@ -145,9 +145,11 @@ class BookRecords:
         # Read as it is needed: what hundreds of full batches hold would not fit into memory at once.
         chunks = _chunks((read_elements(record, now) for record in records), self._events_max)
         ready = self._ready(next(chunks, None))
-        if self._one_at_a_time.locked():
-            await self._bring(ready)
+        # Beside the wait for the turn, which is given in the order in which calls begin to wait.
+        bringing = asyncio.create_task(self._bring(ready)) if self._one_at_a_time.locked() else None
         async with self._one_at_a_time:
+            if bringing is not None:
+                await bringing
             while ready is not None:
                 booking = asyncio.create_task(self._book_named(ready))
                 await asyncio.sleep(0)

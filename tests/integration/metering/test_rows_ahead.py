@@ -17,6 +17,7 @@ from services.messages.registry_changes import to_change
 from services.metering.booking import ledger_writer
 from services.metering.booking.ledger_writer import BehindFenceError, Booked, LedgerWriter, RowsMissingError
 from services.metering.booking.pricing import Covered, PricedBatch, Record, price_batch, read_elements
+from services.metering.booking.staging import Staged
 from services.runtime.database import is_outage
 from tests.integration.metering.ledgers import Ledger
 from tests.integration.metering.workers import NOW, Worker, cards, node_call, publish
@@ -222,3 +223,48 @@ def test_while_one_call_books_the_rows_of_the_next_are_brought(
         let_go.set()
     assert booked(ledger) == ["a", "b"]
     assert len(sessions) == len(set(sessions)) == 2
+
+
+def test_a_call_whose_rows_are_long_in_coming_is_overtaken_by_none(
+    ledger: Ledger, broker: str, topic: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    let_go, is_bringing, brought = threading.Event(), threading.Event(), threading.Event()
+
+    def waiting(connection: psycopg.Connection[Any], *arguments: Any) -> None:
+        assert let_go.wait(PATIENCE_SECONDS)
+        write_traces(connection, *arguments)
+
+    monkeypatch.setattr(ledger_writer, "write_traces", waiting)
+
+    async def test() -> None:
+        records = publish(broker, topic, 0, *(node_call(name) for name in "abc"))
+        worker = Worker(ledger.dsn, broker, topic)
+        await worker.learn(*cards())
+        bring = worker.writer.bring
+
+        def slowly(staged: Staged) -> None:
+            is_bringing.set()
+            assert brought.wait(PATIENCE_SECONDS)
+            bring(staged)
+
+        monkeypatch.setattr(worker.writer, "bring", slowly)
+        # Nothing is missing, so nothing is looked for in the log.
+        monkeypatch.setattr(worker.gaps, "read", None)
+        first = asyncio.create_task(worker.book(records[:1]))
+        async with asyncio.TaskGroup() as calls:
+            calls.create_task(worker.book(records[1:2]))
+            assert await asyncio.to_thread(is_bringing.wait, PATIENCE_SECONDS)
+            let_go.set()
+            await first
+            third = calls.create_task(worker.book(records[2:]))
+            await asyncio.wait({third}, timeout=1.0)
+            assert booked(ledger) == ["a"]
+            brought.set()
+        await worker.stop()
+
+    try:
+        asyncio.run(asyncio.wait_for(test(), PATIENCE_SECONDS))
+    finally:
+        let_go.set()
+        brought.set()
+    assert booked(ledger) == ["a", "b", "c"]
