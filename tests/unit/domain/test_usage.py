@@ -119,6 +119,13 @@ def test_what_is_at_its_default_is_no_part_of_the_payload_by_unit():
     )
 
 
+@pytest.mark.parametrize("field", ["agent_id", "team_id", "run_id", "provider_request_id", "provider_cost_usd"])
+def test_what_is_not_said_is_no_part_of_the_payload_by_unit_either(field):
+    silent = request_usage(**dict.fromkeys(("agent_id", "team_id", "run_id"), None))
+    assert getattr(silent, field) is None
+    assert len({payload_hash(silent), payload_hash(silent._replace(**{field: "1"}))}) == 2
+
+
 def test_names_and_values_of_the_payload_by_unit_never_run_together():
     texts: list[dict[str, Any]] = [{"team_id": "us"}, {"conditions": (("team_id", "us"),)}, {"run_id": "us"}]
     assert len({payload_hash(request_usage()._replace(**text)) for text in texts}) == len(texts)
