@@ -57,6 +57,8 @@ def create_app(
         redoc_url=None,
         # A redirect to the path without its slash repeats the whole URL, and with it a key that somebody put there.
         redirect_slashes=False,
+        # Spans are ours (services/runtime/spans.py): the framework's own would tell what callers put into a URL.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
         **options,
     )
     # Threads of their own: those of requests may all wait for what the metrics tell of.
