@@ -106,7 +106,7 @@ def _invalid_request(request: Request, error: RequestValidationError) -> Problem
     if any(item["type"] == "json_invalid" for item in found):
         return _malformed_json()
     # A body that does not say it is JSON is not read as such, and so as a whole it is not what was asked for.
-    if any(item["loc"] == ("body",) and item["type"] != "missing" for item in found) and not _says_json(request):
+    if any(item["loc"] == ("body",) and item["type"] != "missing" for item in found) and not says_json(request):
         return Problem(415, "unsupported_media_type", "Content-Type must be application/json.")
     # Of each error only place and message: pydantic's ``input`` and ``ctx`` may hold what the caller sent.
     errors = [_field_error(item["type"], item["loc"], item["msg"]) for item in found]
@@ -131,7 +131,8 @@ def _malformed_json() -> Problem:
     return Problem(400, "malformed_json", "The body is not JSON.")
 
 
-def _says_json(request: Request) -> bool:
+def says_json(request: Request) -> bool:
+    """Whether the body of a request is JSON, as its Content-Type has it."""
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     return media_type == "application/json" or (media_type.startswith("application/") and media_type.endswith("+json"))
 

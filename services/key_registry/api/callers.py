@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from dataclasses import replace
+from functools import lru_cache
 from typing import Annotated, NamedTuple
 
 from fastapi import Depends, Header, Request
@@ -17,7 +19,10 @@ from services.runtime.refusals import Refusal
 from services.runtime.tokens import Authenticated
 from services.runtime.trace_context import current_trace
 
-_PRINTABLE = r"^[\x20-\x7e]+$"
+_PRINTABLE = re.compile(r"^[\x20-\x7e]+$")
+_REQUEST_ID, _REQUEST_ID_LENGTH_MAX = "X-Request-ID", 128
+_REASON, _REASON_LENGTH_MAX = "X-Reason", 200
+_ADDRESSES_KNOWN = 1_000
 
 
 class CallLimits(NamedTuple):
@@ -43,26 +48,49 @@ async def _origin(
     request_id: Annotated[
         str | None,
         Header(
-            alias="X-Request-ID",
-            max_length=128,
-            pattern=_PRINTABLE,
+            alias=_REQUEST_ID,
+            max_length=_REQUEST_ID_LENGTH_MAX,
+            pattern=_PRINTABLE.pattern,
             description="Noted in the audit log; without it, the id of the trace.",
         ),
     ] = None,
     reason: Annotated[
         str | None,
-        Header(alias="X-Reason", max_length=200, pattern=_PRINTABLE, description="Why; noted in the audit log."),
+        Header(
+            alias=_REASON,
+            max_length=_REASON_LENGTH_MAX,
+            pattern=_PRINTABLE.pattern,
+            description="Why; noted in the audit log.",
+        ),
     ] = None,
 ) -> Origin:
+    return _origin_of(request, request_id, reason)
+
+
+def read_origin(request: Request) -> Origin | None:
+    """The same without the framework; None where a header is not valid, which the framework then tells."""
+    request_id, reason = request.headers.get(_REQUEST_ID), request.headers.get(_REASON)
+    if not (_is_text(request_id, _REQUEST_ID_LENGTH_MAX) and _is_text(reason, _REASON_LENGTH_MAX)):
+        return None
+    return _origin_of(request, request_id, reason)
+
+
+def _is_text(header: str | None, length_max: int) -> bool:
+    return header is None or (len(header) <= length_max and _PRINTABLE.fullmatch(header) is not None)
+
+
+def _origin_of(request: Request, request_id: str | None, reason: str | None) -> Origin:
     trace = current_trace.get()
     # Where no id came, the trace's stands for the request: by it our logs and the caller's are found.
-    return Origin(_address(request), request_id or (None if trace is None else trace.trace_id), reason)
+    address = None if request.client is None else _address(request.client.host)
+    return Origin(address, request_id or (None if trace is None else trace.trace_id), reason)
 
 
-def _address(request: Request) -> str | None:
+@lru_cache(_ADDRESSES_KNOWN)
+def _address(host: str) -> str | None:
     # A proxy that is trusted may still pass on anything.
     try:
-        return None if request.client is None else str(ipaddress.ip_address(request.client.host))
+        return str(ipaddress.ip_address(host))
     except ValueError:
         return None
 

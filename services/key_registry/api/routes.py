@@ -293,8 +293,9 @@ def registry_app(
     app.state.lease_times = LeaseTimes(metrics)
     app.state.key_reports = KeyReports(metrics)
     app.state.watch = ChangeWatch(partial(following.read_changes, registry), limits.waits, lambda: is_stopping(app))
-    # First those that are asked all the time: routes are looked through in their order.
-    app.include_router(key_routes.router)
+    # First those that are asked all the time, and not as a router: routes are looked through in their order, and those
+    # of a router twice.
+    app.router.routes[:0] = key_routes.router.routes
     app.include_router(router)
     app.include_router(model_routes.router)
     app.include_router(runner_routes.router)
