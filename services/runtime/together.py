@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,6 +16,9 @@ Work = Callable[[Sequence[_Asked]], Sequence[_Answer | Exception]]
 itself, everybody raises."""
 
 
+_GATHERING_SECONDS = 0.001
+
+
 class _Waiting(NamedTuple, Generic[_Asked, _Answer]):
     asked: _Asked
     answer: Future[_Answer]
@@ -23,13 +27,17 @@ class _Waiting(NamedTuple, Generic[_Asked, _Answer]):
 class Together(Generic[_Asked, _Answer]):
     """One thread that works for all who asked since it last looked.
 
-    So nobody waits for more to come; the busier it is, the more share one piece of work; and whoever waits, waits for
-    one thread, which is far less work for the processor than if all of them did the same side by side.
+    So the busier it is, the more share one piece of work; and whoever waits, waits for one thread, which is far less
+    work for the processor than if all of them did the same side by side. Who asks alone waits for nobody. Where several
+    have shared a piece of work, the next one begins a millisecond later: those who were just answered ask again within
+    that time, and would otherwise be the half that waits for the other half.
     """
 
-    def __init__(self, name: str, most: int) -> None:
+    def __init__(self, name: str, most: int, *, sleep: Callable[[float], object] = time.sleep) -> None:
         """At most ``most`` share one piece of work; the thread is called ``name``, and begins with the first of it."""
         self._most = most
+        self._sleep = sleep
+        self._shared = False
         self._waiting: deque[_Waiting[_Asked, _Answer]] = deque()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=name)
 
@@ -42,11 +50,14 @@ class Together(Generic[_Asked, _Answer]):
         return answer
 
     def _work_for_all(self, work: Work[_Asked, _Answer]) -> None:
+        if self._shared and 0 < len(self._waiting) < self._most:
+            self._sleep(_GATHERING_SECONDS)
         waiting = [self._waiting.popleft() for _ in range(min(len(self._waiting), self._most))]
         # Whoever went away while nothing was done for them is not worked for.
         together = [each for each in waiting if each.answer.set_running_or_notify_cancel()]
         if not together:
             return
+        self._shared = len(together) > 1
         for each, answer in zip(together, _answers(work, [each.asked for each in together]), strict=True):
             if isinstance(answer, Exception):
                 each.answer.set_exception(answer)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import CancelledError
+from concurrent.futures import CancelledError, Future
 
 import pytest
 
@@ -45,6 +45,27 @@ def test_one_that_cannot_be_answered_does_not_spoil_the_others() -> None:
     assert [answer.exception(PATIENCE_SECONDS) is None for answer in asked] == [True, False, True, False]
     with pytest.raises(ValueError, match="not 17"):
         asked[3].result()
+
+
+def test_who_were_answered_together_may_share_the_next_piece_of_work_too() -> None:
+    pauses: list[list[int]] = []
+    gate = Gate()
+
+    def pause(_seconds: float) -> None:
+        # Those who come meanwhile.
+        pauses.append([number for some in gate.asked for number in some])
+        late.append(together.ask(gate.work, 5))
+
+    together: Together[int, int] = Together("tested", 100, sleep=pause)
+    late: list[Future[int]] = []
+    asked = [together.ask(gate.work, 1)]
+    assert gate.begun.wait(PATIENCE_SECONDS)
+    asked += [together.ask(gate.work, number) for number in (2, 3)]
+    gate.open.set()
+    assert [answer.result(PATIENCE_SECONDS) for answer in asked] == [2, 4, 6]
+    assert together.ask(gate.work, 4).result(PATIENCE_SECONDS) == 8
+    assert late[0].result(PATIENCE_SECONDS) == 10
+    assert (gate.asked, pauses) == ([[1], [2, 3], [4, 5]], [[1, 2, 3]])
 
 
 def breaks(asked: Sequence[int]) -> Sequence[int]:
