@@ -13,7 +13,8 @@ AHEAD_MAX = timedelta(minutes=5)
 AGE_MAX = timedelta(days=1)
 """How old a report may be: later than that it tells nothing of a key that is used today."""
 SAID_AGAIN_AFTER = timedelta(minutes=1)
-"""How exactly it is known until when a key fared as before: a write for each call would cost more than it tells."""
+"""How exactly it is known until when a key fared as before: a write for each call would cost more than it tells. So of
+reports that overtake each other within this time, an older one that says something else may be shown."""
 
 
 class Outcome(StrEnum):
