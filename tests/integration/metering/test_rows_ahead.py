@@ -48,6 +48,13 @@ def priced(directory: Directory, offset: int, *names: str) -> PricedBatch:
     return price_batch([Covered(0, offset, offset + 1)], [read], directory)
 
 
+def brought(writer: LedgerWriter, batch: PricedBatch) -> Staged:
+    """The batch as it is staged, its rows with the database."""
+    staged = writer.stage(batch)
+    writer.bring(staged)
+    return staged
+
+
 def booked(ledger: Ledger) -> list[str]:
     return [entry["event_id"] for entry in ledger.entries()]
 
@@ -87,7 +94,7 @@ def test_what_is_brought_locks_nothing_and_is_seen_by_nobody(
     ledger: Ledger, writer: LedgerWriter, directory: Directory
 ) -> None:
     batch = priced(directory, 0, "a")
-    writer.bring(writer.stage(batch))
+    brought(writer, batch)
     other = LedgerWriter(ledger.dsn, "cluster-1", "usage-events")
     other.positions([0])
     assert counts(other.book(batch)) == (1, 0, 0)
@@ -99,7 +106,7 @@ def test_a_batch_that_is_priced_anew_is_booked_as_it_is_then(
     ledger: Ledger, writer: LedgerWriter, directory: Directory
 ) -> None:
     batch = priced(directory, 0, "a", "b")
-    writer.bring(writer.stage(batch))
+    brought(writer, batch)
     ledger.execute("UPDATE ledger.fence SET seq = 1000")
     with pytest.raises(BehindFenceError):
         writer.book(batch, writer.stage(batch))
@@ -112,8 +119,7 @@ def test_a_batch_that_is_refused_after_its_rows_were_brought_is_brought_again(
     ledger: Ledger, writer: LedgerWriter, directory: Directory
 ) -> None:
     batch = priced(directory, 0, "a")
-    staged = writer.stage(batch)
-    writer.bring(staged)
+    staged = brought(writer, batch)
     ledger.execute("UPDATE ledger.fence SET seq = 1000")
     with pytest.raises(BehindFenceError):
         writer.book(batch, staged)
@@ -126,8 +132,7 @@ def test_rows_of_another_batch_are_never_booked_in_its_place(
     ledger: Ledger, writer: LedgerWriter, directory: Directory
 ) -> None:
     first, second = priced(directory, 0, "a"), priced(directory, 1, "b")
-    staged = writer.stage(second)
-    writer.bring(staged)
+    staged = brought(writer, second)
     assert counts(writer.book(first)) == (1, 0, 0)
     assert booked(ledger) == ["a"]
     assert counts(writer.book(second, staged)) == (1, 0, 0)
@@ -136,8 +141,7 @@ def test_rows_of_another_batch_are_never_booked_in_its_place(
 
 def test_what_was_brought_long_ago_is_brought_again(ledger: Ledger, writer: LedgerWriter, directory: Directory) -> None:
     batch, following = priced(directory, 0, "a"), priced(directory, 1, "b")
-    staged = writer.stage(batch)
-    writer.bring(staged)
+    staged = brought(writer, batch)
     assert writer._ahead is not None
     writer._ahead = writer._ahead._replace(since=0.0)
     end_session_ahead(ledger, writer)
@@ -155,8 +159,7 @@ def test_a_session_that_ends_with_the_rows_is_an_outage_after_which_all_is_booke
     ledger: Ledger, writer: LedgerWriter, directory: Directory
 ) -> None:
     batch = priced(directory, 0, "a")
-    staged = writer.stage(batch)
-    writer.bring(staged)
+    staged = brought(writer, batch)
     end_session_ahead(ledger, writer)
     with pytest.raises(psycopg.OperationalError) as ended:
         writer.book(batch, staged)
@@ -170,8 +173,7 @@ def test_rows_that_are_gone_are_noticed_and_nothing_is_booked(
     ledger: Ledger, writer: LedgerWriter, directory: Directory
 ) -> None:
     batch = priced(directory, 0, "a", "b")
-    staged = writer.stage(batch)
-    writer.bring(staged)
+    staged = brought(writer, batch)
     assert writer._ahead is not None
     writer._ahead.connection.rollback()
     with pytest.raises(RowsMissingError, match="of 2 rows 0 are new and 0 were there"):
@@ -187,8 +189,7 @@ def test_duplicates_and_conflicts_are_found_among_rows_that_were_brought(
     value = json.dumps([node_call("a"), node_call("b", data={"user_id": "bob"}), node_call("c")]).encode()
     read = read_elements(Record(0, 1, b"acme", value, NOW.timestamp()), NOW)
     again = price_batch([Covered(0, 1, 2)], [read], directory)
-    staged = writer.stage(again)
-    writer.bring(staged)
+    staged = brought(writer, again)
     assert counts(writer.book(again, staged)) == (1, 1, 1)
     assert booked(ledger) == ["a", "b", "c"]
 
