@@ -1,9 +1,9 @@
 """How fast one metering worker books: events that wait in the topic until their rows are committed.
 
 The whole stack runs on this machine (embedded broker and PostgreSQL); the metering is started only when everything is
-in the topic. Beside it, in the same run and the same PostgreSQL, a plain COPY of the same rows: into a table with the
-indexes and CHECKs of floor.sql, and into one with the ledger's of now. The first is the floor: it reads, checks and
-prices nothing, and stays as it is.
+in the topic. Usage v1 and v2 take turns, for a ledger that grows is written more slowly. Beside them, in the same run
+and the same PostgreSQL, a plain COPY of the same rows: into a table with the indexes and CHECKs of floor.sql, and into
+one with the ledger's of now. The first is the floor: it reads, checks and prices nothing, and stays as it is.
 
     python benchmarks/bench_throughput.py --events 200000 --single-events 50000
 """
@@ -15,7 +15,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import count, islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -37,6 +37,8 @@ _BATCH_EVENTS = 100
 _DEADLINE_SECONDS = 600
 _COPY_BYTES = 64 * 1024
 _LOG = "metering.log"
+# Half of the events at a turn: so both kinds find the ledger as large as each other, on the whole.
+_BY_UNIT = (False, True, True, False)
 _FLOOR = Path(__file__).with_name("floor.sql")
 _AS_IT_IS = "CREATE TABLE bench.entry (LIKE ledger.entry INCLUDING ALL)"
 
@@ -44,10 +46,9 @@ _AS_IT_IS = "CREATE TABLE bench.entry (LIKE ledger.entry INCLUDING ALL)"
 class Measured(NamedTuple):
     """Rows that were committed in a time."""
 
-    what: str
     rows: int
     seconds: float
-    worker_seconds: float | None = None
+    worker_seconds: float = 0
     """Processor time of the worker in that time, its start left out: what other load on the machine changes less."""
 
     @property
@@ -76,22 +77,22 @@ def main() -> int:
 def _measure(stack: Stack, folder: Path, batched: int, single: int) -> int:
     endpoints = stack.endpoints
     _add_keys(Api(endpoints.registry_url, endpoints.tokens.platform))
-    identities = count()
+    identities, found = count(), dict[str, Measured]()
     with connect(endpoints.ledger_dsn, "bench", autocommit=True) as ledger:
-        found = [
-            _book(stack, folder, ledger, identities, batched, _BATCH_EVENTS),
-            _book(stack, folder, ledger, identities, batched, _BATCH_EVENTS, by_unit=True),
-            _book(stack, folder, ledger, identities, single, 1),
-            _book(stack, folder, ledger, identities, single, 1, by_unit=True),
-        ]
+        for what, events, batch in (("batches of 100", batched, _BATCH_EVENTS), ("single events", single, 1)):
+            turns = [_book(stack, folder, ledger, identities, events // 2, batch, by_unit=each) for each in _BY_UNIT]
+            for by_unit, kind in ((False, ""), (True, ", tokens by unit")):
+                its = [turn for turn, each in zip(turns, _BY_UNIT, strict=True) if each is by_unit]
+                found[f"metering, {what}{kind}"] = _together(its)
         (entries,) = ledger.execute("SELECT count(*) FROM ledger.entry").fetchone() or (0,)
         (version,) = ledger.execute("SHOW server_version").fetchone() or ("?",)
     with psycopg.connect(owner_dsn(endpoints.ledger_dsn, folder), autocommit=True) as owner:
         tables = {"indexes and CHECKs as in floor.sql": _FLOOR.read_text(), "as it is now": _AS_IT_IS}
-        floor = [_copy(owner, what, table) for what, table in tables.items()]
-    _show([*floor, *found], version)
-    if entries != 2 * (batched + single):
-        print(f"{2 * (batched + single):,} events were sent, but {entries:,} entries are booked", file=sys.stderr)
+        floor = {f"plain COPY, {what}": _copy(owner, table) for what, table in tables.items()}
+    _show(floor | found, version)
+    sent = next(identities)
+    if entries != sent:
+        print(f"{sent:,} events were sent, but {entries:,} entries are booked", file=sys.stderr)
         return 1
     return 0
 
@@ -114,7 +115,7 @@ def _book(
     events: int,
     batch: int,
     *,
-    by_unit: bool = False,
+    by_unit: bool,
 ) -> Measured:
     before = booked(ledger)
     numbers = islice(identities, events)
@@ -130,13 +131,15 @@ def _book(
             if not first and so_far > before:
                 first, cpu_at_first = so_far - before, processor_seconds(worker.pid)
         cpu = processor_seconds(worker.pid) - cpu_at_first
-    what = f"metering, batches of {batch}" if batch > 1 else "metering, single events"
-    what += ", tokens by unit" if by_unit else ""
-    measured = _between_commits(what, ledger, began)
+    measured = _between_commits(ledger, began)
     return measured._replace(worker_seconds=cpu * measured.rows / (events - first))
 
 
-def _between_commits(what: str, ledger: Connection[Any], began: Any) -> Measured:
+def _together(turns: Sequence[Measured]) -> Measured:
+    return Measured(*(sum(its) for its in zip(*turns, strict=True)))
+
+
+def _between_commits(ledger: Connection[Any], began: Any) -> Measured:
     """From the first transaction's begin to the last one's; so what the last one booked is not in that time."""
     transactions = ledger.execute(
         "SELECT recorded_at, sum(recorded)::bigint FROM ledger.covered_range WHERE recorded_at > %s"
@@ -144,14 +147,14 @@ def _between_commits(what: str, ledger: Connection[Any], began: Any) -> Measured
         began,
     ).fetchall()
     seconds = (transactions[-1][0] - transactions[0][0]).total_seconds()
-    return Measured(what, sum(rows for _, rows in transactions[:-1]), seconds)
+    return Measured(sum(rows for _, rows in transactions[:-1]), seconds)
 
 
 def _log_end(folder: Path) -> str:
     return (folder / _LOG).read_text()[-2_000:]
 
 
-def _copy(owner: Connection[Any], what: str, table: str) -> Measured:
+def _copy(owner: Connection[Any], table: str) -> Measured:
     """All entries once more, from memory into another table in one COPY."""
     owner.execute("DROP SCHEMA IF EXISTS bench CASCADE")
     owner.execute("CREATE SCHEMA bench")
@@ -166,18 +169,18 @@ def _copy(owner: Connection[Any], what: str, table: str) -> Measured:
             for start in range(0, len(rows), _COPY_BYTES):
                 write.write(rows[start : start + _COPY_BYTES])
         copied = cursor.rowcount
-    return Measured(f"plain COPY, {what}", copied, time.perf_counter() - began)
+    return Measured(copied, time.perf_counter() - began)
 
 
-def _show(lines: list[Measured], version: str) -> None:
-    floor = lines[0].per_second
+def _show(lines: Mapping[str, Measured], version: str) -> None:
+    floor = next(iter(lines.values())).per_second
     machine = f"{os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f}"
     print(f"One metering worker; PostgreSQL {version}, Python {sys.version.split()[0]}, {machine}")
     print(f"{'':<52}{'rows':>9}{'seconds':>9}{'rows/s':>9}{'of COPY':>9}{'CPU µs':>8}")
-    for line in lines:
+    for what, line in lines.items():
         share = f"{line.per_second / floor:.0%}"
-        cpu = "" if line.worker_seconds is None else f"{line.worker_seconds / line.rows * 1e6:.1f}"
-        print(f"{line.what:<52}{line.rows:>9,}{line.seconds:>9.2f}{line.per_second:>9,.0f}{share:>9}{cpu:>8}")
+        cpu = f"{line.worker_seconds / line.rows * 1e6:.1f}" if line.worker_seconds else ""
+        print(f"{what:<52}{line.rows:>9,}{line.seconds:>9.2f}{line.per_second:>9,.0f}{share:>9}{cpu:>8}")
 
 
 if __name__ == "__main__":
