@@ -5,7 +5,7 @@ in the topic. Usage v1 and v2 take turns, for a ledger that grows is written mor
 and the same PostgreSQL, a plain COPY of the same rows: into a table with the indexes and CHECKs of floor.sql, and into
 one with the ledger's of now. The first is the floor: it reads, checks and prices nothing, and stays as it is.
 
-    python benchmarks/bench_throughput.py --events 200000 --single-events 50000
+    python benchmarks/bench_throughput.py --events 200000 --single-events 100000
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def main() -> int:
     """Measure and print; 1 where not everything was booked."""
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     options.add_argument("--events", type=int, default=200_000, help="in batches of 100; then as many by unit")
-    options.add_argument("--single-events", type=int, default=50_000, help="each a record of its own; likewise")
+    options.add_argument("--single-events", type=int, default=100_000, help="each a record of its own; likewise")
     asked = options.parse_args()
     switch = StopSwitch()
     without_metering = {name: BYOK_COMMANDS.services[name] for name in ("registry", "ledger")}

@@ -212,11 +212,10 @@ class Bill(NamedTuple):
 
 def require_parts_fit(usage: Counts, units: Units) -> None:
     """Raise ImpossibleUsageError where a unit is counted more often than the unit that it lies within."""
-    counts = dict(usage)
+    counts, parts = dict(usage), units.parts
     for name, count in usage:
-        whole = units.parts.get(name)
-        if whole is not None and count > counts.get(whole, 0):
-            raise ImpossibleUsageError(name, whole)
+        if name in parts and count > counts.get(parts[name], 0):
+            raise ImpossibleUsageError(name, parts[name])
 
 
 def bill(usage: Counts, conditions: Conditions, at: datetime, price: ModelPrice, units: Units) -> Bill:
@@ -250,8 +249,8 @@ def cost(usage: Counts, conditions: Conditions, at: datetime, price: ModelPrice,
         return bill(usage, conditions, at, price, units).cost
     prices, picos = price.prices, 0
     for name, rest in _rests(usage, prices, units).items():
-        if rest > 0:
-            picos += rest * (_price_of_one(name, prices, units) or 0)
+        if rest > 0 and _is_priced(name, prices, units):
+            picos += rest * prices[name]
     return Ratio(picos, 1)
 
 
@@ -290,35 +289,28 @@ def _over(prices: Prices, *others: Window | Band | Variant | None) -> Prices:
 
 def _rests(usage: Counts, prices: Prices, units: Units) -> dict[str, int]:
     """How many of each unit are billed as itself: what is priced apart within it is taken off."""
-    rests = dict(usage)
+    rests, parts = dict(usage), units.parts
     for name, count in usage:
-        whole = units.parts.get(name)
-        if whole is None or count == 0 or name not in prices:
-            continue
-        rest = rests.get(whole, 0) - count
-        if rest < 0:
-            raise ImpossibleUsageError(name, whole)
-        rests[whole] = rest
+        if name in parts and name in prices and count:
+            whole = parts[name]
+            rests[whole] = rest = rests.get(whole, 0) - count
+            if rest < 0:
+                raise ImpossibleUsageError(name, whole)
     return rests
 
 
 def _lines(rests: Mapping[str, int], prices: Prices, units: Units) -> list[tuple[str, int, int]]:
     """Of each unit that is billed its name, how many, and the price of one."""
-    lines = []
-    for name, rest in rests.items():
-        if rest > 0:
-            one = _price_of_one(name, prices, units)
-            if one is not None:
-                lines.append((name, rest, one))
-    return lines
+    return [(name, rest, prices[name]) for name, rest in rests.items() if rest > 0 and _is_priced(name, prices, units)]
 
 
-def _price_of_one(name: str, prices: Prices, units: Units) -> int | None:
-    """None for what is billed as the unit that it lies in. Raises UnpricedUnitError."""
-    one = prices.get(name)
-    if one is None and name not in units.inherit:
-        raise UnpricedUnitError(name, f"has no price for {name}")
-    return one
+def _is_priced(name: str, prices: Prices, units: Units) -> bool:
+    """Whether it has a price, and is not billed as the unit that it lies in. Raises UnpricedUnitError."""
+    if name in prices:
+        return True
+    if name in units.inherit:
+        return False
+    raise UnpricedUnitError(name, f"has no price for {name}")
 
 
 def _require_understood(said: Mapping[str, str], met: Iterable[When], units: Units) -> None:
