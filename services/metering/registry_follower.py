@@ -10,10 +10,10 @@ without it is then rated again, by setting back how far changes are worked off.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from itertools import islice
-from typing import Any
+from typing import Any, NamedTuple
 
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
@@ -22,7 +22,7 @@ from schemas.topics import REGISTRY_CHANGES
 from services.books import registry_log
 from services.books.locks import FENCE
 from services.books.registry_log import FoldedLog, Recorded
-from services.domain.directory import Directory
+from services.domain.directory import Change, Directory
 from services.messages.registry_changes import number_of, read_change, to_change
 from services.metering.booking.ledger_writer import IDLE_SECONDS
 from services.runtime.background import patiently
@@ -35,9 +35,23 @@ from services.runtime.logs import logger
 _log = logger(__name__)
 _PARTITION = TopicPartition(REGISTRY_CHANGES.name, 0)
 _FETCH_MS = 100
-_TOGETHER_MAX = 500
-# When it starts: what is read is held twice for as long as it is taken in.
+# What is read is held twice for as long as it is taken in.
 _READ_TOGETHER = 5_000
+
+
+class _Read(NamedTuple):
+    """A change as it was read from the topic."""
+
+    seq: int
+    key: str
+    payload: bytes
+    says: Change
+
+
+def _read(payload: bytes) -> _Read:
+    """Raises UnreadableChangeError: what cannot be used must not even be appended."""
+    message = read_change(payload)
+    return _Read(message.seq, message.key, payload, to_change(message))
 
 
 class RegistryFollower:
@@ -60,14 +74,14 @@ class RegistryFollower:
             for change in changes:
                 self._log.take_in(change)
         self._consumer = await self._start_consumer()
-        # All that is new in it before any of that is used: in a log that was sent again, compaction may have left newer
-        # changes before older ones, and then the numbers say the order.
-        payloads: list[bytes] = []
-        while fetched := await self._fetch_many():
-            payloads += await self._patiently(partial(self._unknown, fetched))
-        payloads.sort(key=number_of)
-        for start in range(0, len(payloads), _TOGETHER_MAX):
-            await self.take_in(payloads[start : start + _TOGETHER_MAX])
+        ahead = asyncio.create_task(self._read_ahead())
+        try:
+            while (changes := await ahead) is not None:
+                # The database takes longer with changes than we do to read the next.
+                ahead = asyncio.create_task(self._read_ahead())
+                await self._use(changes)
+        finally:
+            ahead.cancel()
         while not self.directory.cards:
             await self._read_more()
         _log.info("registry log read", seq=self.directory.seq, rate_cards=len(self.directory.cards))
@@ -136,27 +150,39 @@ class RegistryFollower:
         fetched = await self._fetching().getmany(_PARTITION, timeout_ms=_FETCH_MS, max_records=_READ_TOGETHER)
         return [record.value for records in fetched.values() for record in records if record.value is not None]
 
-    async def take_in(self, payloads: Sequence[bytes]) -> None:
+    async def take_in(self, payloads: Iterable[bytes]) -> None:
         """Append the changes to the table, then use what it has. Raises UnreadableChangeError or RegistryForkedError.
 
         A change that fills a hole is worked off by the re-rater again: with the row, should this be the last that is
         heard of this worker, and once it is used here, for what was priced without it until then.
         """
-        if not payloads:
+        await self._use([_read(payload) for payload in payloads])
+
+    async def _read_ahead(self) -> list[_Read] | None:
+        """What comes next in the topic and is not in the table; None at the end of it."""
+        fetched = await self._fetch_many()
+        if not fetched:
+            return None
+        new = await self._patiently(partial(self._unknown, fetched))
+        # In a log that was sent again, compaction may have left newer changes before older ones.
+        return [_read(payload) for payload in sorted(new, key=number_of)]
+
+    async def _use(self, changes: Sequence[_Read]) -> None:
+        if not changes:
             return
-        changes = []
-        for payload in payloads:
-            message = read_change(payload)
-            to_change(message)  # A card that cannot be used must not even be appended.
-            changes.append((message.seq, message.key, payload))
         recorded = await self._patiently(partial(self._append, changes))
-        known = self.directory.seq
-        late = [change.seq for change in recorded if self._log.take_in(change) is not None and change.seq < known]
+        known, said = self.directory.seq, {change.payload: change.says for change in changes}
+        late = [change.seq for change in recorded if self._is_news(change, said) and change.seq < known]
         async with self._advanced:
             self._advanced.notify_all()
         if late:
             _log.warning("changes that were missing from the registry log have come", seqs=late[:10], changes=len(late))
             await self._patiently(lambda: self._set_back(min(late)))
+
+    def _is_news(self, change: Recorded, said: Mapping[bytes, Change]) -> bool:
+        """Fold in what the table has; most of that was read just now."""
+        says = said.get(change.payload)
+        return self._log.fold(change, to_change(read_change(change.payload)) if says is None else says)
 
     async def _patiently(self, work: Any) -> Any:
         """Run ``work`` in a thread; while the database is away, try again."""
@@ -178,10 +204,10 @@ class RegistryFollower:
         with connect(self._dsn, "metering-follower") as connection:
             return registry_log.unknown(connection, [(number_of(payload), payload) for payload in payloads])
 
-    def _append(self, changes: Iterable[tuple[int, str, bytes]]) -> list[Recorded]:
+    def _append(self, changes: Iterable[_Read]) -> list[Recorded]:
         session = connect(self._dsn, "metering-follower", idle_seconds=IDLE_SECONDS)
         with session as connection:
-            registry_log.append(connection, changes)
+            registry_log.append(connection, [(change.seq, change.key, change.payload) for change in changes])
             return list(registry_log.after(connection, self._log.arrival))
 
     def _set_back(self, late: int) -> None:

@@ -6,12 +6,15 @@ import json
 import socket
 import struct
 import time
+from pathlib import Path
 
 import pytest
 
 from tests.integration.ledger.ledger_process import book_many, running
-from tests.patience import PATIENCE_SECONDS
+from tests.patience import PATIENCE_SECONDS, wait_for
 
+# Of the states in /proc/net/tcp those in which something may be sent: ESTABLISHED and CLOSE_WAIT.
+_OPEN = {"01", "08"}
 EXPORT = "/v1/organizations/{}/export?format=csv"
 # A client hangs where it waits as long; how long it takes otherwise is the machine's affair.
 
@@ -45,6 +48,16 @@ def say_no_more(client):
 
 def hold(_client):
     """The client does nothing at all."""
+
+
+def holds(process, client):
+    """Whether the service holds its end of the connection, as the kernel has it: a client that does not read hears of
+    nothing."""
+    ends = f":{process.port:04X}", f":{client.getsockname()[1]:04X}"
+    _, *sockets = Path("/proc/net/tcp").read_text().splitlines()
+    return any(
+        (local[8:], remote[8:]) == ends and state in _OPEN for _, local, remote, state, *_ in map(str.split, sockets)
+    )
 
 
 @pytest.fixture
@@ -97,6 +110,8 @@ def test_readers_that_read_nothing_are_cut(impatient, large, reader, leave):
         leave(client)
     status, _ = export_when_there_is_room(impatient, reader)
     assert status == 200
+    # One that went on reading before it is cut would get all of it.
+    wait_for("the readers to be cut", lambda: not any(holds(impatient, client) for client in clients))
     for client in clients:
         assert not ends_whole(client)
 

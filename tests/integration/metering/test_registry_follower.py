@@ -16,6 +16,7 @@ from schemas.registry_changes import RegistryChange
 from schemas.topics import REGISTRY_CHANGES
 from services.domain.directory import Directory
 from services.domain.scope import Plan
+from services.metering import registry_follower
 from services.metering.registry_follower import RegistryFollower
 from services.metering.rerating import rerater
 from services.metering.rerating.rerater import Rerater
@@ -71,6 +72,27 @@ def test_the_newest_change_of_each_key_counts_wherever_it_stands(
             assert (directory.plan_at("acme", NOW), directory.plan_at("other", NOW)) == (Plan.ENTERPRISE, Plan.PRO)
             kept = ledger.rows("SELECT seq FROM ledger.registry_change ORDER BY arrival")
             assert [row["seq"] for row in kept] == sorted({change.seq for change in changes})
+
+    with running_broker(tmp_path) as broker:
+        asyncio.run(asyncio.wait_for(test(broker), PATIENCE_SECONDS))
+
+
+def test_newer_changes_may_stand_far_before_older_ones(
+    ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry_follower, "_READ_TOGETHER", 1)
+
+    async def test(broker: str) -> None:
+        with closing(KafkaProducer(bootstrap_servers=broker, acks="all")) as producer:
+            for payload in payloads([*cards(), _OTHER, _LATE, _EARLY]):
+                producer.send(REGISTRY_CHANGES.name, value=payload, partition=0).get(PATIENCE_SECONDS)
+        for _ in range(2):
+            follower = RegistryFollower(ledger.dsn, KafkaAccess(broker), Directory())
+            await follower.catch_up()
+            await follower.stop()
+            assert (follower.directory.seq, follower.directory.plan_at("acme", NOW)) == (_OTHER.seq, Plan.ENTERPRISE)
+        # What came after it is looked at again: of that something may have been priced without it.
+        assert _rerated(ledger) < _LATE.seq
 
     with running_broker(tmp_path) as broker:
         asyncio.run(asyncio.wait_for(test(broker), PATIENCE_SECONDS))
@@ -138,7 +160,7 @@ def test_a_change_that_comes_late_while_another_is_worked_off_is_worked_off_next
 
         def raise_fence(connection: psycopg.Connection[Any], head: int) -> None:
             original(connection, head)
-            worker.follower._append([(late.seq, late.key, payloads([late])[0])])
+            worker.follower._append([registry_follower._read(payloads([late])[0])])
 
         with monkeypatch.context() as patched:
             patched.setattr(rerater, "_raise_fence", raise_fence)
