@@ -60,8 +60,7 @@ WHERE known.payload IS DISTINCT FROM ours.payload ORDER BY place
 # compacted before it was read, an older state of a subject is missing, too: nobody needs it.
 _FIRST_LATE = """
 SELECT min(n.seq) FROM ledger.registry_change n
-WHERE n.seq = ANY(%(added)s)
-  AND n.seq < (SELECT max(k.seq) FROM ledger.registry_change k WHERE k.seq <> ALL(%(added)s))
+WHERE n.seq = ANY(%(late)s)
   AND NOT EXISTS (SELECT FROM ledger.registry_change newer WHERE newer.key = n.key AND newer.seq > n.seq)
 """
 # Always to less, so that a re-rater that is at work sees that it has to look again.
@@ -88,12 +87,14 @@ def append(connection: Connection[Any], changes: Iterable[tuple[int, str, bytes]
     """
     new = list(changes)
     connection.execute("SELECT pg_advisory_xact_lock(%s)", (APPEND,))
+    (known,) = connection.execute(f"SELECT {NEWEST}").fetchone() or (0,)
     added = [seq for (seq,) in connection.execute(_INSERT, arrays(new))]
     if len(added) < len(new):
         unknown(connection, [(seq, payload) for seq, _key, payload in new])
-    late = connection.execute(_FIRST_LATE, {"added": added}).fetchone()
-    if late is not None and late[0] is not None:
-        set_back(connection, late[0])
+    if late := [seq for seq in added if seq < known]:
+        (first,) = connection.execute(_FIRST_LATE, {"late": late}).fetchone() or (None,)
+        if first is not None:
+            set_back(connection, first)
 
 
 def unknown(connection: Connection[Any], changes: Sequence[tuple[int, bytes]]) -> list[bytes]:

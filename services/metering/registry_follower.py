@@ -74,11 +74,13 @@ class RegistryFollower:
             for change in changes:
                 self._log.take_in(change)
         self._consumer = await self._start_consumer()
-        ahead = asyncio.create_task(self._read_ahead())
+        # What another worker appends meanwhile is compared when it is to be appended once more.
+        read_ahead = partial(self._read_ahead, compare=self._log.arrival > 0)
+        ahead = asyncio.create_task(read_ahead())
         try:
             while (changes := await ahead) is not None:
                 # The database takes longer with changes than we do to read the next.
-                ahead = asyncio.create_task(self._read_ahead())
+                ahead = asyncio.create_task(read_ahead())
                 await self._use(changes)
         finally:
             ahead.cancel()
@@ -158,12 +160,12 @@ class RegistryFollower:
         """
         await self._use([_read(payload) for payload in payloads])
 
-    async def _read_ahead(self) -> list[_Read] | None:
-        """What comes next in the topic and is not in the table; None at the end of it."""
+    async def _read_ahead(self, *, compare: bool) -> list[_Read] | None:
+        """What comes next in the topic and, where it is to be compared, is not in the table; None at the end."""
         fetched = await self._fetch_many()
         if not fetched:
             return None
-        new = await self._patiently(partial(self._unknown, fetched))
+        new = await self._patiently(partial(self._unknown, fetched)) if compare else fetched
         # In a log that was sent again, compaction may have left newer changes before older ones.
         return [_read(payload) for payload in sorted(new, key=number_of)]
 
