@@ -70,23 +70,38 @@ class RegistryFollower:
 
     async def catch_up(self) -> None:
         """Read table and topic to the end, and wait for the first rate card. Waits for what is away."""
-        while changes := await self._patiently(self._read_table):
-            for change in changes:
-                self._log.take_in(change)
+        await self._read_table_on()
         self._consumer = await self._start_consumer()
-        # What another worker appends meanwhile is compared when it is to be appended once more.
-        read_ahead = partial(self._read_ahead, compare=self._log.arrival > 0)
-        ahead = asyncio.create_task(read_ahead())
-        try:
-            while (changes := await ahead) is not None:
-                # The database takes longer with changes than we do to read the next.
-                ahead = asyncio.create_task(read_ahead())
-                await self._use(changes)
-        finally:
-            ahead.cancel()
+        if self._log.arrival:
+            await self._take_in_what_is_new()
+            # What another worker appended meanwhile was not new, and is not known here.
+            await self._read_table_on()
+        else:
+            await self._take_in_while_reading()
         while not self.directory.cards:
             await self._read_more()
         _log.info("registry log read", seq=self.directory.seq, rate_cards=len(self.directory.cards))
+
+    async def _take_in_what_is_new(self) -> None:
+        """Of all that the topic holds, so that nothing is appended where it holds the log of another registry."""
+        new: list[bytes] = []
+        while fetched := await self._fetch_many():
+            new += await self._patiently(partial(self._unknown, fetched))
+        # In a log that was sent again, compaction may have left newer changes before older ones.
+        new.sort(key=number_of)
+        for start in range(0, len(new), _READ_TOGETHER):
+            await self.take_in(new[start : start + _READ_TOGETHER])
+
+    async def _take_in_while_reading(self) -> None:
+        """All of the topic, for a table that had nothing. What another worker appends meanwhile is compared with it."""
+        ahead = asyncio.create_task(self._read_ahead())
+        try:
+            while changes := await ahead:
+                # The database takes longer with changes than we do to read the next.
+                ahead = asyncio.create_task(self._read_ahead())
+                await self._use(changes)
+        finally:
+            ahead.cancel()
 
     async def follow(self) -> None:
         """Read on, for ever. Raises where the log cannot be trusted any more."""
@@ -160,14 +175,15 @@ class RegistryFollower:
         """
         await self._use([_read(payload) for payload in payloads])
 
-    async def _read_ahead(self, *, compare: bool) -> list[_Read] | None:
-        """What comes next in the topic and, where it is to be compared, is not in the table; None at the end."""
-        fetched = await self._fetch_many()
-        if not fetched:
-            return None
-        new = await self._patiently(partial(self._unknown, fetched)) if compare else fetched
+    async def _read_ahead(self) -> list[_Read]:
+        """What comes next in the topic; nothing at its end."""
         # In a log that was sent again, compaction may have left newer changes before older ones.
-        return [_read(payload) for payload in sorted(new, key=number_of)]
+        return [_read(payload) for payload in sorted(await self._fetch_many(), key=number_of)]
+
+    async def _read_table_on(self) -> None:
+        while changes := await self._patiently(self._read_table):
+            for change in changes:
+                self._log.take_in(change)
 
     async def _use(self, changes: Sequence[_Read]) -> None:
         if not changes:

@@ -87,10 +87,9 @@ class RequestBodies:
 
     async def _read(self, request: Request, arriving: _Arriving, most: int, place: _Place) -> bytes | None:
         """The body; None where the client has gone."""
-        too_large = Problem(413, "request_too_large", f"The body must be at most {most} bytes.")
         declared = request.headers.get("content-length", "")
         if declared.isdecimal() and int(declared) > most:
-            raise too_large
+            raise _too_large(most)
         body = bytearray()
         try:
             async with asyncio.timeout(self._bounds.seconds_max):
@@ -100,13 +99,18 @@ class RequestBodies:
                         return None
                     part = message.get("body", b"")
                     if len(body) + len(part) > most:
-                        raise too_large
+                        raise _too_large(most)
                     place.take(len(part))
                     body += part
         except TimeoutError:
             detail = f"The body did not arrive within {self._bounds.seconds_max:g} s; send it again."
             raise Problem(408, "request_timeout", detail, headers=_CLOSE) from None
         return bytes(body)
+
+
+def _too_large(most: int) -> Problem:
+    # Not held by whoever raises it: with the traceback that would be a circle, and the body in it would stay for long.
+    return Problem(413, "request_too_large", f"The body must be at most {most} bytes.")
 
 
 class _Arriving:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from kafka import KafkaProducer
 
 from schemas.registry_changes import RegistryChange
 from schemas.topics import REGISTRY_CHANGES
+from services.books.registry_log import RegistryForkedError
 from services.domain.directory import Directory
 from services.domain.scope import Plan
 from services.metering import registry_follower
@@ -93,6 +95,55 @@ def test_newer_changes_may_stand_far_before_older_ones(
             assert (follower.directory.seq, follower.directory.plan_at("acme", NOW)) == (_OTHER.seq, Plan.ENTERPRISE)
         # What came after it is looked at again: of that something may have been priced without it.
         assert _rerated(ledger) < _LATE.seq
+
+    with running_broker(tmp_path) as broker:
+        asyncio.run(asyncio.wait_for(test(broker), PATIENCE_SECONDS))
+
+
+def test_what_another_worker_appends_while_the_topic_is_compared_is_known_too(
+    ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes = [*cards(), _EARLY, _LATE]
+
+    async def test(broker: str) -> None:
+        other = RegistryFollower(ledger.dsn, KafkaAccess(broker), Directory())
+        await other.take_in(payloads(changes[:-1]))
+        with closing(KafkaProducer(bootstrap_servers=broker, acks="all")) as producer:
+            for payload in payloads(changes):
+                producer.send(REGISTRY_CHANGES.name, value=payload, partition=0).get(PATIENCE_SECONDS)
+        follower = RegistryFollower(ledger.dsn, KafkaAccess(broker), Directory())
+        compare = follower._unknown
+
+        def unknown(fetched: Sequence[bytes]) -> list[bytes]:
+            other._append([registry_follower._read(payloads([_LATE])[0])])
+            return compare(fetched)
+
+        monkeypatch.setattr(follower, "_unknown", unknown)
+        await follower.catch_up()
+        await follower.stop()
+        assert (follower.directory.seq, follower.directory.plan_at("acme", NOW)) == (_LATE.seq, Plan.ENTERPRISE)
+
+    with running_broker(tmp_path) as broker:
+        asyncio.run(asyncio.wait_for(test(broker), PATIENCE_SECONDS))
+
+
+def test_of_another_registry_s_log_nothing_is_appended(
+    ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry_follower, "_READ_TOGETHER", 1)
+
+    async def test(broker: str) -> None:
+        mine = RegistryFollower(ledger.dsn, KafkaAccess(broker), Directory())
+        await mine.take_in(payloads([*cards(), _EARLY]))
+        with closing(KafkaProducer(bootstrap_servers=broker, acks="all")) as producer:
+            for payload in payloads([*cards(), _OTHER, plan(_EARLY.seq, "pro")]):
+                producer.send(REGISTRY_CHANGES.name, value=payload, partition=0).get(PATIENCE_SECONDS)
+        follower = RegistryFollower(ledger.dsn, KafkaAccess(broker), Directory())
+        with pytest.raises(RegistryForkedError):
+            await follower.catch_up()
+        await follower.stop()
+        kept = ledger.rows("SELECT max(seq) AS seq FROM ledger.registry_change")
+        assert kept == [{"seq": _EARLY.seq}]
 
     with running_broker(tmp_path) as broker:
         asyncio.run(asyncio.wait_for(test(broker), PATIENCE_SECONDS))

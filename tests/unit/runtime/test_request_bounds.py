@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import socket
 import threading
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -244,6 +246,24 @@ def test_a_body_that_trickles_has_no_more_time(serve: Serve) -> None:
     with serve(bodies=BODIES._replace(seconds_max=0.3)).connect() as client:
         client.sendall(head(BODY_BYTES_MAX, bearer=token()))
         assert is_cut(client, trickle=b"x")
+
+
+def test_a_body_that_was_refused_is_let_go_at_once(serve: Serve) -> None:
+    served = serve()
+    gc.collect()
+    gc.disable()
+    tracemalloc.start()
+    try:
+        for _ in range(8):
+            with served.connect() as client:
+                client.sendall(head(None, bearer=token()) + b"f4241\r\n" + b"x" * 1_000_001)
+                assert refusal(client) == (413, "request_too_large")
+        held, _most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+        gc.enable()
+    # The last one may still be under way.
+    assert held < 3 * BODY_BYTES_MAX
 
 
 @pytest.mark.parametrize("path", ["/v1/things", "/form"])
