@@ -132,13 +132,14 @@ class FoldedLog:
         Raises UnreadableChangeError: it can move prices, so nobody may go on without it.
         """
         message = read_change(change.payload)
-        return message if self.fold(change, to_change(message)) else None
+        return message if self.apply(change, to_change(message)) else None
 
-    def fold(self, change: Recorded, what: Change) -> bool:
+    def apply(self, change: Recorded, what: Change) -> bool:
         """The same with a change that was read before; False where as much of its subject is known."""
         with self._taking_in:
+            is_news = self.directory.apply(change.seq, what)
             self.arrival = change.arrival
-            return self.directory.apply(change.seq, what)
+        return is_news
 
     def copy(self) -> FoldedLog:
         """The same, to go on by itself, in any thread. What is known already is not held twice."""

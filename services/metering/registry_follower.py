@@ -200,7 +200,7 @@ class RegistryFollower:
     def _is_news(self, change: Recorded, said: Mapping[bytes, Change]) -> bool:
         """Fold in what the table has; most of that was read just now."""
         says = said.get(change.payload)
-        return self._log.fold(change, to_change(read_change(change.payload)) if says is None else says)
+        return self._log.take_in(change) is not None if says is None else self._log.apply(change, says)
 
     async def _patiently(self, work: Any) -> Any:
         """Run ``work`` in a thread; while the database is away, try again."""

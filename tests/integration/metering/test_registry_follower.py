@@ -44,6 +44,14 @@ _OWN_KEY_MC, _PLATFORM_MC = 1_000_000, 20_000_000
 _EARLY, _LATE, _OTHER = plan(5, "free"), plan(9, "enterprise"), plan(10, "pro", org_id="other")
 
 
+def send(broker: str, changes: Sequence[RegistryChange]) -> None:
+    """To the topic, in this order, as the registry does."""
+    with closing(KafkaProducer(bootstrap_servers=broker, acks="all")) as producer:
+        for change, payload in zip(changes, payloads(changes), strict=True):
+            sent = producer.send(REGISTRY_CHANGES.name, key=change.key.encode(), value=payload, partition=0)
+            sent.get(PATIENCE_SECONDS)
+
+
 @pytest.mark.parametrize(
     "records",
     [
@@ -58,12 +66,8 @@ def test_the_newest_change_of_each_key_counts_wherever_it_stands(
     records: list[RegistryChange], ledger: Ledger, tmp_path: Path
 ) -> None:
     async def test(broker: str) -> None:
-        with closing(KafkaProducer(bootstrap_servers=broker, acks="all")) as producer:
-            changes = [*cards(), *records]
-            for change, payload in zip(changes, payloads(changes), strict=True):
-                producer.send(REGISTRY_CHANGES.name, key=change.key.encode(), value=payload, partition=0).get(
-                    PATIENCE_SECONDS
-                )
+        changes = [*cards(), *records]
+        send(broker, changes)
         # The second reads all of it from the table, and finds nothing new in the topic.
         for _ in range(2):
             directory = Directory()
@@ -85,9 +89,7 @@ def test_newer_changes_may_stand_far_before_older_ones(
     monkeypatch.setattr(registry_follower, "_READ_TOGETHER", 1)
 
     async def test(broker: str) -> None:
-        with closing(KafkaProducer(bootstrap_servers=broker, acks="all")) as producer:
-            for payload in payloads([*cards(), _OTHER, _LATE, _EARLY]):
-                producer.send(REGISTRY_CHANGES.name, value=payload, partition=0).get(PATIENCE_SECONDS)
+        send(broker, [*cards(), _OTHER, _LATE, _EARLY])
         for _ in range(2):
             follower = RegistryFollower(ledger.dsn, KafkaAccess(broker), Directory())
             await follower.catch_up()
@@ -108,9 +110,7 @@ def test_what_another_worker_appends_while_the_topic_is_compared_is_known_too(
     async def test(broker: str) -> None:
         other = RegistryFollower(ledger.dsn, KafkaAccess(broker), Directory())
         await other.take_in(payloads(changes[:-1]))
-        with closing(KafkaProducer(bootstrap_servers=broker, acks="all")) as producer:
-            for payload in payloads(changes):
-                producer.send(REGISTRY_CHANGES.name, value=payload, partition=0).get(PATIENCE_SECONDS)
+        send(broker, changes)
         follower = RegistryFollower(ledger.dsn, KafkaAccess(broker), Directory())
         compare = follower._unknown
 
@@ -135,9 +135,7 @@ def test_of_another_registry_s_log_nothing_is_appended(
     async def test(broker: str) -> None:
         mine = RegistryFollower(ledger.dsn, KafkaAccess(broker), Directory())
         await mine.take_in(payloads([*cards(), _EARLY]))
-        with closing(KafkaProducer(bootstrap_servers=broker, acks="all")) as producer:
-            for payload in payloads([*cards(), _OTHER, plan(_EARLY.seq, "pro")]):
-                producer.send(REGISTRY_CHANGES.name, value=payload, partition=0).get(PATIENCE_SECONDS)
+        send(broker, [*cards(), _OTHER, plan(_EARLY.seq, "pro")])
         follower = RegistryFollower(ledger.dsn, KafkaAccess(broker), Directory())
         with pytest.raises(RegistryForkedError):
             await follower.catch_up()
@@ -229,8 +227,7 @@ def test_a_worker_that_starts_with_a_hole_knows_what_the_topic_holds_of_it(ledge
 
     async def test(broker: str) -> None:
         await RegistryFollower(ledger.dsn, KafkaAccess(broker), Directory()).take_in(payloads([*cards(), _OTHER]))
-        with closing(KafkaProducer(bootstrap_servers=broker, acks="all")) as producer:
-            producer.send(REGISTRY_CHANGES.name, value=payloads([late])[0], partition=0).get(PATIENCE_SECONDS)
+        send(broker, [late])
         follower = RegistryFollower(ledger.dsn, KafkaAccess(broker), Directory())
         await follower.catch_up()
         await follower.stop()
